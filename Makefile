@@ -1,0 +1,93 @@
+# Two commands do everything: `make run` shows the main job, `make test` runs the tests.
+# Each target sets up what it needs (a virtual environment in .venv, the Rust extension in it).
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CARGO  ?= cargo
+STAMPS := .stamps
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+RUST_SOURCES := $(shell find rust Cargo.toml Cargo.lock -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.lock' \) 2>/dev/null)
+
+export VIRTUAL_ENV := $(abspath $(VENV))
+export PATH := $(abspath $(BIN)):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONHOME PYTHONPATH
+
+.PHONY: help run test test-rust test-python check fmt bench bench-rust bench-python fuzz loom build wheel clean
+
+help: ## this text
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
+
+run: build ## the seed's scenario for real: four calls through a waypoint, the fourth limited
+	$(BIN)/kgw demo $(ARGS)
+
+test: test-rust test-python ## all tests
+
+test-rust: ## Rust unit, property and vector tests
+	$(CARGO) test --workspace --quiet
+
+test-python: build $(STAMPS)/test ## Python tests, with real sockets and a real Envoy
+	$(BIN)/python -m pytest $(ARGS)
+
+check: build $(STAMPS)/test $(STAMPS)/lint ## formatting, lints, types, stubs
+	$(CARGO) fmt --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest kgw._native --concise
+
+fmt: $(STAMPS)/lint ## format everything
+	$(CARGO) fmt
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+bench: bench-rust bench-python ## micro benchmarks of the primitives
+
+bench-rust: ## in Rust
+	$(CARGO) bench --workspace --benches
+
+bench-python: $(STAMPS)/test ## through the FFI, with an optimised extension
+	$(BIN)/maturin develop --release --quiet
+	rm -f $(STAMPS)/native
+	$(BIN)/python -m pytest benches --benchmark-enable --benchmark-only $(ARGS)
+
+loom: ## every interleaving of the lock-free code
+	RUSTFLAGS="--cfg loom" $(CARGO) test -p kgw-limit --release --lib loom --target-dir $(TARGET)/loom
+
+FUZZ_TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
+FUZZ_SECONDS ?= 60
+
+fuzz: ## every parser for FUZZ_SECONDS (nightly Rust and cargo-fuzz are needed)
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --quiet
+	for target in $(FUZZ_TARGETS); do \
+	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 || exit 1; \
+	done
+
+build: $(STAMPS)/native ## the Rust extension, in .venv
+
+wheel: $(STAMPS)/venv ## an optimised wheel in dist/
+	$(BIN)/maturin build --release --out dist
+
+clean: ## remove everything that was built
+	rm -rf $(VENV) $(STAMPS) target dist python/kgw/_native*.so
+
+$(STAMPS)/venv: pyproject.toml
+	@mkdir -p $(STAMPS)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' 'maturin>=1.9.4,<2'
+	@touch $@
+
+$(STAMPS)/native: $(STAMPS)/venv $(RUST_SOURCES)
+	$(BIN)/maturin develop --quiet
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/venv
+	$(BIN)/python -m pip install --quiet --group test --group envoy
+	@touch $@
+
+$(STAMPS)/lint: $(STAMPS)/venv
+	$(BIN)/python -m pip install --quiet --group lint
+	@touch $@

@@ -1,0 +1,10 @@
+"""The Rust extension. Not for import by users: ``kgw`` re-exports what is public."""
+
+from . import access_log as access_log
+from . import engine as engine
+from . import limit as limit
+from . import manifest as manifest
+from . import proxyproto as proxyproto
+from . import route as route
+
+__version__: str

@@ -1,0 +1,3 @@
+//! Configuration: the intermediate representation and its compilation into a snapshot.
+
+pub mod ir;

@@ -1,0 +1,4 @@
+//! The kgw data plane.
+
+pub mod config;
+pub mod telemetry;

@@ -1,0 +1,49 @@
+#![allow(dead_code)]
+//! The exceptions of `python/kgw/errors.py`, raised from Rust.
+//!
+//! The classes are defined in Python so that their documentation, hierarchy and attributes are
+//! readable there; Rust imports them by name once.
+
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+static CONFIG_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static NOT_RUNNING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static PROTOCOL_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+fn class<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyType>>,
+    name: &str,
+) -> PyResult<&'py Bound<'py, PyType>> {
+    cell.import(py, "kgw.errors", name)
+}
+
+fn raise(
+    py: Python<'_>,
+    cell: &'static PyOnceLock<Py<PyType>>,
+    name: &str,
+    message: impl ToString,
+) -> PyErr {
+    match class(py, cell, name) {
+        Ok(class) => PyErr::from_type(class.clone(), message.to_string()),
+        Err(_) => PyException::new_err(message.to_string()),
+    }
+}
+
+/// `kgw.errors.ConfigError`: a configuration that cannot be compiled.
+pub(crate) fn config_error(py: Python<'_>, message: impl ToString) -> PyErr {
+    raise(py, &CONFIG_ERROR, "ConfigError", message)
+}
+
+/// `kgw.errors.NotRunning`: an engine that was not started, or was stopped or forked.
+pub(crate) fn not_running(py: Python<'_>, message: impl ToString) -> PyErr {
+    raise(py, &NOT_RUNNING, "NotRunning", message)
+}
+
+/// `kgw.errors.ProtocolError`: bytes from the network that no peer may send.
+pub(crate) fn protocol_error(py: Python<'_>, message: impl ToString) -> PyErr {
+    raise(py, &PROTOCOL_ERROR, "ProtocolError", message)
+}
