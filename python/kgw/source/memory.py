@@ -1,0 +1,170 @@
+"""Raw objects and where they came from: what every source yields, and what ``kgw.api`` parses.
+
+An object made in Python has no origin; one read from a file can point at each of its fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["FieldPath", "Location", "Origin", "Positions", "RawObject", "from_objects"]
+
+FieldPath = tuple[str | int, ...]
+"""The way to a field: mapping keys and list indices, as in ``("spec", "rules", 0)``."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Location:
+    """A place on one line of a file; lines and columns count from 1, columns in characters."""
+
+    line: int
+    column: int
+    end_column: int
+    """The column after the last character; equal to ``column`` when there is nothing to mark."""
+
+
+class Positions(Protocol):
+    """What knows the places of a document's nodes: a parsed document, or a syntax error."""
+
+    def locate(self, path: FieldPath, key: bool = False) -> tuple[int, int, int] | None:
+        """Returns ``(line, column, end_column)`` of the node at *path*, or ``None``."""
+
+    def line(self, number: int) -> str | None:
+        """Returns the text of line *number* (from 1) without its line break, or ``None``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an object was read: a file, the document in it, and the object in the document."""
+
+    file: str
+    """The file as the user named it; ``<stdin>`` for standard input."""
+    document: int = 0
+    """The index of the YAML document in the file."""
+    prefix: FieldPath = ()
+    """The object's path in the document: ``("items", 3)`` for a member of a ``List``."""
+    positions: Positions | None = field(default=None, compare=False, repr=False)
+
+    def locate(self, path: FieldPath = (), *, key: bool = False) -> Location | None:
+        """Returns the place of a field, or of its nearest ancestor that the file has.
+
+        Args:
+            path: the field, from the object's root.
+            key: the name of the field rather than its value. A value that is a block mapping or
+                sequence has no place of its own, so it is always shown by the name it stands
+                under, or by its own first key if it has no name.
+        """
+        if self.positions is None:
+            return None
+        whole = (*self.prefix, *path)
+        for end in range(len(whole), -1, -1):
+            place = self.positions.locate(whole[:end], key=key and end == len(whole))
+            if place is not None:
+                return Location(*place)
+        return None
+
+    def line(self, number: int) -> str | None:
+        """Returns the text of a line of the file (from 1), without its line break."""
+        return None if self.positions is None else self.positions.line(number)
+
+    def snippet(self, location: Location, context: int = 0) -> list[tuple[int, str]]:
+        """Returns the numbered lines around *location*, *context* of them on each side."""
+        first = max(1, location.line - context)
+        numbered = ((n, self.line(n)) for n in range(first, location.line + context + 1))
+        return [(number, text) for number, text in numbered if text is not None]
+
+    def describe(self, path: FieldPath = (), *, key: bool = False) -> str:
+        """Returns ``file:line:column`` of a field, or only the file."""
+        location = self.locate(path, key=key)
+        if location is None:
+            return self.file
+        return f"{self.file}:{location.line}:{location.column}"
+
+
+@dataclass(slots=True)
+class RawObject:
+    """A Kubernetes object as it was written: plain Python data, nothing checked or defaulted."""
+
+    object: dict[str, Any]
+    origin: Origin | None = None
+
+    @property
+    def kind(self) -> str:
+        """The ``kind``, or an empty string."""
+        return _text(self.object.get("kind"))
+
+    @property
+    def name(self) -> str:
+        """The ``metadata.name``, or an empty string."""
+        return _text(_metadata(self.object).get("name"))
+
+    @property
+    def namespace(self) -> str:
+        """The ``metadata.namespace``; ``default`` where the object names none.
+
+        Cluster-scoped kinds have no namespace; what reads such a kind ignores this.
+        """
+        return _text(_metadata(self.object).get("namespace")) or "default"
+
+    @property
+    def group(self) -> str:
+        """The API group of ``apiVersion``; empty for the core group."""
+        group, slash, _ = _text(self.object.get("apiVersion")).rpartition("/")
+        return group if slash else ""
+
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """Group, kind, namespace and name: what makes two objects the same object."""
+        namespace = "" if (self.group, self.kind) in CLUSTER_SCOPED else self.namespace
+        return (self.group, self.kind, namespace, self.name)
+
+    @property
+    def resource(self) -> str:
+        """``Kind namespace/name``, the way findings name an object."""
+        _, kind, namespace, name = self.identity
+        return f"{kind or 'object'} {namespace}/{name}" if namespace else f"{kind} {name}"
+
+
+CLUSTER_SCOPED = frozenset(
+    {
+        ("", "Namespace"),
+        ("", "Node"),
+        ("", "PersistentVolume"),
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+        ("gateway.networking.k8s.io", "GatewayClass"),
+        ("rbac.authorization.k8s.io", "ClusterRole"),
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+    }
+)
+"""The kinds, as ``(group, kind)``, that live outside namespaces and appear beside Gateways."""
+
+
+def from_objects(objects: Iterable[Mapping[str, Any]]) -> list[RawObject]:
+    """Returns plain mappings as raw objects without an origin, each ``List`` taken apart."""
+    raw: list[RawObject] = []
+    for one in objects:
+        items = one.get("items")
+        if is_list(one) and isinstance(items, list):
+            raw.extend(RawObject(dict(item)) for item in items)
+        else:
+            raw.append(RawObject(dict(one)))
+    return raw
+
+
+def is_list(document: Mapping[str, Any]) -> bool:
+    """Whether an object is a list of objects: ``kind: List``, or a typed ``HTTPRouteList``."""
+    kind = document.get("kind")
+    return isinstance(kind, str) and kind.endswith("List") and "items" in document
+
+
+def _metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = document.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
