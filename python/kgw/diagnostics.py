@@ -286,12 +286,12 @@ CODES: dict[str, str] = {
     # 1xx: syntax, and what keeps a file from being read at all.
     "KGW101": "the file cannot be read",
     "KGW102": "the file is not UTF-8",
-    "KGW103": "the text is not well-formed YAML",
-    "KGW104": "the text is not well-formed JSON",
-    "KGW105": "a mapping has the same key twice",
-    "KGW106": "an alias names an anchor that the document does not have",
-    "KGW107": "the document is over a size limit: bytes, nesting, nodes, or aliases expanded",
-    "KGW108": "a mapping key is not a string",
+    "KGW103": "the text is not well-formed YAML or JSON",
+    "KGW104": "a mapping has the same key twice",
+    "KGW105": "an alias names an anchor that the document does not have",
+    "KGW106": "the text is over a limit: its size, its nesting, or what its aliases expand to",
+    "KGW107": "a mapping key is not a string",
+    "KGW108": "a mapping key is read as something else than its text",
     "KGW109": "a tag or value has no JSON form",
     "KGW110": "no manifest was found",
     # 2xx: schema.

@@ -1,10 +1,10 @@
 """Every exception that kgw raises on purpose.
 
-    KgwError
-    ├── ConfigError      a configuration that cannot be used
-    ├── ProtocolError    bytes from the network that no peer may send
-    ├── NotRunning       the proxy was not started, was stopped, or belongs to a parent process
-    └── FilterError      a Python filter broke its contract
+KgwError
+├── ConfigError      a configuration that cannot be used
+├── ProtocolError    bytes from the network that no peer may send
+├── NotRunning       the proxy was not started, was stopped, or belongs to a parent process
+└── FilterError      a Python filter broke its contract
 """
 
 from __future__ import annotations

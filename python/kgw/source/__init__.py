@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
-from kgw.source.memory import FieldPath, Location, Origin, Positions, RawObject, from_objects
+from kgw.source.files import Files, load, parse_text
+from kgw.source.memory import (
+    FieldPath,
+    Loaded,
+    Location,
+    Origin,
+    Positions,
+    RawObject,
+    expand,
+    from_objects,
+)
+from kgw.source.watch import watch
 
-__all__ = ["FieldPath", "Location", "Origin", "Positions", "RawObject", "from_objects"]
+__all__ = [
+    "FieldPath",
+    "Files",
+    "Loaded",
+    "Location",
+    "Origin",
+    "Positions",
+    "RawObject",
+    "expand",
+    "from_objects",
+    "load",
+    "parse_text",
+    "watch",
+]

@@ -5,13 +5,25 @@ An object made in Python has no origin; one read from a file can point at each o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
+
+from kgw.diagnostics import Finding, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["FieldPath", "Location", "Origin", "Positions", "RawObject", "from_objects"]
+__all__ = [
+    "FieldPath",
+    "Loaded",
+    "Location",
+    "Origin",
+    "Positions",
+    "RawObject",
+    "expand",
+    "from_objects",
+    "last_definitions",
+]
 
 FieldPath = tuple[str | int, ...]
 """The way to a field: mapping keys and list indices, as in ``("spec", "rules", 0)``."""
@@ -143,22 +155,85 @@ CLUSTER_SCOPED = frozenset(
 """The kinds, as ``(group, kind)``, that live outside namespaces and appear beside Gateways."""
 
 
-def from_objects(objects: Iterable[Mapping[str, Any]]) -> list[RawObject]:
-    """Returns plain mappings as raw objects without an origin, each ``List`` taken apart."""
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a source holds at one moment."""
+
+    objects: list[RawObject]
+    """The objects, in reading order; of several definitions of one object only the last."""
+    findings: list[Finding] = field(default_factory=list)
+    """What could not be read, and what was defined twice."""
+    files: tuple[str, ...] = ()
+    """The files that were read."""
+    digest: bytes = b""
+    """Equal for equal contents of the same files, empty where nothing was read."""
+
+
+def from_objects(objects: Iterable[Mapping[str, Any]]) -> Loaded:
+    """Returns mappings made in Python as a source; each ``List`` is taken apart."""
     raw: list[RawObject] = []
+    findings: list[Finding] = []
     for one in objects:
-        items = one.get("items")
-        if is_list(one) and isinstance(items, list):
-            raw.extend(RawObject(dict(item)) for item in items)
-        else:
-            raw.append(RawObject(dict(one)))
-    return raw
+        members, found = expand(dict(one), None)
+        raw += members
+        findings += found
+    kept, twice = last_definitions(raw)
+    return Loaded(kept, findings + twice)
 
 
-def is_list(document: Mapping[str, Any]) -> bool:
-    """Whether an object is a list of objects: ``kind: List``, or a typed ``HTTPRouteList``."""
-    kind = document.get("kind")
-    return isinstance(kind, str) and kind.endswith("List") and "items" in document
+def expand(value: object, origin: Origin | None) -> tuple[list[RawObject], list[Finding]]:
+    """Returns the objects of a document: itself, or the members of a ``List``.
+
+    As for the API server, whatever has a kind that ends in ``List`` and a sequence ``items`` is a
+    list; members of a typed list (``HTTPRouteList``) that name no kind are of the list's.
+    """
+    if not isinstance(value, dict):
+        what = "a list" if isinstance(value, list) else f"`{value}`"[:60]
+        finding = Finding(
+            "KGW201",
+            Severity.ERROR,
+            f"a manifest is an object with `apiVersion` and `kind`, not {what}",
+            source=origin,
+        )
+        return [], [finding]
+    kind, items = value.get("kind"), value.get("items")
+    if not (isinstance(kind, str) and kind.endswith("List") and isinstance(items, list)):
+        return [RawObject(value, origin)], []
+    objects: list[RawObject] = []
+    findings: list[Finding] = []
+    for index, item in enumerate(items):
+        member = origin and replace(origin, prefix=(*origin.prefix, "items", index))
+        if isinstance(item, dict) and kind != "List":
+            item = {"apiVersion": value.get("apiVersion"), "kind": kind[: -len("List")]} | item
+        found, wrong = expand(item, member)
+        objects += found
+        findings += wrong
+    return objects, findings
+
+
+def last_definitions(objects: Iterable[RawObject]) -> tuple[list[RawObject], list[Finding]]:
+    """Keeps the last definition of each object, as ``kubectl apply`` does, and reports it."""
+    kept: dict[object, RawObject] = {}
+    findings: list[Finding] = []
+    for one in objects:
+        # What has no name (it may have a ``generateName``) is not the same as anything.
+        identity = one.identity if one.name and one.kind else id(one)
+        first = kept.pop(identity, None)
+        kept[identity] = one
+        if first is not None:
+            where = f" at {first.origin.describe()}" if first.origin else ""
+            findings.append(
+                Finding(
+                    "KGW301",
+                    Severity.WARNING,
+                    f"the object is defined more than once, before{where}",
+                    one.resource,
+                    ("metadata", "name"),
+                    hint="only this last definition is used; remove one of them",
+                    source=one.origin,
+                )
+            )
+    return list(kept.values()), findings
 
 
 def _metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -36,5 +36,7 @@ fn submodule(
     let module = PyModule::new(py, &full_name)?;
     register(&module)?;
     parent.add(name, &module)?;
-    py.import("sys")?.getattr("modules")?.set_item(full_name, module)
+    py.import("sys")?
+        .getattr("modules")?
+        .set_item(full_name, module)
 }

@@ -1,0 +1,38 @@
+//! What usually helps against a syntax error.
+
+use granit_parser::ErrorKind;
+
+/// Returns advice for an error, seeing the line it was found on.
+pub(crate) fn hint(error: &ErrorKind, line: &str) -> Option<&'static str> {
+    if line.contains("{{") {
+        return Some("this looks like a template: render it first, as with `helm template`");
+    }
+    match error {
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabAtBlockScalarStart
+        | ErrorKind::TabInPlainScalar => Some("indent with spaces, not tabs"),
+        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
+            Some("check the indentation, and quote a value that contains `: `")
+        }
+        ErrorKind::ExpectedBlockMappingKey
+        | ErrorKind::ExpectedBlockSequenceEntry
+        | ErrorKind::InvalidIndentation
+        | ErrorKind::BlockSequenceEntryNotAllowed
+        | ErrorKind::MappingKeyNotAllowed => {
+            Some("check the indentation: siblings begin in the same column")
+        }
+        ErrorKind::SimpleKeyExpected => Some("a key ends with `:` and a space"),
+        ErrorKind::UnexpectedCharacter { .. } => {
+            Some("quote a value that begins with this character")
+        }
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => {
+            Some("close the quotes")
+        }
+        ErrorKind::UnclosedFlowCollection { .. }
+        | ErrorKind::UnexpectedEofFlowMapping
+        | ErrorKind::UnexpectedEofFlowSequence => Some("close the bracket"),
+        _ => None,
+    }
+}
