@@ -45,7 +45,7 @@ impl Model {
     }
 
     fn remaining(&self) -> u64 {
-        u64::try_from(self.level / self.interval).unwrap()
+        u64::try_from(self.level / self.interval).expect("at most `max`")
     }
 }
 

@@ -1,5 +1,349 @@
-use pyo3::prelude::*;
+//! `kgw._native.limit`: token buckets. The reference is `python/kgw/_native/limit.pyi`.
 
-pub(crate) fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+use std::time::Duration;
+
+use kgw_limit::{Clock as _, DEFAULT_MAX_KEYS, Error, KeyedBuckets, Limit, MonotonicClock, Tick};
+use pyo3::PyTraverseError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<TokenBucket>()?;
+    module.add_class::<KeyedTokenBucket>()
+}
+
+/// A token bucket that threads share without a lock.
+#[pyclass(frozen, subclass, module = "kgw._native.limit")]
+#[derive(Debug)]
+pub(crate) struct TokenBucket {
+    /// Boxed for its alignment: Python allocates objects at multiples of 16 bytes only.
+    bucket: Box<kgw_limit::TokenBucket>,
+    settings: Settings,
+}
+
+/// A token bucket for each key, bounded in number.
+#[pyclass(frozen, module = "kgw._native.limit")]
+#[derive(Debug)]
+pub(crate) struct KeyedTokenBucket {
+    buckets: KeyedBuckets<Vec<u8>>,
+    settings: Settings,
+    max_keys: usize,
+}
+
+#[pymethods]
+impl TokenBucket {
+    #[new]
+    #[pyo3(
+        signature = (max_tokens, tokens_per_fill=Tokens(1), fill_interval=Interval(SECOND), *, clock=None),
+        text_signature = "(max_tokens, tokens_per_fill=1, fill_interval=1.0, *, clock=None)"
+    )]
+    fn new(
+        max_tokens: Tokens,
+        tokens_per_fill: Tokens,
+        fill_interval: Interval,
+        clock: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let settings = Settings {
+            max_tokens,
+            tokens_per_fill,
+            fill_interval,
+            clock,
+        };
+        Ok(Self {
+            bucket: Box::new(settings.limit()?.into()),
+            settings,
+        })
+    }
+
+    /// Takes `n` tokens, or none.
+    #[pyo3(signature = (n=Tokens(1)), text_signature = "($self, n=1)")]
+    fn take(&self, py: Python<'_>, n: Tokens) -> PyResult<bool> {
+        Ok(self.bucket.take(self.settings.now(py)?, n.0).is_ok())
+    }
+
+    /// Takes `n` tokens now or as soon as they are there; returns the seconds to wait for them.
+    #[pyo3(signature = (n=Tokens(1)), text_signature = "($self, n=1)")]
+    fn reserve(&self, py: Python<'_>, n: Tokens) -> PyResult<f64> {
+        match self.bucket.reserve(self.settings.now(py)?, n.0) {
+            Some(wait) => Ok(wait.as_secs_f64()),
+            None if n.0 > self.settings.max_tokens.0 => Err(PyValueError::new_err(format!(
+                "{} tokens are more than the bucket can hold, {}",
+                n.0, self.settings.max_tokens.0
+            ))),
+            None => Err(PyValueError::new_err(
+                "reservations already reach years ahead",
+            )),
+        }
+    }
+
+    /// Puts `n` reserved or taken tokens back.
+    #[pyo3(signature = (n=Tokens(1)), text_signature = "($self, n=1)")]
+    fn refund(&self, n: Tokens) {
+        self.bucket.refund(n.0);
+    }
+
+    /// Seconds until `n` tokens are there, if nobody else takes any.
+    fn retry_after_for(&self, py: Python<'_>, n: Tokens) -> PyResult<f64> {
+        Ok(seconds(
+            self.bucket.retry_after(self.settings.now(py)?, n.0),
+        ))
+    }
+
+    /// Whole tokens in the bucket.
+    #[getter]
+    fn remaining(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.bucket.remaining(self.settings.now(py)?))
+    }
+
+    /// Seconds until a token is there.
+    #[getter]
+    fn retry_after(&self, py: Python<'_>) -> PyResult<f64> {
+        self.retry_after_for(py, Tokens(1))
+    }
+
+    /// The most tokens the bucket holds.
+    #[getter]
+    fn max_tokens(&self) -> u64 {
+        self.settings.max_tokens.0
+    }
+
+    /// Tokens that come back in each `fill_interval`.
+    #[getter]
+    fn tokens_per_fill(&self) -> u64 {
+        self.settings.tokens_per_fill.0
+    }
+
+    /// Seconds in which `tokens_per_fill` tokens come back.
+    #[getter]
+    fn fill_interval(&self) -> f64 {
+        self.settings.fill_interval.0.as_secs_f64()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("TokenBucket({})", self.settings.arguments())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.settings.clock)
+    }
+}
+
+#[pymethods]
+impl KeyedTokenBucket {
+    #[new]
+    #[pyo3(
+        signature = (
+            max_tokens, tokens_per_fill=Tokens(1), fill_interval=Interval(SECOND), *,
+            max_keys=DEFAULT_MAX_KEYS, clock=None,
+        ),
+        text_signature = "(max_tokens, tokens_per_fill=1, fill_interval=1.0, *, max_keys=10000, clock=None)"
+    )]
+    fn new(
+        max_tokens: Tokens,
+        tokens_per_fill: Tokens,
+        fill_interval: Interval,
+        max_keys: usize,
+        clock: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let settings = Settings {
+            max_tokens,
+            tokens_per_fill,
+            fill_interval,
+            clock,
+        };
+        let buckets = KeyedBuckets::new(settings.limit()?, max_keys).map_err(value_error)?;
+        Ok(Self {
+            buckets,
+            settings,
+            max_keys,
+        })
+    }
+
+    /// Takes `n` tokens from the bucket of `key`, or none.
+    #[pyo3(signature = (key, n=Tokens(1)), text_signature = "($self, key, n=1)")]
+    fn take(&self, py: Python<'_>, key: Key<'_>, n: Tokens) -> PyResult<bool> {
+        Ok(self
+            .buckets
+            .take(key.0, self.settings.now(py)?, n.0)
+            .is_ok())
+    }
+
+    /// Whole tokens in the bucket of `key`.
+    fn remaining(&self, py: Python<'_>, key: Key<'_>) -> PyResult<u64> {
+        Ok(self.buckets.remaining(key.0, self.settings.now(py)?))
+    }
+
+    /// Seconds until the bucket of `key` has `n` tokens.
+    #[pyo3(signature = (key, n=Tokens(1)), text_signature = "($self, key, n=1)")]
+    fn retry_after(&self, py: Python<'_>, key: Key<'_>, n: Tokens) -> PyResult<f64> {
+        Ok(seconds(self.buckets.retry_after(
+            key.0,
+            self.settings.now(py)?,
+            n.0,
+        )))
+    }
+
+    /// Drops the buckets that are full again; returns how many.
+    fn expire(&self, py: Python<'_>) -> PyResult<usize> {
+        let now = self.settings.now(py)?;
+        Ok(py.detach(|| self.buckets.expire(now)))
+    }
+
+    /// How many buckets were dropped before they were full again, for want of room.
+    #[getter]
+    fn evicted(&self) -> u64 {
+        self.buckets.evicted()
+    }
+
+    /// The most keys that are kept.
+    #[getter]
+    fn max_keys(&self) -> usize {
+        self.max_keys
+    }
+
+    /// The most tokens each bucket holds.
+    #[getter]
+    fn max_tokens(&self) -> u64 {
+        self.settings.max_tokens.0
+    }
+
+    /// Tokens that come back in each `fill_interval`.
+    #[getter]
+    fn tokens_per_fill(&self) -> u64 {
+        self.settings.tokens_per_fill.0
+    }
+
+    /// Seconds in which `tokens_per_fill` tokens come back.
+    #[getter]
+    fn fill_interval(&self) -> f64 {
+        self.settings.fill_interval.0.as_secs_f64()
+    }
+
+    fn __len__(&self) -> usize {
+        self.buckets.len()
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "KeyedTokenBucket({}, max_keys={})",
+            self.settings.arguments(),
+            self.max_keys
+        )
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.settings.clock)
+    }
+}
+
+const _: () = assert!(align_of::<TokenBucket>() <= 16 && align_of::<KeyedTokenBucket>() <= 16);
+
+/// What a bucket was made with.
+#[derive(Debug)]
+struct Settings {
+    max_tokens: Tokens,
+    tokens_per_fill: Tokens,
+    fill_interval: Interval,
+    /// Monotonic seconds; without one, the operating system's monotonic clock.
+    clock: Option<Py<PyAny>>,
+}
+
+impl Settings {
+    fn limit(&self) -> PyResult<Limit> {
+        Limit::with_rate(
+            self.max_tokens.0,
+            self.tokens_per_fill.0,
+            self.fill_interval.0,
+        )
+        .map_err(value_error)
+    }
+
+    fn now(&self, py: Python<'_>) -> PyResult<Tick> {
+        let Some(clock) = &self.clock else {
+            return Ok(MonotonicClock.now());
+        };
+        let seconds: f64 = clock.call0(py)?.extract(py)?;
+        Tick::from_secs_f64(seconds)
+            .ok_or_else(|| PyValueError::new_err(format!("the clock returned {seconds} seconds")))
+    }
+
+    fn arguments(&self) -> String {
+        format!(
+            "max_tokens={}, tokens_per_fill={}, fill_interval={:?}",
+            self.max_tokens.0,
+            self.tokens_per_fill.0,
+            self.fill_interval.0.as_secs_f64()
+        )
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A number of tokens; a negative or too large one is a `ValueError`.
+#[derive(Clone, Copy, Debug)]
+struct Tokens(u64);
+
+impl<'py> FromPyObject<'_, 'py> for Tokens {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        value.extract().map(Self).map_err(|error: PyErr| {
+            if error.is_instance_of::<PyOverflowError>(value.py()) {
+                PyValueError::new_err("a number of tokens is between 0 and 2**64 - 1")
+            } else {
+                error
+            }
+        })
+    }
+}
+
+/// Seconds, or a `timedelta`.
+#[derive(Clone, Copy, Debug)]
+struct Interval(Duration);
+
+impl<'py> FromPyObject<'_, 'py> for Interval {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let invalid = || PyValueError::new_err("fill_interval must be a positive, finite time");
+        match value.extract::<f64>() {
+            Ok(seconds) => Duration::try_from_secs_f64(seconds)
+                .map(Self)
+                .map_err(|_| invalid()),
+            Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => {
+                value.extract().map(Self)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The bytes of a `bytes`, or the UTF-8 of a `str`.
+#[derive(Clone, Copy, Debug)]
+struct Key<'a>(&'a [u8]);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Key<'a> {
+    type Error = PyErr;
+
+    fn extract(key: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if key.is_instance_of::<PyString>() {
+            key.extract().map(|text: &'a str| Self(text.as_bytes()))
+        } else if key.is_instance_of::<PyBytes>() {
+            Ok(Self(key.extract::<&'a [u8]>()?))
+        } else {
+            Err(PyTypeError::new_err("a key is a str or bytes"))
+        }
+    }
+}
+
+/// `inf` for never.
+fn seconds(wait: Option<Duration>) -> f64 {
+    wait.map_or(f64::INFINITY, |wait| wait.as_secs_f64())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn value_error(error: Error) -> PyErr {
+    PyValueError::new_err(error.to_string())
 }
