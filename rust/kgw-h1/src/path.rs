@@ -1,7 +1,5 @@
 //! Path normalisation as Envoy 1.40 does it with `normalize_path` and `merge_slashes`.
 
-use std::borrow::Cow;
-
 use crate::chars;
 use crate::error::RequestError;
 
@@ -72,7 +70,7 @@ pub fn normalize(path: &[u8], merge_slashes: bool) -> Result<Vec<u8>, RequestErr
 }
 
 /// Percent-encodes what cannot stand in a request target, and makes the path start with `/`.
-pub(crate) fn escape(path: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn escape(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len() + 8);
     if path.first() != Some(&b'/') {
         out.push(b'/');
@@ -84,7 +82,7 @@ pub(crate) fn escape(path: &[u8]) -> Cow<'_, [u8]> {
             push_escaped(&mut out, byte);
         }
     }
-    Cow::Owned(out)
+    out
 }
 
 /// Decodes unreserved characters, encodes the ones that must not stand bare, turns `\` into `/`.
@@ -221,12 +219,12 @@ mod tests {
             ("/a/.b/..c", "/a/.b/..c"),
         ] {
             assert_eq!(normal(path).as_deref(), Ok(expected), "{path}");
-            assert_eq!(
-                needs_normalization(path.as_bytes()),
-                path != expected
-                    || path.contains(['%', '/']) && scan(path.as_bytes()) == Some(false),
-                "{path}"
-            );
+            if path != expected {
+                assert!(needs_normalization(path.as_bytes()), "{path}");
+            }
+        }
+        for plain in ["/", "/a/b.c/d-e_f~", "/a?x=/../..//b&y=%2e", "/a.b/c?d"] {
+            assert!(!needs_normalization(plain.as_bytes()), "{plain}");
         }
         for bad in ["/a%00b", "/a#b", "/a?b#c", "", "a", "*"] {
             assert_eq!(normal(bad), Err(RequestError::PathNormalization), "{bad}");
@@ -249,8 +247,8 @@ mod tests {
 
     #[test]
     fn escape_makes_any_bytes_a_target() {
-        assert_eq!(&*escape(b"a b\r\n\xff"), b"/a%20b%0D%0A%FF");
-        assert_eq!(&*escape(b""), b"/");
+        assert_eq!(escape(b"a b\r\n\xff"), b"/a%20b%0D%0A%FF");
+        assert_eq!(escape(b""), b"/");
     }
 
     proptest! {

@@ -323,8 +323,10 @@ impl Request {
     }
 
     fn parse_head(&mut self, buf: &[u8], limits: &Limits) -> Result<Status, RequestError> {
-        if !self.scan.skip_empty_lines(buf) {
-            return Err(RequestError::BadStart);
+        match self.scan.skip_empty_lines(buf) {
+            Some(true) => {}
+            Some(false) => return Err(RequestError::BadStart),
+            None => return Ok(Status::Incomplete),
         }
         let scan = self.scan.advance(buf, limits);
         // The request line is judged as soon as it is there, and before what follows it, so that

@@ -42,6 +42,8 @@ pub enum Status {
 pub(crate) struct HeadScan {
     /// Bytes of leading empty lines, a part of the head's length but not of its limit.
     pub(crate) skipped: usize,
+    /// The first byte of the start line was seen (requests only).
+    started: bool,
     /// End of the start line (behind its CRLF), once known.
     pub(crate) first_line: Option<usize>,
     /// Start of the current line.
@@ -63,32 +65,30 @@ pub(crate) enum Scan {
 }
 
 impl HeadScan {
-    /// Skips empty lines before the start line (RFC 9112 §2.2). Returns false when what stands
-    /// there is neither an empty line nor the beginning of a token.
-    pub(crate) fn skip_empty_lines(&mut self, buf: &[u8]) -> bool {
-        if self.searched > self.skipped {
-            return true;
-        }
-        loop {
+    /// Skips empty lines before the start line (RFC 9112 §2.2). `Some(true)` when the start line
+    /// has begun, `None` when more input is needed to tell, `Some(false)` when what stands there is
+    /// neither an empty line nor the beginning of a token.
+    pub(crate) fn skip_empty_lines(&mut self, buf: &[u8]) -> Option<bool> {
+        while !self.started {
             match buf.get(self.skipped..) {
                 Some([b'\r', b'\n', ..]) => {
                     self.skipped += 2;
                     if self.skipped > 2 * MAX_LEADING_EMPTY_LINES {
-                        return false;
+                        return Some(false);
                     }
                 }
-                None | Some([] | [b'\r']) => break,
+                None | Some([] | [b'\r']) => return None,
                 Some([first, ..]) => {
                     if !crate::chars::is_token(*first) {
-                        return false;
+                        return Some(false);
                     }
-                    break;
+                    self.started = true;
+                    self.line_start = self.skipped;
+                    self.searched = self.skipped;
                 }
             }
         }
-        self.line_start = self.skipped;
-        self.searched = self.skipped;
-        true
+        Some(true)
     }
 
     /// Looks at the bytes that came since the last call.
