@@ -1,0 +1,891 @@
+//! The operators: their names, their syntax and the fields they stand for.
+//!
+//! One table, sorted by name. An operator that Envoy has and that can never have a value in this
+//! data plane (TLS data on plaintext connections, say) is in the table and prints as missing; one
+//! that would show something in Envoy that does not exist here is refused, with the reason.
+
+use serde_json::Value;
+
+use super::error::FormatError;
+use super::field::{
+    AddressForm, AddressOf, Field, GrpcForm, Limited, NameOrder, NumberOf, Original, TextOf,
+};
+use super::record::Record;
+use super::time_format::TimeFormat;
+use super::timings::Point;
+use super::token::Call;
+
+/// Compiles one operator.
+pub(super) fn compile(call: &Call<'_>) -> Result<Limited, FormatError> {
+    compile_nested(call, 0)
+}
+
+fn compile_nested(call: &Call<'_>, depth: usize) -> Result<Limited, FormatError> {
+    let Some(operator) = find(call.name) else {
+        return Err(FormatError::UnknownOperator {
+            name: call.name.to_owned(),
+            suggestion: most_alike(call.name),
+        });
+    };
+    let name = operator.name;
+    // Envoy: an empty parameter counts as none.
+    let parameter = call.parameter.filter(|parameter| !parameter.is_empty());
+    match operator.parameter {
+        Parameter::None if call.parameter.is_some() => {
+            return Err(FormatError::TakesNothing { name });
+        }
+        Parameter::None if call.length.is_some() && !operator.length => {
+            return Err(FormatError::TakesNothing { name });
+        }
+        Parameter::Required if parameter.is_none() => {
+            return Err(FormatError::ParameterRequired { name });
+        }
+        _ if call.length.is_some() && !operator.length => {
+            return Err(FormatError::TakesNoLength { name });
+        }
+        _ => {}
+    }
+    let parameter = Argument {
+        name,
+        text: parameter.unwrap_or_default(),
+        depth,
+    };
+    let field = match &operator.source {
+        Source::Field(field) => field.clone(),
+        Source::Build(build) => build(&parameter)?,
+        Source::Unsupported(reason) => return Err(FormatError::Unsupported { name, reason }),
+    };
+    Ok(Limited {
+        field,
+        length: call.length,
+    })
+}
+
+/// The names of all operators that compile, sorted.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    OPERATORS
+        .iter()
+        .filter(|operator| !matches!(operator.source, Source::Unsupported(_)))
+        .map(|operator| operator.name)
+}
+
+#[derive(Debug)]
+struct Operator {
+    name: &'static str,
+    parameter: Parameter,
+    /// Whether `:length` is allowed.
+    length: bool,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Parameter {
+    None,
+    Optional,
+    Required,
+}
+
+#[derive(Debug)]
+enum Source {
+    Field(Field),
+    Build(fn(&Argument<'_>) -> Result<Field, FormatError>),
+    Unsupported(&'static str),
+}
+
+/// The parameter of an operator; empty when there is none.
+#[derive(Debug)]
+struct Argument<'a> {
+    name: &'static str,
+    text: &'a str,
+    /// How many `COALESCE` this is inside of.
+    depth: usize,
+}
+
+impl Argument<'_> {
+    fn bad(&self, expected: &'static str) -> FormatError {
+        FormatError::BadParameter {
+            name: self.name,
+            parameter: self.text.to_owned(),
+            expected,
+        }
+    }
+}
+
+// === The builders of fields that have a parameter ===
+
+fn start_time(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    time(argument, false, false)
+}
+
+fn start_time_local(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    time(argument, false, true)
+}
+
+fn emit_time(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    time(argument, true, false)
+}
+
+fn emit_time_local(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    time(argument, true, true)
+}
+
+fn time(argument: &Argument<'_>, emit: bool, local: bool) -> Result<Field, FormatError> {
+    let format = TimeFormat::compile(argument.text, local)
+        .map_err(|_| argument.bad("a strftime format, with %s, %f and %1f to %9f"))?;
+    Ok(Field::Time { emit, format })
+}
+
+fn details(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    let of: TextOf = |r| r.response.details.map(str::as_bytes);
+    match argument.text {
+        "" => Ok(Field::Underscored(of)),
+        "ALLOW_WHITESPACES" => Ok(Field::Text(of)),
+        _ => Err(argument.bad("ALLOW_WHITESPACES")),
+    }
+}
+
+fn common_duration(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    let bad = || argument.bad("START:END:ms, START:END:us or START:END:ns with two points in time");
+    let mut parts = argument.text.split(':');
+    let (Some(begin), Some(end), Some(unit), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(bad());
+    };
+    let unit_ns = match unit {
+        "ms" => MS,
+        "us" => 1_000,
+        "ns" => 1,
+        _ => return Err(bad()),
+    };
+    let point = |name| {
+        POINTS
+            .iter()
+            .find(|(point, _)| *point == name)
+            .map(|(_, point)| *point)
+            .ok_or_else(bad)
+    };
+    Ok(match (point(begin)?, point(end)?) {
+        (Some(begin), Some(end)) => Field::Duration {
+            begin,
+            end,
+            unit_ns,
+        },
+        _ => Field::Missing,
+    })
+}
+
+fn environment(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let value = std::env::var_os(argument.text).unwrap_or_else(|| "-".into());
+    Ok(Field::Constant(value.into_vec().into()))
+}
+
+fn hostname(_: &Argument<'_>) -> Result<Field, FormatError> {
+    Ok(match std::fs::read_to_string("/proc/sys/kernel/hostname") {
+        Ok(name) => Field::Constant(name.trim_end().as_bytes().into()),
+        Err(_) => Field::Missing,
+    })
+}
+
+fn header_names(argument: &Argument<'_>) -> Result<(Box<[u8]>, Option<Box<[u8]>>), FormatError> {
+    let lower = |name: &str| name.to_ascii_lowercase().into_bytes().into_boxed_slice();
+    let mut names = argument.text.split('?');
+    let name = names.next().filter(|name| !name.is_empty());
+    let alternative = names.next();
+    match (name, alternative, names.next()) {
+        (Some(_), Some(""), _) | (None, _, _) | (_, _, Some(_)) => {
+            Err(argument.bad("a header name, or two separated by ?"))
+        }
+        (Some(name), alternative, None) => Ok((lower(name), alternative.map(lower))),
+    }
+}
+
+fn request_header(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    let (name, alternative) = header_names(argument)?;
+    Ok(Field::RequestHeader {
+        name,
+        alternative,
+        query: true,
+    })
+}
+
+fn request_header_without_query(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    let (name, alternative) = header_names(argument)?;
+    Ok(Field::RequestHeader {
+        name,
+        alternative,
+        query: false,
+    })
+}
+
+fn response_header(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    let (name, alternative) = header_names(argument)?;
+    Ok(Field::ResponseHeader { name, alternative })
+}
+
+fn response_trailer(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    let (name, alternative) = header_names(argument)?;
+    Ok(Field::ResponseTrailer { name, alternative })
+}
+
+fn path(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    let bad = || argument.bad("WQ or NQ, and then ORIG, PATH or ORIG_OR_PATH behind a colon");
+    let (query, from) = argument.text.split_once(':').unwrap_or((argument.text, ""));
+    let query = match query {
+        "" | "WQ" => true,
+        "NQ" => false,
+        _ => return Err(bad()),
+    };
+    let from = match from {
+        "" | "ORIG_OR_PATH" => Original::Preferred,
+        "ORIG" => Original::Only,
+        "PATH" => Original::Never,
+        _ => return Err(bad()),
+    };
+    Ok(Field::Path { from, query })
+}
+
+fn query_param(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    Ok(Field::QueryParam(argument.text.as_bytes().into()))
+}
+
+fn query_params(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    match argument.text {
+        // Envoy prints the query undecoded in both cases, and so it stays comparable.
+        "" | "ORIG" | "DECODED" => Ok(Field::QueryString(Original::Never)),
+        _ => Err(argument.bad("ORIG or DECODED")),
+    }
+}
+
+fn server_name(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    let bad = || {
+        argument.bad(
+            "SNI_ONLY, SNI_FIRST or HOST_FIRST, and then ORIG, HOST or ORIG_OR_HOST behind a colon",
+        )
+    };
+    let (order, host) = argument.text.split_once(':').unwrap_or((argument.text, ""));
+    let order = match order {
+        "" | "SNI_ONLY" => NameOrder::SniOnly,
+        "SNI_FIRST" => NameOrder::SniFirst,
+        "HOST_FIRST" => NameOrder::HostFirst,
+        _ => return Err(bad()),
+    };
+    let host = match host {
+        "" | "ORIG_OR_HOST" => Original::Preferred,
+        "ORIG" => Original::Only,
+        "HOST" => Original::Never,
+        _ => return Err(bad()),
+    };
+    Ok(Field::ServerName { order, host })
+}
+
+fn dynamic_metadata(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    Ok(metadata_path(argument.text))
+}
+
+fn metadata_path(text: &str) -> Field {
+    let mut parts = text.split(':').map(Box::from);
+    let namespace = parts.next().unwrap_or_default();
+    Field::Metadata {
+        namespace,
+        path: parts.collect(),
+    }
+}
+
+/// `METADATA(TYPE:namespace:key…)`; only dynamic metadata exists here.
+fn metadata(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    let (of, path) = argument.text.split_once(':').unwrap_or((argument.text, ""));
+    match of {
+        "DYNAMIC" => Ok(metadata_path(path)),
+        "CLUSTER"
+        | "ROUTE"
+        | "UPSTREAM_HOST"
+        | "LISTENER"
+        | "LISTENER_FILTER_CHAIN"
+        | "VIRTUAL_HOST" => Ok(Field::Missing),
+        _ => Err(argument.bad(
+            "DYNAMIC, CLUSTER, ROUTE, UPSTREAM_HOST, LISTENER, \
+             LISTENER_FILTER_CHAIN or VIRTUAL_HOST, and then a namespace and keys",
+        )),
+    }
+}
+
+/// `FILTER_STATE(key:PLAIN)`; the only state is the mesh identity, a string in either form.
+fn filter_state(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    let mut parts = argument.text.split(':');
+    let key = parts.next().unwrap_or_default();
+    match (parts.next(), parts.next(), parts.next()) {
+        (None | Some("PLAIN" | "TYPED"), None, None) if key == PEER_PRINCIPAL => {
+            Ok(Field::Text(|r| r.peer_principal))
+        }
+        (None | Some("PLAIN" | "TYPED"), None, None) | (Some("FIELD"), Some(_), None) => {
+            Ok(Field::Missing)
+        }
+        _ => Err(argument.bad("a key, and then PLAIN, TYPED or FIELD:name")),
+    }
+}
+
+fn upstream_filter_state(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    filter_state(argument).map(|_| Field::Missing)
+}
+
+fn grpc_status(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    match argument.text {
+        "" | "CAMEL_STRING" => Ok(Field::GrpcStatus(GrpcForm::Camel)),
+        "SNAKE_STRING" => Ok(Field::GrpcStatus(GrpcForm::Snake)),
+        "NUMBER" => Ok(Field::GrpcStatus(GrpcForm::Number)),
+        _ => Err(argument.bad("CAMEL_STRING, SNAKE_STRING or NUMBER")),
+    }
+}
+
+fn prefix(argument: &Argument<'_>, of: AddressOf) -> Result<Field, FormatError> {
+    let form = match argument.text {
+        "" => AddressForm::Ip,
+        bits => match bits.parse() {
+            Ok(bits @ 0..=128) => AddressForm::Prefix(bits),
+            _ => return Err(argument.bad("a prefix length of 0 to 128 bits")),
+        },
+    };
+    Ok(Field::Address { of, form })
+}
+
+/// `COALESCE({"operators": ["NAME", {"command": "REQ", "param": "x", "max_length": 9}]})`.
+fn coalesce(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    if argument.depth == MAX_COALESCE {
+        return Err(FormatError::TooDeep { max: MAX_COALESCE });
+    }
+    let bad = || argument.bad(r#"{"operators": ["NAME", {"command": "NAME", "param": "…"}]}"#);
+    let value: Value = serde_json::from_str(argument.text).map_err(|_| bad())?;
+    let operators = value
+        .get("operators")
+        .and_then(Value::as_array)
+        .ok_or_else(bad)?;
+    if operators.is_empty() {
+        return Err(bad());
+    }
+    let fields = operators.iter().map(|operator| {
+        let call = match operator {
+            Value::String(name) => Call {
+                name,
+                parameter: None,
+                length: None,
+            },
+            Value::Object(fields) => {
+                let text = |key| match fields.get(key) {
+                    None => Ok(None),
+                    Some(Value::String(text)) => Ok(Some(text.as_str())),
+                    Some(_) => Err(bad()),
+                };
+                let length = match fields.get("max_length") {
+                    None => None,
+                    Some(length) => Some(length.as_u64().ok_or_else(bad)? as usize),
+                };
+                let name = text("command")?.ok_or_else(bad)?;
+                Call {
+                    name,
+                    parameter: text("param")?,
+                    length,
+                }
+            }
+            _ => return Err(bad()),
+        };
+        compile_nested(&call, argument.depth + 1)
+    });
+    Ok(Field::Coalesce(fields.collect::<Result<_, _>>()?))
+}
+
+// === The table's vocabulary ===
+
+const fn field(name: &'static str, field: Field) -> Operator {
+    Operator {
+        name,
+        parameter: Parameter::None,
+        length: false,
+        source: Source::Field(field),
+    }
+}
+
+const fn text(name: &'static str, of: TextOf) -> Operator {
+    field(name, Field::Text(of))
+}
+
+const fn underscored(name: &'static str, of: TextOf) -> Operator {
+    field(name, Field::Underscored(of))
+}
+
+const fn number(name: &'static str, of: NumberOf) -> Operator {
+    field(name, Field::Number(of))
+}
+
+const fn address(name: &'static str, of: AddressOf) -> Operator {
+    field(
+        name,
+        Field::Address {
+            of,
+            form: AddressForm::Whole,
+        },
+    )
+}
+
+const fn millis(name: &'static str, begin: Point, end: Point) -> Operator {
+    field(
+        name,
+        Field::Duration {
+            begin,
+            end,
+            unit_ns: MS,
+        },
+    )
+}
+
+const fn missing(name: &'static str) -> Operator {
+    field(name, Field::Missing)
+}
+
+const fn missing_with_parameter(name: &'static str) -> Operator {
+    let source = Source::Field(Field::Missing);
+    Operator {
+        name,
+        parameter: Parameter::Optional,
+        length: true,
+        source,
+    }
+}
+
+const fn unsupported(name: &'static str, reason: &'static str) -> Operator {
+    let source = Source::Unsupported(reason);
+    Operator {
+        name,
+        parameter: Parameter::Optional,
+        length: true,
+        source,
+    }
+}
+
+type Build = fn(&Argument<'_>) -> Result<Field, FormatError>;
+
+const fn optional(name: &'static str, build: Build) -> Operator {
+    Operator {
+        name,
+        parameter: Parameter::Optional,
+        length: false,
+        source: Source::Build(build),
+    }
+}
+
+const fn optional_with_length(name: &'static str, build: Build) -> Operator {
+    Operator {
+        name,
+        parameter: Parameter::Optional,
+        length: true,
+        source: Source::Build(build),
+    }
+}
+
+const fn required(name: &'static str, build: Build) -> Operator {
+    Operator {
+        name,
+        parameter: Parameter::Required,
+        length: false,
+        source: Source::Build(build),
+    }
+}
+
+const fn required_with_length(name: &'static str, build: Build) -> Operator {
+    Operator {
+        name,
+        parameter: Parameter::Required,
+        length: true,
+        source: Source::Build(build),
+    }
+}
+
+fn port(address: Option<std::net::SocketAddr>) -> Option<u64> {
+    address.map(|address| address.port().into())
+}
+
+fn find(name: &str) -> Option<&'static Operator> {
+    OPERATORS
+        .binary_search_by(|operator| operator.name.cmp(name))
+        .ok()
+        .map(|at| &OPERATORS[at])
+}
+
+/// Returns the operator whose name differs least, if it differs little.
+fn most_alike(name: &str) -> Option<&'static str> {
+    let allowed = (name.len() / 3).min(4);
+    names()
+        .filter(|other| other.len().abs_diff(name.len()) <= allowed)
+        .map(|other| (edit_distance(name.as_bytes(), other.as_bytes()), other))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, other)| other)
+}
+
+/// Levenshtein's distance.
+fn edit_distance(a: &[u8], b: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+const MS: u64 = 1_000_000;
+const MAX_COALESCE: usize = 4;
+const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
+const NO_CEL: &str = "there is no expression language in access logs yet";
+const EXTENSION: &str = "it is an extension that has to be declared in Envoy's own configuration";
+
+/// The points of `COMMON_DURATION`; those without a [`Point`] are never reached over HTTP.
+const POINTS: [(&str, Option<Point>); 15] = [
+    ("DS_RX_BEG", Some(Point::DownstreamRxBegin)),
+    ("DS_RX_END", Some(Point::DownstreamRxEnd)),
+    ("US_CX_BEG", Some(Point::UpstreamConnectBegin)),
+    ("US_CX_END", Some(Point::UpstreamConnectEnd)),
+    ("US_HS_END", Some(Point::UpstreamHandshakeEnd)),
+    ("US_TX_BEG", Some(Point::UpstreamTxBegin)),
+    ("US_TX_END", Some(Point::UpstreamTxEnd)),
+    ("US_RX_BEG", Some(Point::UpstreamRxBegin)),
+    ("US_RX_BODY_BEG", Some(Point::UpstreamRxBodyBegin)),
+    ("US_RX_END", Some(Point::UpstreamRxEnd)),
+    ("DS_TX_BEG", Some(Point::DownstreamTxBegin)),
+    ("DS_TX_END", Some(Point::DownstreamTxEnd)),
+    ("DS_CX_BEG", None),
+    ("DS_CX_END", None),
+    ("DS_HS_END", None),
+];
+
+/// Every operator, sorted by name.
+static OPERATORS: &[Operator] = &[
+    text("ACCESS_LOG_TYPE", |_| Some(b"DownstreamEnd")),
+    number("BYTES_RECEIVED", |r| Some(r.request.body_bytes)),
+    number("BYTES_RETRANSMITTED", |_| Some(0)),
+    number("BYTES_SENT", |r| Some(r.response.body_bytes)),
+    unsupported("CEL", NO_CEL),
+    missing_with_parameter("CLUSTER_METADATA"),
+    required_with_length("COALESCE", coalesce),
+    required("COMMON_DURATION", common_duration),
+    number("CONNECTION_ID", |r| r.downstream.connection_id),
+    underscored("CONNECTION_TERMINATION_DETAILS", |r| {
+        r.connection_termination_details.map(str::as_bytes)
+    }),
+    text("CUSTOM_FLAGS", |_| Some(b"")),
+    number("DOWNSTREAM_CX_RTT", |_| Some(0)),
+    number("DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED", |r| {
+        Some(r.downstream.wire.header_received)
+    }),
+    number("DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT", |r| {
+        Some(r.downstream.wire.header_sent)
+    }),
+    text("DOWNSTREAM_DETECTED_CLOSE_TYPE", |r| {
+        r.downstream.detected_close_type.map(str::as_bytes)
+    }),
+    address("DOWNSTREAM_DIRECT_LOCAL_ADDRESS", |r| {
+        r.downstream.direct_local
+    }),
+    optional("DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT", |argument| {
+        prefix(argument, |r| r.downstream.direct_local)
+    }),
+    number("DOWNSTREAM_DIRECT_LOCAL_PORT", |r| {
+        port(r.downstream.direct_local)
+    }),
+    address("DOWNSTREAM_DIRECT_REMOTE_ADDRESS", |r| {
+        r.downstream.direct_remote
+    }),
+    optional(
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
+        |argument| prefix(argument, |r| r.downstream.direct_remote),
+    ),
+    number("DOWNSTREAM_DIRECT_REMOTE_PORT", |r| {
+        port(r.downstream.direct_remote)
+    }),
+    missing("DOWNSTREAM_HANDSHAKE_DURATION"),
+    number("DOWNSTREAM_HEADER_BYTES_RECEIVED", |r| {
+        Some(r.downstream.wire.header_received)
+    }),
+    number("DOWNSTREAM_HEADER_BYTES_SENT", |r| {
+        Some(r.downstream.wire.header_sent)
+    }),
+    address("DOWNSTREAM_LOCAL_ADDRESS", |r| r.downstream.local),
+    missing("DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID"),
+    optional("DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", |argument| {
+        prefix(argument, |r| r.downstream.local)
+    }),
+    underscored("DOWNSTREAM_LOCAL_CLOSE_REASON", |r| {
+        r.downstream.local_close_reason.map(str::as_bytes)
+    }),
+    missing("DOWNSTREAM_LOCAL_DNS_SAN"),
+    missing("DOWNSTREAM_LOCAL_EMAIL_SAN"),
+    missing("DOWNSTREAM_LOCAL_IP_SAN"),
+    missing("DOWNSTREAM_LOCAL_OTHERNAME_SAN"),
+    number("DOWNSTREAM_LOCAL_PORT", |r| port(r.downstream.local)),
+    missing("DOWNSTREAM_LOCAL_SUBJECT"),
+    missing("DOWNSTREAM_LOCAL_URI_SAN"),
+    missing("DOWNSTREAM_PEER_CERT"),
+    missing_with_parameter("DOWNSTREAM_PEER_CERT_V_END"),
+    missing_with_parameter("DOWNSTREAM_PEER_CERT_V_START"),
+    missing("DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1"),
+    missing("DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256"),
+    missing("DOWNSTREAM_PEER_CHAIN_SERIALS"),
+    missing("DOWNSTREAM_PEER_DNS_SAN"),
+    missing("DOWNSTREAM_PEER_EMAIL_SAN"),
+    missing("DOWNSTREAM_PEER_FINGERPRINT_1"),
+    missing("DOWNSTREAM_PEER_FINGERPRINT_256"),
+    missing("DOWNSTREAM_PEER_IP_SAN"),
+    missing("DOWNSTREAM_PEER_ISSUER"),
+    missing("DOWNSTREAM_PEER_OTHERNAME_SAN"),
+    missing("DOWNSTREAM_PEER_SERIAL"),
+    missing("DOWNSTREAM_PEER_SUBJECT"),
+    missing("DOWNSTREAM_PEER_URI_SAN"),
+    address("DOWNSTREAM_REMOTE_ADDRESS", |r| r.downstream.remote),
+    optional("DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", |argument| {
+        prefix(argument, |r| r.downstream.remote)
+    }),
+    number("DOWNSTREAM_REMOTE_PORT", |r| port(r.downstream.remote)),
+    missing("DOWNSTREAM_TLS_CIPHER"),
+    missing("DOWNSTREAM_TLS_GROUP"),
+    missing("DOWNSTREAM_TLS_SESSION_ID"),
+    missing("DOWNSTREAM_TLS_VERSION"),
+    underscored("DOWNSTREAM_TRANSPORT_FAILURE_REASON", |r| {
+        r.downstream.transport_failure_reason.map(str::as_bytes)
+    }),
+    number("DOWNSTREAM_WIRE_BYTES_RECEIVED", |r| {
+        Some(r.downstream.wire.received)
+    }),
+    number("DOWNSTREAM_WIRE_BYTES_SENT", |r| {
+        Some(r.downstream.wire.sent)
+    }),
+    number("DURATION", duration),
+    required_with_length("DYNAMIC_METADATA", dynamic_metadata),
+    optional("EMIT_TIME", emit_time),
+    optional("EMIT_TIME_LOCAL", emit_time_local),
+    required_with_length("ENVIRONMENT", environment),
+    unsupported("FILE_CONTENT", EXTENSION),
+    text("FILTER_CHAIN_NAME", |r| {
+        r.filter_chain_name.map(str::as_bytes)
+    }),
+    required_with_length("FILTER_STATE", filter_state),
+    optional("GRPC_STATUS", grpc_status),
+    field("GRPC_STATUS_NUMBER", Field::GrpcStatus(GrpcForm::Number)),
+    optional("HOSTNAME", hostname),
+    text("LISTENER_NAME", |r| r.listener_name.map(str::as_bytes)),
+    text("LOCAL_REPLY_BODY", |r| Some(r.response.local_reply_body)),
+    required_with_length("METADATA", metadata),
+    number("PACKETS_RETRANSMITTED", |_| Some(0)),
+    optional_with_length("PATH", path),
+    text("PROTOCOL", |r| r.request.protocol.map(str::as_bytes)),
+    required_with_length("QUERY_PARAM", query_param),
+    optional_with_length("QUERY_PARAMS", query_params),
+    required_with_length("REQ", request_header),
+    optional("REQUESTED_SERVER_NAME", server_name),
+    millis(
+        "REQUEST_DURATION",
+        Point::DownstreamRxBegin,
+        Point::DownstreamRxEnd,
+    ),
+    required_with_length("REQUEST_HEADER", request_header),
+    field(
+        "REQUEST_HEADERS_BYTES",
+        Field::HeaderBytes(|r| r.request.headers),
+    ),
+    millis(
+        "REQUEST_TX_DURATION",
+        Point::DownstreamRxBegin,
+        Point::UpstreamTxEnd,
+    ),
+    required_with_length("REQ_WITHOUT_QUERY", request_header_without_query),
+    required_with_length("RESP", response_header),
+    number("RESPONSE_CODE", |r| Some(r.response.code.into())),
+    optional("RESPONSE_CODE_DETAILS", details),
+    millis(
+        "RESPONSE_DURATION",
+        Point::DownstreamRxBegin,
+        Point::UpstreamRxBegin,
+    ),
+    field("RESPONSE_FLAGS", Field::Flags { long: false }),
+    field("RESPONSE_FLAGS_LONG", Field::Flags { long: true }),
+    required_with_length("RESPONSE_HEADER", response_header),
+    field(
+        "RESPONSE_HEADERS_BYTES",
+        Field::HeaderBytes(|r| r.response.headers),
+    ),
+    required_with_length("RESPONSE_TRAILER", response_trailer),
+    field(
+        "RESPONSE_TRAILERS_BYTES",
+        Field::HeaderBytes(|r| r.response.trailers),
+    ),
+    millis(
+        "RESPONSE_TX_DURATION",
+        Point::UpstreamRxBegin,
+        Point::DownstreamTxEnd,
+    ),
+    missing("ROUNDTRIP_DURATION"),
+    text("ROUTE_NAME", |r| r.route_name.map(str::as_bytes)),
+    missing("ROUTE_RESOLUTION_COUNT"),
+    missing("ROUTE_RESOLUTION_TIME_US"),
+    unsupported("SECRET", EXTENSION),
+    missing("SPAN_ID"),
+    optional("START_TIME", start_time),
+    optional("START_TIME_LOCAL", start_time_local),
+    text("STREAM_ID", |r| r.request.id),
+    unsupported("STREAM_INFO_REQ", EXTENSION),
+    missing("TLS_JA3_FINGERPRINT"),
+    missing("TLS_JA4_FINGERPRINT"),
+    missing("TRACE_ID"),
+    required_with_length("TRAILER", response_trailer),
+    unsupported("TYPED_CEL", NO_CEL),
+    field("UNIQUE_ID", Field::UniqueId),
+    text("UPSTREAM_CLUSTER", |r| r.cluster.map(str::as_bytes)),
+    text("UPSTREAM_CLUSTER_RAW", |r| r.cluster.map(str::as_bytes)),
+    number("UPSTREAM_CONNECTION_ID", |r| Some(r.upstream.connection_id)),
+    field(
+        "UPSTREAM_CONNECTION_IDS_ATTEMPTED",
+        Field::ConnectionsAttempted,
+    ),
+    number("UPSTREAM_CONNECTION_POOL_READY_DURATION", |r| {
+        r.pool_ready_ns.map(|ns| ns / MS)
+    }),
+    number("UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED", |r| {
+        Some(r.upstream.wire.header_received)
+    }),
+    number("UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT", |r| {
+        Some(r.upstream.wire.header_sent)
+    }),
+    text("UPSTREAM_DETECTED_CLOSE_TYPE", |r| {
+        r.upstream.detected_close_type.map(str::as_bytes)
+    }),
+    required_with_length("UPSTREAM_FILTER_STATE", upstream_filter_state),
+    number("UPSTREAM_HEADER_BYTES_RECEIVED", |r| {
+        Some(r.upstream.wire.header_received)
+    }),
+    number("UPSTREAM_HEADER_BYTES_SENT", |r| {
+        Some(r.upstream.wire.header_sent)
+    }),
+    address("UPSTREAM_HOST", |r| r.upstream.host),
+    field(
+        "UPSTREAM_HOSTS_ATTEMPTED",
+        Field::HostsAttempted {
+            form: AddressForm::Whole,
+            names: false,
+        },
+    ),
+    field(
+        "UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT",
+        Field::HostsAttempted {
+            form: AddressForm::Ip,
+            names: false,
+        },
+    ),
+    field(
+        "UPSTREAM_HOST_NAME",
+        Field::HostName {
+            form: AddressForm::Whole,
+        },
+    ),
+    field(
+        "UPSTREAM_HOST_NAMES_ATTEMPTED",
+        Field::HostsAttempted {
+            form: AddressForm::Whole,
+            names: true,
+        },
+    ),
+    field(
+        "UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT",
+        Field::HostsAttempted {
+            form: AddressForm::Ip,
+            names: true,
+        },
+    ),
+    field(
+        "UPSTREAM_HOST_NAME_WITHOUT_PORT",
+        Field::HostName {
+            form: AddressForm::Ip,
+        },
+    ),
+    address("UPSTREAM_LOCAL_ADDRESS", |r| r.upstream.local),
+    optional("UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", |argument| {
+        prefix(argument, |r| r.upstream.local)
+    }),
+    underscored("UPSTREAM_LOCAL_CLOSE_REASON", |r| {
+        r.upstream.local_close_reason.map(str::as_bytes)
+    }),
+    missing("UPSTREAM_LOCAL_DNS_SAN"),
+    missing("UPSTREAM_LOCAL_IP_SAN"),
+    number("UPSTREAM_LOCAL_PORT", |r| port(r.upstream.local)),
+    missing("UPSTREAM_LOCAL_SUBJECT"),
+    missing("UPSTREAM_LOCAL_URI_SAN"),
+    missing_with_parameter("UPSTREAM_METADATA"),
+    missing("UPSTREAM_PEER_CERT"),
+    missing_with_parameter("UPSTREAM_PEER_CERT_V_END"),
+    missing_with_parameter("UPSTREAM_PEER_CERT_V_START"),
+    missing("UPSTREAM_PEER_DNS_SAN"),
+    missing("UPSTREAM_PEER_IP_SAN"),
+    missing("UPSTREAM_PEER_ISSUER"),
+    missing("UPSTREAM_PEER_SUBJECT"),
+    missing("UPSTREAM_PEER_URI_SAN"),
+    text("UPSTREAM_PROTOCOL", |r| {
+        r.upstream.protocol.map(str::as_bytes)
+    }),
+    address("UPSTREAM_REMOTE_ADDRESS", |r| r.upstream.host),
+    missing("UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID"),
+    optional("UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", |argument| {
+        prefix(argument, |r| r.upstream.host)
+    }),
+    number("UPSTREAM_REMOTE_PORT", |r| port(r.upstream.host)),
+    number("UPSTREAM_REQUEST_ATTEMPT_COUNT", |r| {
+        Some(r.upstream.attempts.into())
+    }),
+    missing("UPSTREAM_SERVER_NAME"),
+    missing("UPSTREAM_TLS_CIPHER"),
+    missing("UPSTREAM_TLS_GROUP"),
+    missing("UPSTREAM_TLS_SESSION_ID"),
+    missing("UPSTREAM_TLS_VERSION"),
+    underscored("UPSTREAM_TRANSPORT_FAILURE_REASON", |r| {
+        r.upstream.transport_failure_reason.map(str::as_bytes)
+    }),
+    number("UPSTREAM_WIRE_BYTES_RECEIVED", |r| {
+        Some(r.upstream.wire.received)
+    }),
+    number("UPSTREAM_WIRE_BYTES_SENT", |r| Some(r.upstream.wire.sent)),
+    missing("VIRTUAL_CLUSTER_NAME"),
+];
+
+/// Milliseconds from the first byte of the request to its end, or to the line itself.
+fn duration(record: &Record<'_>) -> Option<u64> {
+    let nanos = record
+        .timings
+        .between(Point::DownstreamRxBegin, Point::StreamEnd);
+    let clock = || {
+        record
+            .emit_unix_ns
+            .saturating_sub(record.start_unix_ns)
+            .max(0)
+            .unsigned_abs()
+    };
+    Some(nanos.unwrap_or_else(clock) / MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted() {
+        assert!(OPERATORS.is_sorted_by(|a, b| a.name < b.name));
+    }
+
+    #[test]
+    fn suggestions_are_close() {
+        assert_eq!(most_alike("RESPONSE_CDE"), Some("RESPONSE_CODE"));
+        assert_eq!(most_alike("REQUEST_METHOD"), None);
+        assert_eq!(most_alike("X"), None);
+    }
+}
