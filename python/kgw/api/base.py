@@ -1,0 +1,64 @@
+"""What every model of a Kubernetes object shares.
+
+Field names are Python's, aliases Kubernetes' (``backend_refs`` / ``backendRefs``). Models are
+frozen. Unknown fields are kept (``model_extra``) and reported by :mod:`kgw.api.parse`, never
+dropped.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic.alias_generators import to_camel
+
+from kgw.diagnostics import Severity
+
+
+class Model(BaseModel):
+    """A part of a Kubernetes object."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="allow",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+    #: Fields of the CRD that this version does not act on, with the severity of using one. An
+    #: ``ERROR`` makes a policy ``Accepted=False`` and a rule answer 500: what is asked for and not
+    #: enforced must not go unnoticed.
+    unsupported: ClassVar[Mapping[str, Severity]] = {}
+
+    #: Fields of the object that have no meaning for a proxy.
+    ignored: ClassVar[frozenset[str]] = frozenset()
+
+
+Bool = Annotated[bool, Strict()]
+Int = Annotated[int, Strict()]
+Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
+
+
+@cache
+def shape(model: type[Model]) -> dict[str, type[Model] | None]:
+    """The fields of a model by alias, each with the model of its value (or of its items)."""
+    return {
+        field.alias or name: _nested(field.annotation) for name, field in model.model_fields.items()
+    }
+
+
+def _nested(annotation: Any) -> type[Model] | None:
+    """The model inside ``X | None``, ``tuple[X, ...]`` or ``Annotated[X, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return annotation
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType, tuple, Annotated):
+        for argument in typing.get_args(annotation):
+            if (found := _nested(argument)) is not None:
+                return found
+    return None

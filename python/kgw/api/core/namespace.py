@@ -1,0 +1,15 @@
+"""Namespace: its labels choose waypoints and pass ``allowedRoutes`` selectors."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from kgw.api.meta import Resource
+
+
+class Namespace(Resource):
+    """A namespace."""
+
+    namespaced: ClassVar[bool] = False
+
+    spec: Any = None

@@ -1,0 +1,1 @@
+"""Kinds of `gateway.networking.k8s.io`, one a file."""

@@ -1,0 +1,169 @@
+"""The filters of an HTTPRoute rule or backend."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, Strict, StringConstraints, model_validator
+
+from kgw.api.base import Model, Port
+from kgw.api.names import Group, HeaderName, HeaderValue, Kind, ObjectName, PreciseHostname
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class HTTPHeader(Model):
+    """A header field to set or add."""
+
+    name: HeaderName
+    value: HeaderValue
+
+
+class HeaderModifier(Model):
+    """Header fields to set, add and remove."""
+
+    set: Annotated[tuple[HTTPHeader, ...], Field(max_length=16)] = ()
+    add: Annotated[tuple[HTTPHeader, ...], Field(max_length=16)] = ()
+    remove: Annotated[tuple[str, ...], Field(max_length=16)] = ()
+
+
+class PathModifier(Model):
+    """A new path."""
+
+    type: Literal["ReplaceFullPath", "ReplacePrefixMatch"]
+    replace_full_path: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    replace_prefix_match: Annotated[str, StringConstraints(max_length=1024)] | None = None
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        full = self.type == "ReplaceFullPath"
+        if full and self.replace_full_path is None:
+            raise ValueError(
+                "replaceFullPath must be specified when type is set to ReplaceFullPath"
+            )
+        if not full and self.replace_prefix_match is None:
+            raise ValueError(
+                "replacePrefixMatch must be specified when type is set to ReplacePrefixMatch"
+            )
+        if full and self.replace_prefix_match is not None:
+            raise ValueError("type must be ReplacePrefixMatch when replacePrefixMatch is set")
+        if not full and self.replace_full_path is not None:
+            raise ValueError("type must be ReplaceFullPath when replaceFullPath is set")
+        return self
+
+
+class RequestRedirect(Model):
+    """An answer that sends the client elsewhere."""
+
+    scheme: Literal["http", "https"] | None = None
+    hostname: PreciseHostname | None = None
+    path: PathModifier | None = None
+    port: Port | None = None
+    status_code: Literal[301, 302, 303, 307, 308] = 302
+
+
+class URLRewrite(Model):
+    """A new host or path towards the backend."""
+
+    hostname: PreciseHostname | None = None
+    path: PathModifier | None = None
+
+
+class LocalObjectReference(Model):
+    """An object of the same namespace."""
+
+    group: Group
+    kind: Kind
+    name: ObjectName
+
+
+class RequestMirror(Model):
+    """A copy of each request, or of a share of them, to another backend."""
+
+    backend_ref: Any
+    percent: Annotated[int, Strict(), Field(ge=0, le=100)] | None = None
+    fraction: Any = None
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if self.percent is not None and self.fraction is not None:
+            raise ValueError(
+                "Only one of percent or fraction may be specified in HTTPRequestMirrorFilter"
+            )
+        return self
+
+
+#: The field of each filter type.
+FIELDS: Final = {
+    "RequestHeaderModifier": "request_header_modifier",
+    "ResponseHeaderModifier": "response_header_modifier",
+    "RequestMirror": "request_mirror",
+    "RequestRedirect": "request_redirect",
+    "URLRewrite": "url_rewrite",
+    "ExtensionRef": "extension_ref",
+    "CORS": "cors",
+    "ExternalAuth": "external_auth",
+}
+
+#: Filters that may stand only once in a list.
+UNIQUE: Final = (
+    "RequestHeaderModifier",
+    "ResponseHeaderModifier",
+    "RequestRedirect",
+    "URLRewrite",
+    "CORS",
+    "ExternalAuth",
+)
+
+
+class Filter(Model):
+    """One filter: a type and the field of that type."""
+
+    type: Literal[
+        "RequestHeaderModifier",
+        "ResponseHeaderModifier",
+        "RequestMirror",
+        "RequestRedirect",
+        "URLRewrite",
+        "ExtensionRef",
+        "CORS",
+        "ExternalAuth",
+    ]
+    request_header_modifier: HeaderModifier | None = None
+    response_header_modifier: HeaderModifier | None = None
+    request_mirror: RequestMirror | None = None
+    request_redirect: RequestRedirect | None = None
+    url_rewrite: URLRewrite | None = Field(default=None, alias="urlRewrite")
+    extension_ref: LocalObjectReference | None = None
+    cors: Any = None
+    external_auth: Any = None
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        for kind, field in FIELDS.items():
+            given = getattr(self, field) is not None
+            name = type(self).model_fields[field].alias
+            if kind == self.type and not given:
+                raise ValueError(f"filter.{name} must be specified for {kind} filter.type")
+            if kind != self.type and given:
+                raise ValueError(f"filter.{name} must be nil if the filter.type is not {kind}")
+        return self
+
+
+def filter_rules(filters: Iterable[Filter]) -> None:
+    """Checks the rules between the filters of one list.
+
+    Raises:
+        ValueError: if a filter is repeated, or redirect and rewrite are combined.
+    """
+    kinds = Counter(one.type for one in filters)
+    if kinds["RequestRedirect"] and kinds["URLRewrite"]:
+        raise ValueError(
+            "May specify either httpRouteFilterRequestRedirect or "
+            "httpRouteFilterRequestRewrite, but not both"
+        )
+    for kind in UNIQUE:
+        if kinds[kind] > 1:
+            raise ValueError(f"{kind} filter cannot be repeated")

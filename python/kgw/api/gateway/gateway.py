@@ -1,0 +1,158 @@
+"""Gateway: what listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kgw.api.base import Model, Port
+from kgw.api.gateway.references import GATEWAY_GROUP
+from kgw.api.meta import Resource
+from kgw.api.names import Group, Hostname, Kind, Labels, ObjectName, Protocol, SectionName
+from kgw.diagnostics import Severity
+
+#: Protocol of a waypoint's listener: PROXY protocol in front of HTTP.
+PROXY: Final = "istio.io/PROXY"
+
+
+class LabelSelectorRequirement(Model):
+    """One expression of a label selector."""
+
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if (self.operator in ("In", "NotIn")) != bool(self.values):
+            raise ValueError(
+                "values must be given for the operators In and NotIn, and only for them"
+            )
+        return self
+
+    def matches(self, labels: dict[str, str]) -> bool:
+        """Whether the labels satisfy the expression."""
+        value = labels.get(self.key)
+        match self.operator:
+            case "In":
+                return value is not None and value in self.values
+            case "NotIn":
+                return value is None or value not in self.values
+            case "Exists":
+                return value is not None
+            case _:
+                return value is None
+
+
+class LabelSelector(Model):
+    """Labels to have; an empty selector is satisfied by all."""
+
+    match_labels: Labels
+    match_expressions: tuple[LabelSelectorRequirement, ...] = ()
+
+    def matches(self, labels: dict[str, str]) -> bool:
+        """Whether the labels satisfy the selector."""
+        return all(labels.get(k) == v for k, v in self.match_labels.items()) and all(
+            one.matches(labels) for one in self.match_expressions
+        )
+
+
+class RouteNamespaces(Model):
+    """Namespaces whose routes may attach."""
+
+    from_: Literal["All", "Selector", "Same", "None"] = Field(default="Same", alias="from")
+    selector: LabelSelector | None = None
+
+
+class RouteGroupKind(Model):
+    """A kind of route."""
+
+    group: Group = GATEWAY_GROUP
+    kind: Kind
+
+
+class AllowedRoutes(Model):
+    """Routes that may attach."""
+
+    namespaces: RouteNamespaces = Field(default_factory=RouteNamespaces)
+    kinds: Annotated[tuple[RouteGroupKind, ...], Field(max_length=8)] = ()
+
+
+class ListenerTLS(Model):
+    """TLS of a listener; kept for the protocols that use it."""
+
+    mode: Literal["Terminate", "Passthrough"] = "Terminate"
+    certificate_refs: Annotated[tuple[Any, ...], Field(max_length=64)] = ()
+    options: Labels
+
+
+class Listener(Model):
+    """One port and hostname."""
+
+    name: SectionName
+    hostname: Hostname | None = None
+    port: Port
+    protocol: Protocol
+    tls: ListenerTLS | None = None
+    allowed_routes: AllowedRoutes = Field(default_factory=AllowedRoutes)
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if self.protocol in ("HTTP", "TCP", "UDP") and self.tls:
+            raise ValueError("tls must not be specified for protocols ['HTTP', 'TCP', 'UDP']")
+        if self.protocol == "HTTPS" and self.tls and self.tls.mode != "Terminate":
+            raise ValueError("tls mode must be Terminate for protocol HTTPS")
+        if self.protocol == "TLS" and not self.tls:
+            raise ValueError("tls mode must be set for protocol TLS")
+        if self.protocol in ("TCP", "UDP") and self.hostname:
+            raise ValueError("hostname must not be specified for protocols ['TCP', 'UDP']")
+        terminates = self.tls and self.tls.mode == "Terminate"
+        if terminates and self.tls and not self.tls.certificate_refs and not self.tls.options:
+            raise ValueError("certificateRefs or options must be specified when mode is Terminate")
+        return self
+
+
+class GatewayAddress(Model):
+    """A requested address."""
+
+    type: str = "IPAddress"
+    value: str = ""
+
+
+class GatewaySpec(Model):
+    """What a Gateway says."""
+
+    unsupported: ClassVar[Mapping[str, Severity]] = {
+        "addresses": Severity.WARNING,
+        "allowedListeners": Severity.WARNING,
+        "defaultScope": Severity.WARNING,
+        "tls": Severity.ERROR,
+    }
+    ignored = frozenset({"infrastructure"})
+
+    gateway_class_name: ObjectName
+    listeners: Annotated[tuple[Listener, ...], Field(min_length=1, max_length=64)]
+    addresses: Annotated[tuple[GatewayAddress, ...], Field(max_length=16)] = ()
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        names = [listener.name for listener in self.listeners]
+        if len(set(names)) != len(names):
+            raise ValueError("Listener name must be unique within the Gateway")
+        keys = [(one.port, one.protocol, one.hostname) for one in self.listeners]
+        if len(set(keys)) != len(keys):
+            raise ValueError(
+                "Combination of port, protocol and hostname must be unique for each listener"
+            )
+        return self
+
+
+class Gateway(Resource):
+    """A set of listeners."""
+
+    group: ClassVar[str] = GATEWAY_GROUP
+    versions: ClassVar[tuple[str, ...]] = ("v1", "v1beta1")
+
+    spec: GatewaySpec

@@ -1,0 +1,176 @@
+"""HTTPRoute: which requests go where."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Final, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from kgw.api.base import Model
+from kgw.api.duration import Duration
+from kgw.api.gateway.filters import Filter, filter_rules
+from kgw.api.gateway.references import HTTPBackendRef, ParentReference
+from kgw.api.meta import Resource
+from kgw.api.names import HeaderName, Hostname, SectionName
+from kgw.diagnostics import Severity
+
+_PATH: Final = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+")
+
+
+class PathMatch(Model):
+    """A path predicate."""
+
+    type: Literal["Exact", "PathPrefix", "RegularExpression"] = "PathPrefix"
+    value: Annotated[str, StringConstraints(max_length=1024)] = "/"
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        value = self.value
+        if self.type == "RegularExpression" or value == "/":
+            return self
+        if not value.startswith("/"):
+            raise ValueError(
+                f"value must be an absolute path and start with '/' when type is {self.type}"
+            )
+        for bad in ("//", "/./", "/../", "%2f", "%2F", "#"):
+            if bad in value:
+                raise ValueError(f"must not contain {bad!r} when type is {self.type}")
+        for bad in ("/..", "/."):
+            if value.endswith(bad):
+                raise ValueError(f"must not end with {bad!r} when type is {self.type}")
+        if not _PATH.fullmatch(value):
+            raise ValueError("must only contain the characters of a path, others percent-encoded")
+        return self
+
+
+class HeaderMatch(Model):
+    """A header predicate."""
+
+    type: Literal["Exact", "RegularExpression"] = "Exact"
+    name: HeaderName
+    value: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+class QueryParamMatch(Model):
+    """A query parameter predicate."""
+
+    type: Literal["Exact", "RegularExpression"] = "Exact"
+    name: HeaderName
+    value: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+class RouteMatch(Model):
+    """Predicates that must all hold."""
+
+    path: PathMatch = Field(default_factory=PathMatch)
+    headers: Annotated[tuple[HeaderMatch, ...], Field(max_length=16)] = ()
+    query_params: Annotated[tuple[QueryParamMatch, ...], Field(max_length=16)] = ()
+    method: (
+        Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
+        | None
+    ) = None
+
+
+class Timeouts(Model):
+    """Bounds on a request; zero is none."""
+
+    request: Duration | None = None
+    backend_request: Duration | None = None
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if self.request and self.backend_request and self.backend_request > self.request:
+            raise ValueError("backendRequest timeout cannot be longer than request timeout")
+        return self
+
+
+class Rule(Model):
+    """What happens to the requests that match."""
+
+    # Nothing insecure follows from leaving these out, so the rule is served and the user is told.
+    unsupported: ClassVar[Mapping[str, Severity]] = {
+        "retry": Severity.WARNING,
+        "sessionPersistence": Severity.WARNING,
+    }
+
+    name: SectionName | None = None
+    matches: Annotated[tuple[RouteMatch, ...], Field(max_length=64)] = (RouteMatch(),)
+    filters: Annotated[tuple[Filter, ...], Field(max_length=16)] = ()
+    backend_refs: Annotated[tuple[HTTPBackendRef, ...], Field(max_length=16)] = ()
+    timeouts: Timeouts = Field(default_factory=Timeouts)
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        filter_rules(self.filters)
+        redirects = any(one.type == "RequestRedirect" for one in self.filters)
+        if redirects and self.backend_refs:
+            raise ValueError("RequestRedirect filter must not be used together with backendRefs")
+        one_prefix = len(self.matches) == 1 and self.matches[0].path.type == "PathPrefix"
+        where = [
+            ("", self.filters),
+            *(("Within backendRefs, ", b.filters) for b in self.backend_refs),
+        ]
+        for prefix, filters in where:
+            for one in filters:
+                action = one.request_redirect or one.url_rewrite
+                path = action.path if action else None
+                if path and path.type == "ReplacePrefixMatch" and not one_prefix:
+                    raise ValueError(
+                        f"{prefix}When using {one.type} filter with path.replacePrefixMatch, "
+                        "exactly one PathPrefix match must be specified"
+                    )
+        return self
+
+
+class HTTPRouteSpec(Model):
+    """What an HTTPRoute says."""
+
+    unsupported: ClassVar[Mapping[str, Severity]] = {"useDefaultGateways": Severity.WARNING}
+
+    parent_refs: Annotated[tuple[ParentReference, ...], Field(max_length=32)] = ()
+    hostnames: Annotated[tuple[Hostname, ...], Field(max_length=16)] = ()
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=16)] = (Rule(),)
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if sum(len(rule.matches) for rule in self.rules) > 128:
+            raise ValueError(
+                "While 16 rules and 64 matches per rule are allowed, the total number of matches "
+                "across all rules in a route must be less than 128"
+            )
+        names = [rule.name for rule in self.rules if rule.name is not None]
+        if len(set(names)) != len(names):
+            raise ValueError("Rule name must be unique within the route")
+        if len(self.parent_refs) > 1:
+            self._parent_rules()
+        return self
+
+    def _parent_rules(self) -> None:
+        same = defaultdict(list)
+        for parent in self.parent_refs:
+            same[parent.group, parent.kind, parent.namespace, parent.name].append(
+                (parent.section_name, parent.port)
+            )
+        for sections in same.values():
+            if len(sections) > 1 and (None, None) in sections:
+                raise ValueError(
+                    "sectionName or port must be specified when parentRefs includes 2 or more "
+                    "references to the same parent"
+                )
+            if len(set(sections)) != len(sections):
+                raise ValueError(
+                    "sectionName or port must be unique when parentRefs includes 2 or more "
+                    "references to the same parent"
+                )
+
+
+class HTTPRoute(Resource):
+    """A route of HTTP requests."""
+
+    group: ClassVar[str] = "gateway.networking.k8s.io"
+    versions: ClassVar[tuple[str, ...]] = ("v1", "v1beta1")
+
+    spec: HTTPRouteSpec = Field(default_factory=HTTPRouteSpec)

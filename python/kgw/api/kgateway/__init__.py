@@ -1,0 +1,1 @@
+"""Kinds of `gateway.kgateway.dev`, one a file."""

@@ -1,0 +1,37 @@
+"""HTTPListenerPolicy: HTTP settings of a Gateway's listeners; ListenerPolicy followed it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from kgw.api.kgateway.http_settings import HTTPSettings
+from kgw.api.kgateway.targets import KGATEWAY_GROUP, TargetRefs, TargetSelectors, target_rules
+from kgw.api.meta import Resource
+
+
+class HTTPListenerPolicySpec(HTTPSettings):
+    """What an HTTPListenerPolicy says."""
+
+    target_refs: TargetRefs = ()
+    target_selectors: TargetSelectors = ()
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        target_rules(self.target_refs, self.target_selectors, ("Gateway",), "Gateway resource")
+        return self
+
+
+class HTTPListenerPolicy(Resource):
+    """HTTP settings for all listeners of a Gateway."""
+
+    group: ClassVar[str] = KGATEWAY_GROUP
+    versions: ClassVar[tuple[str, ...]] = ("v1alpha1",)
+
+    spec: HTTPListenerPolicySpec = Field(default_factory=HTTPListenerPolicySpec)
+
+    def settings(self, port: int) -> tuple[HTTPSettings, tuple[str | int, ...]]:
+        """The settings for a listener's port, and where they stand in the object."""
+        del port
+        return self.spec, ("spec",)

@@ -1,0 +1,73 @@
+"""ListenerPolicy: settings of a Gateway's listeners, for all or by port."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from kgw.api.base import Model, Port
+from kgw.api.kgateway.http_settings import HTTPSettings
+from kgw.api.kgateway.targets import KGATEWAY_GROUP, TargetRefs, TargetSelectors, target_rules
+from kgw.api.meta import Resource
+from kgw.diagnostics import Severity
+
+
+class ListenerConfig(Model):
+    """Settings of a listener."""
+
+    unsupported: ClassVar[Mapping[str, Severity]] = dict.fromkeys(
+        (
+            "clientCertificateValidation",
+            "perConnectionBufferLimitBytes",
+            "proxyProtocol",
+            "tcpKeepalive",
+            "transportSocketConnectTimeout",
+        ),
+        Severity.ERROR,
+    )
+
+    http_settings: HTTPSettings = Field(default_factory=HTTPSettings)
+
+
+class ListenerPortConfig(Model):
+    """Settings of the listeners of one port, which replace the default ones altogether."""
+
+    port: Port
+    listener: ListenerConfig = Field(default_factory=ListenerConfig)
+
+
+class ListenerPolicySpec(Model):
+    """What a ListenerPolicy says."""
+
+    target_refs: TargetRefs = ()
+    target_selectors: TargetSelectors = ()
+    default: ListenerConfig | None = None
+    per_port: Annotated[tuple[ListenerPortConfig, ...], Field(max_length=64)] = ()
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        target_rules(self.target_refs, self.target_selectors, ("Gateway",), "Gateway resource")
+        ports = [one.port for one in self.per_port]
+        if len(set(ports)) != len(ports):
+            raise ValueError("perPort ports must be unique")
+        return self
+
+
+class ListenerPolicy(Resource):
+    """Settings for the listeners of a Gateway."""
+
+    group: ClassVar[str] = KGATEWAY_GROUP
+    versions: ClassVar[tuple[str, ...]] = ("v1alpha1",)
+
+    spec: ListenerPolicySpec = Field(default_factory=ListenerPolicySpec)
+
+    def settings(self, port: int) -> tuple[HTTPSettings, tuple[str | int, ...]]:
+        """The settings for a listener's port, and where they stand in the object."""
+        for index, one in enumerate(self.spec.per_port):
+            if one.port == port:
+                path = ("spec", "perPort", index, "listener", "httpSettings")
+                return one.listener.http_settings, path
+        default = self.spec.default or ListenerConfig()
+        return default.http_settings, ("spec", "default", "httpSettings")

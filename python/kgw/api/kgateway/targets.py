@@ -1,0 +1,47 @@
+"""What a kgateway policy attaches to: objects of its own namespace."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from kgw.api.base import Model
+from kgw.api.names import Group, Kind, ObjectName, SectionName
+
+KGATEWAY_GROUP: Final = "gateway.kgateway.dev"
+
+
+class PolicyTargetReference(Model):
+    """An object, or a section of it."""
+
+    group: Group
+    kind: Kind
+    name: ObjectName
+    section_name: SectionName | None = None
+
+
+class PolicyTargetSelector(Model):
+    """All objects of a kind that have the labels."""
+
+    group: Group
+    kind: Kind
+    match_labels: dict[str, str]
+    section_name: SectionName | None = None
+
+
+TargetRefs = Annotated[tuple[PolicyTargetReference, ...], Field(max_length=16)]
+TargetSelectors = tuple[PolicyTargetSelector, ...]
+
+
+def target_rules(
+    refs: TargetRefs, selectors: TargetSelectors, kinds: tuple[str, ...], words: str
+) -> None:
+    """Checks that targets are of the kinds a policy may have.
+
+    Raises:
+        ValueError: in the words of the CRD.
+    """
+    for name, targets in (("targetRefs", refs), ("targetSelectors", selectors)):
+        if any(target.kind not in kinds for target in targets):
+            raise ValueError(f"{name} may only reference {words}")

@@ -1,0 +1,368 @@
+"""From a raw object to a resource and findings.
+
+What an API server would refuse is an error and yields an :class:`~kgw.api.meta.Opaque` that says
+so, or nothing where not even a name can be read. What it would prune (unknown fields) is a
+warning, and what it would accept but this version cannot do is reported and kept as a defect of
+the resource.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from kgw.api.base import Model, shape
+from kgw.api.core.namespace import Namespace
+from kgw.api.core.service import Service
+from kgw.api.discovery.endpoint_slice import EndpointSlice
+from kgw.api.gateway.gateway import Gateway
+from kgw.api.gateway.gateway_class import GatewayClass
+from kgw.api.gateway.http_route import HTTPRoute
+from kgw.api.gateway.reference_grant import ReferenceGrant
+from kgw.api.kgateway.http_listener_policy import HTTPListenerPolicy
+from kgw.api.kgateway.listener_policy import ListenerPolicy
+from kgw.api.kgateway.traffic_policy import TrafficPolicy
+from kgw.api.meta import ObjectMeta, Opaque, Resource
+from kgw.api.names import LEGAL
+from kgw.diagnostics import Finding, Severity, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from kgw.source.memory import FieldPath, Origin, RawObject
+
+#: The kinds that kgw reads, by group and kind.
+KINDS: Final[dict[tuple[str, str], type[Resource]]] = {
+    (model.group, model.__name__): model
+    for model in (
+        EndpointSlice,
+        Gateway,
+        GatewayClass,
+        HTTPListenerPolicy,
+        HTTPRoute,
+        ListenerPolicy,
+        Namespace,
+        ReferenceGrant,
+        Service,
+        TrafficPolicy,
+    )
+}
+
+
+#: Groups whose objects all configure a gateway: one of an unknown kind is worth a warning.
+_OWN_GROUPS: Final = (Gateway.group, TrafficPolicy.group)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """The resources of a set of raw objects, and what was found on the way."""
+
+    resources: tuple[Resource, ...]
+    findings: tuple[Finding, ...]
+
+
+def parse_all(raws: Iterable[RawObject]) -> Parsed:
+    """Parses raw objects; of two definitions of one object the last is used and reported."""
+    resources: dict[Any, Resource] = {}
+    findings: list[Finding] = []
+    for raw in raws:
+        resource, found = parse(raw)
+        findings += found
+        if resource is None:
+            continue
+        if resources.pop(resource.key, None) is not None:
+            findings.append(
+                Finding(
+                    "KGW301",
+                    Severity.WARNING,
+                    "the object is defined more than once; this definition is used",
+                    str(resource.key),
+                    source=resource.origin,
+                )
+            )
+        resources[resource.key] = resource
+    return Parsed(tuple(resources.values()), tuple(findings))
+
+
+def parse(raw: RawObject) -> tuple[Resource | None, list[Finding]]:
+    """Parses one raw object.
+
+    Returns:
+        The resource, an ``Opaque`` for an unknown kind or a refused object, or ``None`` if the
+        object has no kind or name; and the findings.
+    """
+    value = raw.object
+    api_version, kind = value.get("apiVersion"), value.get("kind")
+    if not isinstance(api_version, str) or not isinstance(kind, str):
+        return None, [
+            Finding(
+                "KGW201",
+                Severity.ERROR,
+                "the document is not an object with `apiVersion` and `kind`",
+                source=raw.origin,
+            )
+        ]
+    metadata = value.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(name, str) or not name:
+        path: FieldPath = ("metadata", "name") if isinstance(metadata, dict) else ()
+        return None, [
+            Finding(
+                "KGW202", Severity.ERROR, "the object has no name", kind, path, source=raw.origin
+            )
+        ]
+    reader = _Reader(raw.origin, raw.identity[2])
+    group, _, version = api_version.rpartition("/")
+    model = KINDS.get((group, kind))
+    resource: Resource | None
+    if model is None:
+        resource = reader.opaque(value)
+        reader.unknown_kind(group, kind)
+    elif version not in model.versions:
+        resource = reader.opaque(value, refused=True)
+        served = ", ".join(f"{group}/{one}".lstrip("/") for one in model.versions)
+        reader.report(
+            "KGW210",
+            Severity.ERROR,
+            f"version `{version}` of {kind} is not read",
+            ("apiVersion",),
+            legal=served,
+        )
+    else:
+        resource = reader.known(model, value)
+    return resource, reader.finish(resource)
+
+
+class _Reader:
+    """Collects the findings of one object."""
+
+    def __init__(self, origin: Origin | None, scope: str) -> None:
+        self.origin = origin
+        self.scope = scope
+        self.findings: list[Finding] = []
+
+    def report(
+        self, code: str, severity: Severity, message: str, path: FieldPath, **more: Any
+    ) -> None:
+        self.findings.append(
+            Finding(code, severity, message, None, path, source=self.origin, **more)
+        )
+
+    def finish(self, resource: Resource | None) -> list[Finding]:
+        """Names the resource in the findings, and gives it its defects."""
+        if resource is None:
+            return self.findings
+        name = str(resource.key)
+        found = [replace(one, resource=name) for one in self.findings]
+        resource._origin = self.origin
+        resource._defects = tuple(one for one in found if one.severity is Severity.ERROR)
+        return found
+
+    def unknown_kind(self, group: str, kind: str) -> None:
+        near = suggest(kind, (name for owner, name in KINDS if owner == group))
+        other = next((owner for owner, name in KINDS if name == kind), None)
+        hint = None
+        if near is not None:
+            hint = f"did you mean `{near}`?"
+        elif other is not None:
+            hint = (
+                f"`{kind}` is of the group `{other}`" if other else f"`{kind}` is of the core group"
+            )
+        self.report(
+            "KGW209",
+            Severity.WARNING if near or group in _OWN_GROUPS else Severity.INFO,
+            f"kind `{kind}` of group `{group}` is not read; the object is kept and has no effect",
+            ("kind",),
+            hint=hint,
+        )
+
+    def opaque(self, value: dict[str, Any], *, refused: bool = False) -> Opaque | None:
+        """Keeps an object that has no model, if at least its metadata can be read."""
+        try:
+            metadata = ObjectMeta.model_validate(value["metadata"], by_alias=True, by_name=False)
+        except ValidationError as error:
+            for one in error.errors(include_url=False):
+                self.invalid(one, ("metadata",), ObjectMeta)
+            return None
+        return Opaque(
+            api_version=value["apiVersion"],
+            kind=value["kind"],
+            metadata=metadata,
+            refused=refused,
+            scope=self.scope,
+            spec=value.get("spec"),
+        )
+
+    def known(self, model: type[Resource], value: dict[str, Any]) -> Resource | None:
+        """Parses an object of a known kind."""
+        nulls = self.walk(model, value, ())
+        try:
+            return model.model_validate(
+                _without_nulls(model, value) if nulls else value, by_alias=True, by_name=False
+            )
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+            places = [one["loc"] for one in errors]
+            for one in errors:
+                # A list whose items are wrong is also "too short" for pydantic.
+                place = one["loc"]
+                inner = any(len(p) > len(place) and p[: len(place)] == place for p in places)
+                if not (inner and one["type"] == "too_short"):
+                    self.invalid(one, (), model)
+        before = len(self.findings)
+        kept = self.opaque(value, refused=True)
+        del self.findings[before:]
+        return kept
+
+    def walk(self, model: type[Model], value: Any, path: FieldPath) -> bool:
+        """Reports unknown and unsupported fields; returns whether there are nulls."""
+        if not isinstance(value, dict):
+            return False
+        fields = shape(model)
+        nulls = False
+        for key, item in value.items():
+            if item is None:
+                nulls = True
+            elif key in fields:
+                nested = fields[key]
+                if key in model.unsupported:
+                    self.unsupported(model, key, path)
+                elif nested is None:
+                    continue
+                elif isinstance(item, list):
+                    for index, one in enumerate(item):
+                        nulls |= self.walk(nested, one, (*path, key, index))
+                else:
+                    nulls |= self.walk(nested, item, (*path, key))
+            elif key in model.unsupported:
+                self.unsupported(model, key, path)
+            elif key not in model.ignored:
+                near = suggest(str(key), [*fields, *model.unsupported, *model.ignored])
+                self.report(
+                    "KGW203",
+                    Severity.WARNING,
+                    f"unknown field `{key}`",
+                    (*path, key),
+                    hint=f"did you mean `{near}`?" if near else None,
+                    key=True,
+                )
+        return nulls
+
+    def unsupported(self, model: type[Model], key: str, path: FieldPath) -> None:
+        self.report(
+            "KGW501",
+            model.unsupported[key],
+            f"`{key}` is not supported by this version of kgw",
+            (*path, key),
+            key=True,
+        )
+
+    def invalid(self, error: Any, prefix: FieldPath, model: type[Model]) -> None:
+        """Turns an error of pydantic into a finding."""
+        path = (*prefix, *error["loc"])
+        context = error.get("ctx", {})
+        match error["type"]:
+            case "missing":
+                required = [
+                    name
+                    for name, field in _model_at(model, error["loc"][:-1])
+                    if field.is_required()
+                ]
+                self.report(
+                    "KGW204",
+                    Severity.ERROR,
+                    f"required field `{path[-1]}` is missing",
+                    path[:-1],
+                    legal="required here: " + ", ".join(required) if required else None,
+                )
+            case "literal_error":
+                expected = str(context["expected"]).replace("'", "")
+                given = error["input"]
+                near = (
+                    suggest(given, expected.replace(" or ", ", ").split(", "))
+                    if isinstance(given, str)
+                    else None
+                )
+                self.report(
+                    "KGW206",
+                    Severity.ERROR,
+                    f"{_shown(given)} is not a legal value",
+                    path,
+                    legal=expected,
+                    hint=f"did you mean `{near}`?" if near else None,
+                )
+            case "string_pattern_mismatch":
+                self.report(
+                    "KGW207",
+                    Severity.ERROR,
+                    f"{_shown(error['input'])} does not have the required form",
+                    path,
+                    legal=LEGAL.get(context["pattern"], f"a string like {context['pattern']}"),
+                )
+            case "duration":
+                self.report("KGW207", Severity.ERROR, error["msg"], path, legal=context["legal"])
+            case "value_error":
+                self.report("KGW208", Severity.ERROR, str(context["error"]), path)
+            case kind if kind.endswith("_type") or kind == "int_from_float" or "parsing" in kind:
+                self.report(
+                    "KGW205",
+                    Severity.ERROR,
+                    f"{_shown(error['input'])} has the wrong type",
+                    path,
+                    legal=_expectation(error["msg"]),
+                )
+            case _:
+                self.report(
+                    "KGW207",
+                    Severity.ERROR,
+                    f"{_shown(error['input'])} is out of bounds",
+                    path,
+                    legal=_expectation(error["msg"]),
+                )
+
+
+def _model_at(model: type[Model], path: FieldPath) -> Iterator[tuple[str, Any]]:
+    """The fields, by alias, of the model at a path."""
+    current: type[Model] | None = model
+    for step in path:
+        if isinstance(step, str) and current is not None:
+            current = shape(current).get(step)
+    if current is not None:
+        for name, field in current.model_fields.items():
+            yield field.alias or name, field
+
+
+def _without_nulls(model: type[Model], value: Any) -> Any:
+    """Drops fields that are ``null``: for a Kubernetes object they are as good as absent."""
+    if not isinstance(value, dict):
+        return value
+    fields = shape(model)
+    kept = {}
+    for key, item in value.items():
+        nested = fields.get(key)
+        if item is None:
+            continue
+        if nested is None:
+            kept[key] = item
+        elif isinstance(item, list):
+            kept[key] = [_without_nulls(nested, one) for one in item]
+        else:
+            kept[key] = _without_nulls(nested, item)
+    return kept
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"`{text if len(text) <= 60 else text[:57] + '...'}`"
+
+
+def _expectation(message: str) -> str:
+    """``a string`` from ``Input should be a valid string``."""
+    for prefix in ("Input should be a valid ", "Input should be ", "Input should "):
+        if message.startswith(prefix):
+            rest = message.removeprefix(prefix)
+            article = "an" if rest[0] in "aeiou" else "a"
+            return f"{article} {rest}" if prefix.endswith("valid ") else rest
+    return message
