@@ -1,1 +1,8 @@
-"""translate."""
+"""Resources to the intermediate representation (`docs/ir.md`) that the engine compiles."""
+
+from __future__ import annotations
+
+from kgw.translate.options import Options
+from kgw.translate.translation import VERSION, Translation, translate
+
+__all__ = ["VERSION", "Options", "Translation", "translate"]

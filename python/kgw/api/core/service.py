@@ -66,7 +66,7 @@ class ServiceSpec(Model):
 class Service(Resource):
     """A Service."""
 
-    spec: ServiceSpec = Field(default_factory=lambda: ServiceSpec())
+    spec: ServiceSpec = Field(default_factory=lambda: ServiceSpec(selector={}))
 
     def vips(self) -> tuple[IPAddress, ...]:
         """The virtual IPs in order; none when the Service is headless."""

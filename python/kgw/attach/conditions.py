@@ -1,0 +1,175 @@
+"""From what is attached to the status of every resource.
+
+Reasons and messages are the Gateway API's and kgateway's, so that tools which read them keep
+working.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kgw.attach.status import (
+    CONTROLLER,
+    ListenerStatus,
+    Outcome,
+    ParentStatus,
+    Status,
+)
+from kgw.attach.waypoints import own_service
+
+if TYPE_CHECKING:
+    from kgw.api.meta import ResourceKey
+    from kgw.attach.attachment import Attachment
+    from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.policies import PolicyState
+    from kgw.attach.routes import ParentState, RouteState
+
+#: Most entries that a policy's status may have.
+MAX_ANCESTORS: Final = 16
+
+
+def statuses(attachment: Attachment) -> dict[ResourceKey, Status]:
+    """The status of every resource that has one, in the order of keys."""
+    found: dict[ResourceKey, Status] = {}
+    for one in attachment.index.classes.values():
+        if one.spec.controller_name == CONTROLLER:
+            outcome = Outcome(True, "Accepted", "GatewayClass accepted by kgateway controller")
+            found[one.key] = Status((outcome.condition("Accepted", one.metadata.generation),))
+    for route in attachment.routes.states.values():
+        found[route.route.key] = _route(route)
+    for gateway in attachment.gateways.values():
+        found[gateway.gateway.key] = _gateway(attachment, gateway)
+    for policy in attachment.policies.states:
+        found[policy.policy.key] = _policy(policy)
+    return dict(sorted(found.items()))
+
+
+# === Gateways ===
+
+
+def _gateway(attachment: Attachment, state: GatewayState) -> Status:
+    gateway = state.gateway
+    generation = gateway.metadata.generation
+    listeners = tuple(_listener(state, one, generation) for one in state.listeners)
+    broken = [one for one in state.listeners if not one.usable]
+    unresolved = [one for one in state.listeners if not one.resolved.ok]
+    if state.refusal is not None:
+        accepted = state.refusal
+        programmed = Outcome(False, "Invalid", state.refusal.message)
+    else:
+        accepted = Outcome(True, "Accepted", "Successfully accepted Gateway")
+        programmed = Outcome(True, "Programmed", "Successfully programmed Gateway")
+        if broken:
+            message = "Some listeners are not programmed: " + "; ".join(
+                f"{one.spec.name}: {one.programmed.message}" for one in broken
+            )
+            accepted = Outcome(True, "ListenersNotValid", message)
+            programmed = Outcome(True, "Programmed", message)
+    resolved = Outcome(True, "ResolvedRefs", "Successfully resolved all Gateway references")
+    if unresolved:
+        message = "One or more listeners have unresolved references"
+        resolved = Outcome(False, "ListenersNotResolved", message)
+    conditions = (
+        accepted.condition("Accepted", generation),
+        programmed.condition("Programmed", generation),
+        resolved.condition("ResolvedRefs", generation),
+    )
+    return Status(conditions, listeners, _addresses(attachment, state))
+
+
+def _addresses(attachment: Attachment, state: GatewayState) -> tuple[dict[str, str], ...]:
+    """The virtual IPs of the Service that leads to the Gateway, as a controller finds them."""
+    service = attachment.index.services.get(state.named)
+    if service is None or not own_service(state, service):
+        return ()
+    return tuple({"type": "IPAddress", "value": str(vip)} for vip in service.vips())
+
+
+def _listener(state: GatewayState, listener: ListenerState, generation: int) -> ListenerStatus:
+    programmed = listener.programmed
+    if state.refusal is not None:
+        programmed = Outcome(False, "Invalid", state.refusal.message)
+    conditions = (
+        listener.accepted.condition("Accepted", generation),
+        listener.conflicted.condition("Conflicted", generation),
+        listener.resolved.condition("ResolvedRefs", generation),
+        programmed.condition("Programmed", generation),
+    )
+    return ListenerStatus(
+        listener.spec.name, listener.supported_kinds, len(listener.attached), conditions
+    )
+
+
+# === Routes ===
+
+
+def _route(state: RouteState) -> Status:
+    parents = []
+    for parent in state.parents:
+        if parent.foreign:
+            continue
+        accepted = _accepted(state, parent)
+        if accepted.ok:
+            _count(state, parent)
+        generation = state.route.metadata.generation
+        conditions = [
+            accepted.condition("Accepted", generation),
+            state.resolved(parent.mesh).condition("ResolvedRefs", generation),
+        ]
+        if accepted.ok and state.faults:
+            partial = Outcome(True, "UnsupportedValue", _faults(state))
+            conditions.append(partial.condition("PartiallyInvalid", generation))
+        if parent.accepted.ok:
+            conditions.append(_programmed(state).condition("kgateway.dev/Programmed", generation))
+        parents.append(ParentStatus(parent.ref.as_written(), tuple(conditions)))
+    return Status(parents=tuple(parents))
+
+
+def _accepted(state: RouteState, parent: ParentState) -> Outcome:
+    """A route none of whose rules can be used is not accepted."""
+    faulty = {rule for rule, _, _ in state.faults}
+    if parent.accepted.ok and len(faulty) == len(state.route.spec.rules):
+        return Outcome(False, "UnsupportedValue", _faults(state))
+    return parent.accepted
+
+
+def _count(state: RouteState, parent: ParentState) -> None:
+    """Counts the route in ``attachedRoutes``; a service's routes count for its waypoint."""
+    for listener, _ in parent.listeners:
+        listener.attached.add(state.route.key)
+    if parent.mesh and parent.gateway is not None and parent.gateway.proxy_listener is not None:
+        parent.gateway.proxy_listener.attached.add(state.route.key)
+
+
+def _faults(state: RouteState) -> str:
+    return "; ".join(f"{action} Rule ({rule}): {why}" for rule, action, why in sorted(state.faults))
+
+
+def _programmed(state: RouteState) -> Outcome:
+    problems = sorted({*state.faults, *((rule, "Replaced", why) for rule, why in state.replaced)})
+    if not problems:
+        return Outcome(True, "Programmed", "Successfully programmed Route")
+    replaced = any(action == "Replaced" for _, action, _ in problems)
+    reason = "RouteRuleReplaced" if replaced else "RouteRuleDropped"
+    message = "; ".join(f"{action} Rule ({rule}): {why}" for rule, action, why in problems)
+    return Outcome(False, reason, message)
+
+
+# === Policies ===
+
+
+def _policy(state: PolicyState) -> Status:
+    generation = state.policy.metadata.generation
+    conditions = (
+        state.accepted.condition("Accepted", generation),
+        state.attached.condition("Attached", generation),
+    )
+    ancestors = [ParentStatus(dict(ref), conditions) for ref in state.ancestors]
+    for missing, outcome in state.missing:
+        pending = Outcome(False, "Pending", "")
+        entry = (
+            outcome.condition("Accepted", generation),
+            pending.condition("Attached", generation),
+        )
+        ancestors.append(ParentStatus(missing, entry))
+    return Status(ancestors=tuple(ancestors[:MAX_ANCESTORS]))

@@ -1,0 +1,236 @@
+"""Gateways that kgw serves, and what is wrong with their listeners.
+
+A Gateway is served if its class is. The classes ``kgateway`` and ``kgateway-waypoint`` need no
+GatewayClass object; other classes need one that names the controller.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from kgw.api.gateway.gateway import PROXY
+from kgw.api.gateway.references import GATEWAY_GROUP
+from kgw.attach.hostnames import ANY
+from kgw.attach.status import CONTROLLER, Outcome
+from kgw.diagnostics import Severity, suggest
+
+if TYPE_CHECKING:
+    from kgw.api import Gateway
+    from kgw.api.gateway.gateway import Listener
+    from kgw.api.meta import ResourceKey
+    from kgw.attach.index import Index, Named
+
+#: Annotation of a class (or Gateway) that tells Istio how its waypoints take connections.
+INBOUND_BINDING: Final = "ambient.istio.io/waypoint-inbound-binding"
+
+_ROUTE_KIND: Final = {"group": GATEWAY_GROUP, "kind": "HTTPRoute"}
+
+
+_ACCEPTED: Final = Outcome(True, "Accepted", "Successfully accepted Listener")
+_NO_CONFLICTS: Final = Outcome(
+    False, "NoConflicts", "Successfully verified that Listener has no conflicts"
+)
+_RESOLVED: Final = Outcome(True, "ResolvedRefs", "Successfully resolved all references")
+
+
+class Role(Enum):
+    """What the Gateways of a class are for."""
+
+    PROXY = "kgateway"
+    WAYPOINT = "kgateway-waypoint"
+
+
+@dataclass(slots=True, eq=False)
+class ListenerState:
+    """A listener and the answers about it."""
+
+    gateway: Gateway
+    index: int
+    spec: Listener
+    supported_kinds: tuple[dict[str, str], ...] = (_ROUTE_KIND,)
+    accepted: Outcome = _ACCEPTED
+    conflicted: Outcome = _NO_CONFLICTS
+    resolved: Outcome = _RESOLVED
+    attached: set[ResourceKey] = field(default_factory=set)
+    #: Whether the listener is for others (Istio reads it) and nothing is to be bound.
+    foreign: bool = False
+
+    @property
+    def id(self) -> str:
+        """``namespace/gateway/listener``."""
+        return f"{self.gateway.namespace}/{self.gateway.name}/{self.spec.name}"
+
+    @property
+    def hostname(self) -> str:
+        """The hostname, ``*`` for any."""
+        return self.spec.hostname or ANY
+
+    @property
+    def usable(self) -> bool:
+        """Whether connections can be served."""
+        return self.accepted.ok and not self.conflicted.ok
+
+    @property
+    def programmed(self) -> Outcome:
+        """Whether connections are served."""
+        if self.usable:
+            return Outcome(True, "Programmed", "Successfully programmed Listener")
+        fault = self.conflicted if self.conflicted.ok else self.accepted
+        return Outcome(False, "Invalid", fault.message)
+
+    def allows_namespace(self, index: Index, namespace: str) -> bool:
+        """Whether ``allowedRoutes.namespaces`` includes a namespace."""
+        allowed = self.spec.allowed_routes.namespaces
+        match allowed.from_:
+            case "All":
+                return True
+            case "Same":
+                return namespace == self.gateway.namespace
+            case "Selector":
+                labels = index.namespace_labels(namespace)
+                return allowed.selector is not None and allowed.selector.matches(labels)
+            case _:
+                return False
+
+
+@dataclass(slots=True, eq=False)
+class GatewayState:
+    """A Gateway that kgw serves."""
+
+    gateway: Gateway
+    role: Role
+    listeners: list[ListenerState]
+    #: Why nothing of the Gateway can be served, if so.
+    refusal: Outcome | None = None
+
+    @property
+    def named(self) -> Named:
+        """Namespace and name."""
+        return (self.gateway.namespace, self.gateway.name)
+
+    @property
+    def proxy_listener(self) -> ListenerState | None:
+        """The listener of a waypoint: its first of protocol ``istio.io/PROXY``."""
+        if self.role is not Role.WAYPOINT:
+            return None
+        proxies = (one for one in self.listeners if one.spec.protocol == PROXY)
+        return next((one for one in proxies if one.usable), None)
+
+
+def role_of(index: Index, class_name: str) -> Role | None:
+    """What a class is for, if kgw serves it."""
+    known = next((role for role in Role if role.value == class_name), None)
+    declared = index.classes.get(class_name)
+    if declared is None:
+        return known
+    if declared.spec.controller_name != CONTROLLER:
+        return None
+    binding = declared.metadata.annotations.get(INBOUND_BINDING, "")
+    if known is None and binding.partition("/")[0] == "PROXY":
+        return Role.WAYPOINT
+    return known or Role.PROXY
+
+
+def resolve(index: Index) -> dict[Named, GatewayState]:
+    """The served Gateways with their listeners checked."""
+    states = {}
+    for named, gateway in index.gateways.items():
+        name = gateway.spec.gateway_class_name
+        role = role_of(index, name)
+        if role is None:
+            near = suggest(name, [one.value for one in Role]) if name not in index.classes else None
+            index.report(
+                gateway,
+                "KGW310",
+                Severity.WARNING,
+                f"class `{name}` is not served by kgw; the Gateway is left to others",
+                ("spec", "gatewayClassName"),
+                legal=", ".join(one.value for one in Role),
+                hint=f"did you mean `{near}`?" if near else None,
+            )
+            continue
+        listeners = [
+            ListenerState(gateway, number, spec)
+            for number, spec in enumerate(gateway.spec.listeners)
+        ]
+        state = states[named] = GatewayState(gateway, role, listeners)
+        _protocols(index, state)
+        _conflicts(index, state)
+        _kinds(index, state)
+        if gateway.defects:
+            state.refusal = Outcome(False, "InvalidParameters", _joined(gateway.defects))
+        elif role is Role.WAYPOINT and state.proxy_listener is None:
+            message = f"Must contain at one listener with the protocol '{PROXY}'"
+            state.refusal = Outcome(False, "ListenersNotValid", message)
+            index.report(gateway, "KGW412", Severity.ERROR, message, ("spec", "listeners"))
+        elif not any(one.usable for one in listeners):
+            state.refusal = Outcome(False, "ListenersNotValid", "No valid listeners")
+    return states
+
+
+def _joined(findings: tuple[object, ...]) -> str:
+    return "; ".join(str(getattr(one, "message", one)) for one in findings)
+
+
+def _protocols(index: Index, state: GatewayState) -> None:
+    first_proxy = True
+    for listener in state.listeners:
+        protocol = listener.spec.protocol
+        path = ("spec", "listeners", listener.index, "protocol")
+        if state.role is Role.WAYPOINT:
+            if protocol == PROXY and first_proxy:
+                first_proxy = False
+            elif protocol == "HBONE" and listener.spec.port == 15008:
+                # Istio 1.25 reads `allowedRoutes` only here; the mesh serves the port itself.
+                listener.foreign = True
+            else:
+                message = f"Only a '{PROXY}' listener is allowed for kgateway-waypoint Gateways."
+                listener.accepted = Outcome(False, "Invalid", message)
+                listener.supported_kinds = ()
+                index.report(state.gateway, "KGW412", Severity.ERROR, message, path, legal=PROXY)
+        elif protocol != "HTTP":
+            message = f"Protocol {protocol} is unsupported."
+            listener.accepted = Outcome(False, "UnsupportedProtocol", message)
+            listener.supported_kinds = ()
+            index.report(state.gateway, "KGW503", Severity.ERROR, message, path, legal="HTTP")
+
+
+def _conflicts(index: Index, state: GatewayState) -> None:
+    """Listeners of one port must share a protocol; among those that do not, none wins."""
+    ports: dict[int, list[ListenerState]] = defaultdict(list)
+    for listener in state.listeners:
+        ports[listener.spec.port].append(listener)
+    for port, listeners in ports.items():
+        if len({one.spec.protocol for one in listeners}) < 2:
+            continue
+        message = (
+            "Found conflicting protocols on listeners, a single port can only contain listeners "
+            "with compatible protocols"
+        )
+        for listener in listeners:
+            listener.conflicted = Outcome(True, "ProtocolConflict", message)
+            if listener.accepted.ok:
+                listener.accepted = Outcome(False, "ProtocolConflict", message)
+            path = ("spec", "listeners", listener.index, "protocol")
+            text = f"{message} (port {port})"
+            index.report(state.gateway, "KGW404", Severity.ERROR, text, path)
+
+
+def _kinds(index: Index, state: GatewayState) -> None:
+    """``allowedRoutes.kinds`` names kinds of routes that the protocol supports."""
+    for listener in state.listeners:
+        kinds = listener.spec.allowed_routes.kinds
+        if not kinds or not listener.supported_kinds:
+            continue
+        wrong = [kind for kind in kinds if {"group": kind.group, "kind": kind.kind} != _ROUTE_KIND]
+        if len(wrong) == len(kinds):
+            listener.supported_kinds = ()
+        if wrong:
+            names = ", ".join(f"{kind.group}/{kind.kind}" for kind in wrong)
+            message = f"Found invalid route kinds: [{names}]"
+            listener.resolved = Outcome(False, "InvalidRouteKinds", message)
+            path = ("spec", "listeners", listener.index, "allowedRoutes", "kinds")
+            index.report(state.gateway, "KGW309", Severity.ERROR, message, path, legal="HTTPRoute")

@@ -1,0 +1,110 @@
+"""The resources of one configuration, by what they are looked up by."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, TypeVar
+
+from kgw.api import (
+    EndpointSlice,
+    Gateway,
+    GatewayClass,
+    HTTPListenerPolicy,
+    HTTPRoute,
+    ListenerPolicy,
+    Namespace,
+    Opaque,
+    ReferenceGrant,
+    Resource,
+    Service,
+    TrafficPolicy,
+)
+from kgw.diagnostics import Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from kgw.source.memory import FieldPath
+
+R = TypeVar("R", bound=Resource)
+
+#: A namespace and a name.
+Named = tuple[str, str]
+
+
+class Index:
+    """Look-ups over a set of resources, and the findings about them."""
+
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        self._kinds: dict[type[Resource], dict[Named, Resource]] = defaultdict(dict)
+        self._slices: dict[Named, list[EndpointSlice]] = defaultdict(list)
+        self._grants: dict[str, list[ReferenceGrant]] = defaultdict(list)
+        self.opaque: list[Opaque] = []
+        self.findings: list[Finding] = []
+        for resource in sorted(resources, key=lambda one: one.key):
+            if isinstance(resource, Opaque):
+                self.opaque.append(resource)
+                continue
+            self._kinds[type(resource)][resource.namespace, resource.name] = resource
+            if isinstance(resource, EndpointSlice):
+                if resource.service is not None:
+                    self._slices[resource.namespace, resource.service].append(resource)
+            elif isinstance(resource, ReferenceGrant):
+                self._grants[resource.namespace].append(resource)
+        self.gateways = self._of(Gateway)
+        self.classes = {name: one for (_, name), one in self._of(GatewayClass).items()}
+        self.namespaces = {name: one for (_, name), one in self._of(Namespace).items()}
+        self.services = self._of(Service)
+        self.routes = self._of(HTTPRoute)
+        self.traffic_policies = self._of(TrafficPolicy)
+        self.listener_policies: list[HTTPListenerPolicy | ListenerPolicy] = [
+            *self._of(HTTPListenerPolicy).values(),
+            *self._of(ListenerPolicy).values(),
+        ]
+
+    def _of(self, model: type[R]) -> dict[Named, R]:
+        return self._kinds[model]  # type: ignore[return-value]  # keyed by the type itself
+
+    def slices(self, service: Service) -> list[EndpointSlice]:
+        """The EndpointSlices of a Service."""
+        return self._slices.get((service.namespace, service.name), [])
+
+    def namespace_labels(self, name: str) -> dict[str, str]:
+        """The labels of a namespace, with the one that Kubernetes sets."""
+        namespace = self.namespaces.get(name)
+        labels = namespace.metadata.labels if namespace else {}
+        return {"kubernetes.io/metadata.name": name, **labels}
+
+    def granted(self, referrer: tuple[str, str, str], target: tuple[str, str, str, str]) -> bool:
+        """Whether a ReferenceGrant permits a reference into another namespace.
+
+        Args:
+            referrer: group, kind and namespace.
+            target: group, kind, namespace and name.
+        """
+        group, kind, namespace, name = target
+        return any(
+            any((one.group, one.kind, one.namespace) == referrer for one in grant.spec.from_)
+            and any(
+                (one.group, one.kind) == (group, kind) and one.name in (None, name)
+                for one in grant.spec.to
+            )
+            for grant in self._grants.get(namespace, ())
+        )
+
+    def report(
+        self,
+        resource: Resource,
+        code: str,
+        severity: Severity,
+        message: str,
+        path: FieldPath = (),
+        **more: Any,
+    ) -> Finding:
+        """Records a finding about a resource."""
+        finding = Finding(
+            code, severity, message, str(resource.key), path, source=resource.origin, **more
+        )
+        self.findings.append(finding)
+        return finding

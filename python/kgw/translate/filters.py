@@ -1,0 +1,89 @@
+"""Filter chains: the order of filters, and filters from header modifiers.
+
+The order is kgateway's: policy filters run in stages in front of the router, the Gateway API's
+header modifiers are applied by the router when it has chosen the backend. So a request that is
+refused by a limit has not been modified, while response modifiers hold for the refusal as for any
+answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kgw.api.gateway.filters import Filter, HeaderModifier
+    from kgw.attach.policies import Limit
+
+#: The filters of the IR in the order in which they run.
+ORDER: Final = ("local_rate_limit", "request_headers", "response_headers")
+
+#: Fields that say how a message is framed, or where it goes: not a route's to change.
+PROTECTED: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def chain(filters: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Filters in the order in which they run."""
+    return sorted(filters, key=lambda one: ORDER.index(one["type"]))
+
+
+def local_rate_limit(limit: Limit, scope: str) -> list[dict[str, Any]]:
+    """The filter of a rate limit; none if the policy turns limits off.
+
+    The bucket's identity has all that makes it another bucket, and nothing else: a reload that
+    leaves them alone leaves the tokens alone.
+    """
+    bucket = limit.local.token_bucket
+    if bucket is None or not limit.local.percent_enabled or not limit.local.percent_enforced:
+        return []
+    amounts = f"{bucket.max_tokens},{bucket.tokens_per_fill},{bucket.fill_interval}ms"
+    policy = f"{limit.policy.namespace}/{limit.policy.name}"
+    return [
+        {
+            "type": "local_rate_limit",
+            "bucket": f"{policy}|{scope}|{amounts}",
+            "max_tokens": bucket.max_tokens,
+            "tokens_per_fill": bucket.tokens_per_fill,
+            "fill_interval_ns": bucket.fill_interval * 1_000_000,
+        }
+    ]
+
+
+def header_filters(filters: Iterable[Filter]) -> list[dict[str, Any]]:
+    """The filters of header modifiers."""
+    found = []
+    for one in filters:
+        for kind, modifier in (
+            ("request_headers", one.request_header_modifier),
+            ("response_headers", one.response_header_modifier),
+        ):
+            if modifier is not None:
+                found.append({"type": kind, **_mutation(modifier)})
+    return found
+
+
+def _mutation(modifier: HeaderModifier) -> dict[str, Any]:
+    return {
+        "set": [[one.name, one.value] for one in modifier.set],
+        "add": [[one.name, one.value] for one in modifier.add],
+        "remove": list(modifier.remove),
+    }
+
+
+def protected(modifier: HeaderModifier) -> str | None:
+    """The first field that a modifier may not touch, if there is one."""
+    names = [one.name for one in (*modifier.set, *modifier.add)] + list(modifier.remove)
+    return next((name for name in names if name.lower() in PROTECTED), None)

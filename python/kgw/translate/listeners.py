@@ -1,0 +1,233 @@
+"""Listeners: sockets, HTTP options and access logs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final
+
+from kgw.attach.gateways import Role
+from kgw.attach.policies import settings_fields
+from kgw.attach.status import Outcome
+from kgw.attach.waypoints import own_service
+from kgw.diagnostics import Severity
+from kgw.translate import native
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kgw.api.core.service import ServicePort
+    from kgw.api.kgateway.access_log import AccessLog
+    from kgw.attach.attachment import Attachment
+    from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.policies import PolicyState
+    from kgw.source.memory import FieldPath
+    from kgw.translate.options import Options
+    from kgw.translate.tables import Tables
+
+#: Settings of a listener policy that are numbers or words of the IR as they are.
+_PLAIN: Final = {
+    "idle_timeout": "idle_timeout_ms",
+    "stream_idle_timeout": "stream_idle_timeout_ms",
+    "max_headers_count": "max_fields",
+    "server_name": "server_name",
+    "use_remote_address": "use_remote_address",
+}
+
+#: Protocols of a service port that are not HTTP/1.1, by Istio's names for them.
+_NOT_HTTP: Final = frozenset(
+    {"tcp", "tls", "https", "mongo", "mysql", "redis", "udp", "thrift", "kubernetes.io/wss"}
+)
+_HTTP2: Final = frozenset({"http2", "grpc", "grpc-web", "kubernetes.io/h2c"})
+
+
+class Listeners:
+    """Builds the listeners of all Gateways."""
+
+    def __init__(self, attachment: Attachment, tables: Tables, options: Options) -> None:
+        self._attachment = attachment
+        self._index = attachment.index
+        self._tables = tables
+        self._options = options
+        self._bound: dict[str, str] = {}
+
+    def build(self) -> list[dict[str, Any]]:
+        """The listeners, older Gateways first where they compete for an address."""
+        found: list[dict[str, Any]] = []
+        states = sorted(self._attachment.gateways.values(), key=lambda one: one.gateway.age())
+        for state in states:
+            if state.refusal is None and self._options.includes("/".join(state.named)):
+                found += self._gateway(state)
+        return sorted(found, key=lambda one: str(one["id"]))
+
+    def _gateway(self, state: GatewayState) -> list[dict[str, Any]]:
+        proxy = state.proxy_listener
+        if proxy is not None:
+            groups = [[proxy]]
+        else:
+            ports: dict[int, list[ListenerState]] = defaultdict(list)
+            for listener in state.listeners:
+                if listener.usable and not listener.foreign:
+                    ports[listener.spec.port].append(listener)
+            groups = list(ports.values())
+        found = [self._listener(state, group) for group in groups]
+        return [one for one in found if one is not None]
+
+    def _listener(self, state: GatewayState, group: list[ListenerState]) -> dict[str, Any] | None:
+        """One socket and the Gateway listeners that share it."""
+        first = group[0]
+        port = first.spec.port
+        waypoint = state.role is Role.WAYPOINT
+        bind = self._options.addresses(first.id, port, waypoint=waypoint)
+        if not self._claim(state, group, bind):
+            return None
+        if waypoint:
+            if self._options.exposed:
+                self._index.report(
+                    state.gateway,
+                    "KGW409",
+                    Severity.WARNING,
+                    "the waypoint listens beyond loopback: anyone who can reach it can forge an "
+                    "identity",
+                    ("spec", "listeners", first.index),
+                )
+            traffic = {"type": "waypoint", "destinations": self._destinations(state)}
+        else:
+            traffic = {"type": "http", "route_table": self._tables.http(state, group)}
+        http, logs = self._settings(state, port)
+        return {
+            "id": first.id,
+            "bind": bind,
+            "traffic": traffic,
+            "http": http,
+            "access_logs": logs,
+        }
+
+    def _claim(self, state: GatewayState, group: list[ListenerState], bind: list[str]) -> bool:
+        """Takes addresses for a Gateway; two that share one would split its connections."""
+        name = "/".join(state.named)
+        taken = [one for one in _overlaps(bind, self._bound) if self._bound[one] != name]
+        if not taken:
+            for one in bind:
+                if not one.endswith(":0"):
+                    self._bound[one] = name
+            return True
+        message = f"address {taken[0]} is taken by Gateway {self._bound[taken[0]]}"
+        for listener in group:
+            listener.accepted = Outcome(False, "PortUnavailable", message)
+            path = ("spec", "listeners", listener.index, "port")
+            self._index.report(state.gateway, "KGW405", Severity.ERROR, message, path)
+        if not any(one.usable for one in state.listeners):
+            state.refusal = Outcome(False, "ListenersNotValid", "No valid listeners")
+        return False
+
+    # === Waypoints ===
+
+    def _destinations(self, state: GatewayState) -> list[dict[str, Any]]:
+        """The addresses of all service ports that the waypoint serves."""
+        found = []
+        for named, binding in sorted(self._attachment.bindings.items()):
+            service = self._index.services[named]
+            # The waypoint's own Service leads to this listener: forwarding would go in circles.
+            if binding.state is not state or own_service(state, service):
+                continue
+            for number, port in enumerate(service.spec.ports):
+                if port.protocol != "TCP" or not self._speaks_http(named, number, port):
+                    continue
+                vips = service.vips()
+                if not vips:
+                    continue  # headless: no connection names it
+                table = self._tables.service(state, service, port)
+                found += [
+                    {
+                        "address": str(vip),
+                        "port": port.port,
+                        "service": "/".join(named),
+                        "route_table": table,
+                    }
+                    for vip in vips
+                ]
+        return found
+
+    def _speaks_http(self, named: tuple[str, str], number: int, port: ServicePort) -> bool:
+        """Whether HTTP/1.1 may be served on a service port; what names no protocol may be."""
+        declared = (port.app_protocol or port.name.partition("-")[0]).lower()
+        path = ("spec", "ports", number, "appProtocol" if port.app_protocol else "name")
+        if declared in _NOT_HTTP:
+            self._index.report(
+                self._index.services[named],
+                "KGW504",
+                Severity.WARNING,
+                f"port {port.port} is declared as {declared}, which this version does not serve; "
+                "its connections are closed",
+                path,
+                legal="http",
+            )
+            return False
+        if declared in _HTTP2:
+            self._index.report(
+                self._index.services[named],
+                "KGW504",
+                Severity.WARNING,
+                f"port {port.port} is declared as {declared}, but only HTTP/1.1 is served so far",
+                path,
+                legal="http",
+            )
+        return True
+
+    # === Policies ===
+
+    def _settings(self, state: GatewayState, port: int) -> tuple[dict[str, Any], list[Any]]:
+        """HTTP options and access logs: of each setting, the first policy's."""
+        http: dict[str, Any] = {}
+        logs: list[Any] = []
+        taken: set[str] = set()
+        for policy in self._attachment.policies.listener_settings(state.named):
+            for name, (value, path) in settings_fields(policy, port).items():
+                if name in taken:
+                    continue
+                taken.add(name)
+                if name == "access_log":
+                    logs = self._access_logs(policy, value, path)
+                elif name == "max_request_headers_kb":
+                    http["max_head_bytes"] = value * 1024
+                else:
+                    plain = isinstance(value, bool | str)
+                    http[_PLAIN[name]] = value if plain else int(value)
+        return http, logs
+
+    def _access_logs(
+        self, policy: PolicyState, logs: tuple[AccessLog, ...], path: FieldPath
+    ) -> list[dict[str, Any]]:
+        """The access logs that can be written; the others are errors of the policy."""
+        found = []
+        for number, log in enumerate(logs):
+            sink = log.file_sink
+            # What this version cannot honour (a filter, another sink) is reported already.
+            if sink is None or log.unsupported.keys() & (log.model_extra or {}).keys():
+                continue
+            line, problem = native.log_format(sink)
+            if problem is None:
+                found.append({"path": sink.path, "format": line})
+                continue
+            field = "jsonFormat" if sink.json_format is not None else "stringFormat"
+            place = (*path, number, "fileSink", field)
+            if problem not in policy.errors:
+                policy.errors.append(problem)
+                self._index.report(policy.policy, "KGW408", Severity.ERROR, problem, place)
+        return found
+
+
+def _overlaps(bind: Iterable[str], bound: dict[str, str]) -> list[str]:
+    """The bound addresses that compete with new ones: the same, or a wildcard on the port."""
+    found = []
+    for one in bind:
+        host, _, port = one.rpartition(":")
+        if port == "0":
+            continue
+        for other in bound:
+            other_host, _, other_port = other.rpartition(":")
+            same_family = host.startswith("[") == other_host.startswith("[")
+            wildcard = {host, other_host} & {"0.0.0.0", "[::]"}
+            if port == other_port and same_family and (host == other_host or wildcard):
+                found.append(other)
+    return found

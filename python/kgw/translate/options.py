@@ -1,0 +1,48 @@
+"""Choices of the caller that no resource can express."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Where a waypoint listens: Istio delivers over loopback, where nobody can forge a header.
+LOOPBACK: Final = ("127.0.0.1", "::1")
+
+#: Where the other listeners listen.
+WILDCARD: Final = ("0.0.0.0", "::")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How Gateways become listening sockets.
+
+    Attributes:
+        bind: addresses for every listener; otherwise waypoints are on loopback, others on all.
+        port_offset: added to every port, so that ports below 1024 need no privileges.
+        ports: ports by listener id (``namespace/gateway/listener``), 0 for any free one.
+        gateways: only these Gateways, as ``namespace/name``; otherwise all.
+    """
+
+    bind: tuple[str, ...] | None = None
+    port_offset: int = 0
+    ports: Mapping[str, int] = field(default_factory=dict)
+    gateways: frozenset[str] | None = None
+
+    def includes(self, gateway: str) -> bool:
+        """Whether a Gateway, as ``namespace/name``, is to be served."""
+        return self.gateways is None or gateway in self.gateways
+
+    def addresses(self, listener: str, port: int, *, waypoint: bool) -> list[str]:
+        """The socket addresses of a listener."""
+        hosts = self.bind or (LOOPBACK if waypoint else WILDCARD)
+        number = self.ports.get(listener, port + self.port_offset)
+        return [f"[{host}]:{number}" if ":" in host else f"{host}:{number}" for host in hosts]
+
+    @property
+    def exposed(self) -> bool:
+        """Whether ``bind`` has an address that is not a loopback one."""
+        return any(not ip_address(host).is_loopback for host in self.bind or ())

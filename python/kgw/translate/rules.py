@@ -1,0 +1,261 @@
+"""The rules of an HTTPRoute in the IR, apart from what depends on where they are attached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from kgw.api.gateway.http_route import RouteMatch
+from kgw.api.kgateway.targets import KGATEWAY_GROUP
+from kgw.diagnostics import Severity
+from kgw.translate import filters, native
+
+if TYPE_CHECKING:
+    from kgw.api.gateway.filters import Filter, PathModifier
+    from kgw.api.gateway.http_route import Rule
+    from kgw.attach.attachment import Attachment
+    from kgw.attach.policies import PolicyState
+    from kgw.attach.routes import RouteState
+    from kgw.source.memory import FieldPath
+
+#: What a request to a rule that cannot be used is answered with, in kgateway's words.
+REPLACED: Final = "invalid route configuration detected and replaced with a direct response."
+
+#: kgateway's time-out of a request whose route gives none. Milliseconds.
+DEFAULT_TIMEOUT_MS: Final = 15_000
+
+_SUPPORTED: Final = (
+    "RequestHeaderModifier",
+    "ResponseHeaderModifier",
+    "RequestRedirect",
+    "URLRewrite",
+)
+
+
+@dataclass(slots=True)
+class CompiledMatch:
+    """One match of a rule."""
+
+    index: int
+    predicates: dict[str, Any]
+    #: The path prefix, which a prefix rewrite replaces.
+    prefix: str
+
+
+@dataclass(slots=True)
+class CompiledRule:
+    """One rule, ready to be put into route tables."""
+
+    index: int
+    #: The rule's name, or its place; part of the ids of its routes.
+    label: str
+    name: str | None
+    matches: list[CompiledMatch]
+    #: Why the rule answers 500, if so.
+    fault: str | None
+    filters: list[dict[str, Any]] = field(default_factory=list)
+    #: Policies that a filter of the rule refers to.
+    policies: tuple[PolicyState, ...] = ()
+    source: Rule | None = None
+    #: Faults of the header filters of backends, by backend.
+    broken_backends: frozenset[int] = frozenset()
+
+
+class RuleCompiler:
+    """Compiles the rules of routes, reporting on the route what cannot be used."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        self._attachment = attachment
+        self._index = attachment.index
+
+    def compile(self, state: RouteState) -> list[CompiledRule]:
+        """All rules of a route."""
+        return [
+            self._rule(state, number, rule) for number, rule in enumerate(state.route.spec.rules)
+        ]
+
+    def _rule(self, state: RouteState, number: int, rule: Rule) -> CompiledRule:
+        path: FieldPath = ("spec", "rules", number)
+        matches = []
+        for place, match in enumerate(rule.matches or (RouteMatch(),)):
+            error = self._match_error(state, match, (*path, "matches", place))
+            if error is None:
+                matches.append(CompiledMatch(place, predicates(match), match.path.value))
+            else:
+                state.faults[number, "Dropped", error] = None
+        fault, policies = self._filters(state, rule.filters, (*path, "filters"))
+        if fault is not None:
+            state.faults[number, "Replaced", fault] = None
+        broken = set()
+        for place, backend in enumerate(rule.backend_refs):
+            where = (*path, "backendRefs", place, "filters")
+            wrong, _ = self._filters(state, backend.filters, where, backend=True)
+            if wrong is not None:
+                broken.add(place)
+                state.faults[number, "Replaced", wrong] = None
+        return CompiledRule(
+            number,
+            rule.name or str(number),
+            rule.name,
+            matches,
+            fault,
+            [] if fault else filters.header_filters(rule.filters),
+            policies,
+            rule,
+            frozenset(broken),
+        )
+
+    def _match_error(self, state: RouteState, match: RouteMatch, path: FieldPath) -> str | None:
+        """Why a match cannot be used, if so."""
+        patterns: list[tuple[FieldPath, str]] = []
+        if match.path.type == "RegularExpression":
+            patterns.append((("path", "value"), match.path.value))
+        patterns += [
+            (("headers", place, "value"), header.value)
+            for place, header in enumerate(match.headers)
+            if header.type == "RegularExpression"
+        ]
+        patterns += [
+            (("queryParams", place, "value"), param.value)
+            for place, param in enumerate(match.query_params)
+            if param.type == "RegularExpression"
+        ]
+        for where, pattern in patterns:
+            problem = native.regex_error(pattern)
+            if problem is not None:
+                message = f"regular expression {pattern!r} cannot be used: {problem}"
+                self._index.report(state.route, "KGW406", Severity.ERROR, message, (*path, *where))
+                return message
+        return None
+
+    def _filters(
+        self,
+        state: RouteState,
+        given: tuple[Filter, ...],
+        path: FieldPath,
+        *,
+        backend: bool = False,
+    ) -> tuple[str | None, tuple[PolicyState, ...]]:
+        """Why filters cannot be used, if so, and the policies that they refer to."""
+        fault = None
+        policies = []
+        for place, one in enumerate(given):
+            where = (*path, place)
+            if one.extension_ref is not None and not backend:
+                found = self._policy(state, one, where)
+                if isinstance(found, str):
+                    fault = fault or found
+                else:
+                    policies.append(found)
+                continue
+            if one.type not in _SUPPORTED or (
+                backend and one.type not in ("RequestHeaderModifier", "ResponseHeaderModifier")
+            ):
+                spot = " of a backend" if backend else ""
+                message = f"filter {one.type}{spot} is not supported by this version of kgw"
+                self._index.report(state.route, "KGW502", Severity.ERROR, message, (*where, "type"))
+                fault = fault or message
+                continue
+            for alias, modifier in (
+                ("requestHeaderModifier", one.request_header_modifier),
+                ("responseHeaderModifier", one.response_header_modifier),
+            ):
+                name = filters.protected(modifier) if modifier else None
+                if name is not None:
+                    message = f"header `{name}` may not be modified"
+                    self._index.report(
+                        state.route, "KGW407", Severity.ERROR, message, (*where, alias)
+                    )
+                    fault = fault or message
+        return fault, tuple(policies)
+
+    def _policy(self, state: RouteState, one: Filter, path: FieldPath) -> PolicyState | str:
+        """The TrafficPolicy that a filter refers to, or why there is none."""
+        ref = one.extension_ref
+        assert ref is not None
+        where = (*path, "extensionRef")
+        if (ref.group, ref.kind) != (KGATEWAY_GROUP, "TrafficPolicy"):
+            message = f"extension {ref.group}/{ref.kind} is not supported by this version of kgw"
+            self._index.report(state.route, "KGW502", Severity.ERROR, message, where)
+            return message
+        found = self._attachment.policies.by_name((state.route.namespace, ref.name))
+        if found is None:
+            message = f"TrafficPolicy {state.route.namespace}/{ref.name} not found"
+            self._index.report(state.route, "KGW307", Severity.ERROR, message, where)
+            return message
+        return found
+
+
+def predicates(match: RouteMatch) -> dict[str, Any]:
+    """The predicates of a match in the IR; absent ones are left out."""
+    kind = {"Exact": "exact", "PathPrefix": "prefix", "RegularExpression": "regex"}
+    found: dict[str, Any] = {"path": {kind[match.path.type]: match.path.value}}
+    if match.method is not None:
+        found["method"] = match.method
+    for name, values, fold in (
+        ("headers", match.headers, True),
+        ("query", match.query_params, False),
+    ):
+        unique: dict[str, dict[str, Any]] = {}
+        for one in values:
+            # Of repeated names only the first counts (Gateway API); header names know no case.
+            key = one.name.lower() if fold else one.name
+            value = {"exact" if one.type == "Exact" else "regex": one.value}
+            unique.setdefault(key, {"name": key, "value": value})
+        if unique:
+            found[name] = list(unique.values())
+    return found
+
+
+def action(
+    rule: Rule, match: CompiledMatch, backends: list[dict[str, Any]], port: int
+) -> dict[str, Any]:
+    """Where requests of a match go.
+
+    Args:
+        rule: the rule.
+        match: the match, whose prefix a prefix rewrite replaces.
+        backends: the weighted backends.
+        port: the port that clients connect to, for redirects that name none.
+    """
+    for one in rule.filters:
+        redirect = one.request_redirect
+        if redirect is None:
+            continue
+        default = {"http": 80, "https": 443}.get(redirect.scheme or "", port)
+        found: dict[str, Any] = {
+            "type": "redirect",
+            "port": redirect.port or default,
+            "status": redirect.status_code,
+        }
+        if redirect.scheme is not None:
+            found["scheme"] = redirect.scheme
+        if redirect.hostname is not None:
+            found["hostname"] = redirect.hostname
+        if redirect.path is not None:
+            found["path"] = _path(redirect.path, match.prefix)
+        return found
+    timeouts = rule.timeouts
+    request = timeouts.request
+    if request is None:
+        # Without a time-out of its own the request lasts as long as its one attempt may.
+        request = timeouts.backend_request or DEFAULT_TIMEOUT_MS
+    found = {"type": "forward", "backends": backends, "request_timeout_ms": int(request)}
+    if timeouts.backend_request:
+        found["backend_request_timeout_ms"] = int(timeouts.backend_request)
+    rewrite: dict[str, Any] = {}
+    for one in rule.filters:
+        if one.url_rewrite is not None:
+            if one.url_rewrite.hostname is not None:
+                rewrite["hostname"] = one.url_rewrite.hostname
+            if one.url_rewrite.path is not None:
+                rewrite["path"] = _path(one.url_rewrite.path, match.prefix)
+    if rewrite:
+        found["rewrite"] = rewrite
+    return found
+
+
+def _path(modifier: PathModifier, prefix: str) -> dict[str, Any]:
+    if modifier.replace_full_path is not None:
+        return {"full": modifier.replace_full_path}
+    return {"prefix": {"from": prefix, "to": modifier.replace_prefix_match or ""}}
