@@ -21,6 +21,23 @@ fn drained() -> TokenBucket {
     bucket
 }
 
+/// What the hardware asks for one successful compare-and-swap: no take can cost less.
+#[divan::bench(threads = [1, 2])]
+fn bare_compare_and_swap(bencher: Bencher<'_, '_>) {
+    let number = AtomicU64::new(0);
+    bencher.bench(|| {
+        let mut seen = number.load(Ordering::Relaxed);
+        while let Err(newer) = number.compare_exchange_weak(
+            seen,
+            seen + black_box(1),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        ) {
+            seen = newer;
+        }
+    });
+}
+
 #[divan::bench(threads = [1, 2])]
 fn granted(bencher: Bencher<'_, '_>) {
     let bucket = TokenBucket::from(generous());
