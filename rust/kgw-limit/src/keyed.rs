@@ -64,8 +64,8 @@ struct Entry<K> {
     used: bool,
 }
 
-/// Keys per shard, at least, and shards at most: small tables stay exact LRU-like, large ones
-/// rarely have two threads in one shard.
+/// Keys per shard, at least, and shards at most: a small table is one shard, so that what it evicts
+/// is chosen among all keys; in a large one two threads rarely meet.
 const KEYS_PER_SHARD: usize = 64;
 const MAX_SHARDS: usize = 64;
 

@@ -1,7 +1,7 @@
 //! Token buckets without locks, timers or I/O.
 //!
-//! * [`Limit`] is the algebra: so many tokens, refilled at such a rate (GCRA, RFC-less but well known
-//!   from ATM traffic shaping). Immutable and shared by every bucket of one policy.
+//! * [`Limit`] is the algebra: so many tokens, refilled at such a rate (GCRA, the generic cell
+//!   rate algorithm of ITU-T I.371). Immutable and shared by every bucket of one policy.
 //! * [`TokenBucket`] is one `Limit` and one `AtomicU64`; [`TokenBucket::take`] is a relaxed
 //!   compare-and-swap, and a refused take writes nothing.
 //! * [`KeyedBuckets`] is one bucket for each key (client address, header value, identity), bounded in

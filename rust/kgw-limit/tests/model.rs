@@ -1,4 +1,4 @@
-//! The bucket against a model in exact fractions: tokens scaled by the interval, one mutex's worth of state.
+//! The bucket against a model in exact fractions: a level in tokens scaled by the interval.
 
 use std::time::Duration;
 
