@@ -1,4 +1,20 @@
 //! The kgw data plane.
+//!
+//! An [`Engine`](runtime::Engine) compiles a configuration ([`config::ir`]) into an immutable snapshot
+//! and serves it with one thread per CPU. The way of a connection through the modules:
+//!
+//! `listen` accepts it → `conn` reads what it says, a PROXY header (`conn::waypoint`) or requests
+//! (`conn::http1`) → `pipeline` decides where a request goes → `filter`s let it pass, change it or
+//! answer it → `upstream` lends a connection to an endpoint → `conn::relay` moves the bytes →
+//! `telemetry` writes down what happened.
 
+mod clock;
 pub mod config;
+mod conn;
+mod filter;
+mod listen;
+mod pipeline;
+pub mod runtime;
+mod stats;
 pub mod telemetry;
+mod upstream;

@@ -1,3 +1,5 @@
 //! Configuration: the intermediate representation and its compilation into a snapshot.
 
+pub mod compile;
 pub mod ir;
+pub(crate) mod snapshot;

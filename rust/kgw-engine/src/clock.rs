@@ -1,0 +1,162 @@
+//! Time for the data plane: one clock per engine, real or turned by hand.
+//!
+//! Every deadline is a [`Nanos`] of this clock and every wait goes through a [`Timer`], so a test that
+//! turns the clock by hand sees the whole proxy move: buckets refill, time-outs fire, logs are dated.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Sleep;
+
+/// Nanoseconds since the engine was made.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Nanos(pub(crate) u64);
+
+impl Nanos {
+    /// A deadline that never comes.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
+    /// This moment plus `milliseconds`, where 0 milliseconds mean "no limit".
+    #[must_use]
+    pub(crate) fn after_ms(self, milliseconds: u64) -> Self {
+        if milliseconds == 0 {
+            Self::NEVER
+        } else {
+            Self(
+                self.0
+                    .saturating_add(milliseconds.saturating_mul(1_000_000)),
+            )
+        }
+    }
+
+    /// Nanoseconds from `earlier` to this moment, 0 if it is not earlier.
+    #[must_use]
+    pub(crate) fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The engine's clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock {
+    origin: Instant,
+    origin_wall: Duration,
+    manual: Option<Arc<AtomicU64>>,
+}
+
+impl Clock {
+    /// The operating system's monotonic clock.
+    pub(crate) fn system() -> Self {
+        Self {
+            origin: Instant::now(),
+            origin_wall: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
+            manual: None,
+        }
+    }
+
+    /// A clock that stands still until [`Clock::advance`].
+    pub(crate) fn manual() -> Self {
+        Self {
+            manual: Some(Arc::default()),
+            ..Self::system()
+        }
+    }
+
+    /// Returns whether the clock is turned by hand.
+    pub(crate) fn is_manual(&self) -> bool {
+        self.manual.is_some()
+    }
+
+    /// Now.
+    pub(crate) fn now(&self) -> Nanos {
+        match &self.manual {
+            Some(now) => Nanos(now.load(Ordering::Acquire)),
+            None => Nanos(self.origin.elapsed().as_nanos() as u64),
+        }
+    }
+
+    /// The date of `moment`: nanoseconds since 1970-01-01T00:00:00Z.
+    ///
+    /// Dates follow the monotonic clock from the engine's start on, so a step of the system's date
+    /// moves no log line before its predecessor.
+    pub(crate) fn wall_nanos(&self, moment: Nanos) -> u64 {
+        (self.origin_wall.as_nanos() as u64).saturating_add(moment.0)
+    }
+
+    /// Turns a manual clock; a system clock does not move.
+    pub(crate) fn advance(&self, by: Duration) {
+        if let Some(now) = &self.manual {
+            now.fetch_add(by.as_nanos() as u64, Ordering::AcqRel);
+        }
+    }
+}
+
+/// A re-armable deadline that costs nothing to move.
+///
+/// A request's time-outs only change the deadline that the next poll names. The runtime's timer stays
+/// armed for the earliest moment asked for and is armed again when it fires too early, which spares
+/// two timer-wheel operations a request.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    clock: Clock,
+    sleep: Option<Pin<Box<Sleep>>>,
+    armed_for: Nanos,
+}
+
+impl Timer {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            sleep: None,
+            armed_for: Nanos::NEVER,
+        }
+    }
+
+    /// Ready once `deadline` has come. With a manual clock the worker wakes the task on each turn.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Nanos) -> Poll<()> {
+        if deadline == Nanos::NEVER {
+            return Poll::Pending;
+        }
+        let now = self.clock.now();
+        if now >= deadline {
+            return Poll::Ready(());
+        }
+        if self.clock.is_manual() {
+            return Poll::Pending;
+        }
+        let mut armed_now = false;
+        loop {
+            if self.armed_for > deadline || self.sleep.is_none() {
+                self.arm(now, deadline);
+                armed_now = true;
+            }
+            let Some(sleep) = &mut self.sleep else {
+                return Poll::Pending;
+            };
+            match sleep.as_mut().poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                // The runtime's timer counts in milliseconds, so it can fire within one of them.
+                Poll::Ready(()) if armed_now => return Poll::Ready(()),
+                Poll::Ready(()) => self.armed_for = Nanos::NEVER,
+            }
+        }
+    }
+
+    fn arm(&mut self, now: Nanos, deadline: Nanos) {
+        self.armed_for = deadline;
+        let wait = Duration::from_nanos(deadline.since(now));
+        match &mut self.sleep {
+            Some(sleep) => {
+                let at = tokio::time::Instant::now() + wait;
+                sleep.as_mut().reset(at);
+            }
+            None => self.sleep = Some(Box::pin(tokio::time::sleep(wait))),
+        }
+    }
+}

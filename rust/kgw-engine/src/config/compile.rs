@@ -1,0 +1,489 @@
+//! From intermediate representation to snapshot.
+//!
+//! The configuration layer checks everything it writes, so a problem here is unexpected; still, one
+//! bad route must not take the others down. What cannot be compiled on its own answers 500 (a route),
+//! matches nothing (a rule) or is left out (an access log), and is reported. Only a configuration
+//! that contradicts itself, or a version this engine does not know, is refused as a whole.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use kgw_limit::TokenBucket;
+
+use super::ir;
+use super::snapshot::{
+    Action, Backend, Cluster, Destination, Forward, Listener, Redirect, Route, Routes, Snapshot,
+    Traffic,
+};
+use crate::filter::RequestFilter;
+use crate::filter::header_mutation::HeaderMutation;
+use crate::filter::local_rate_limit::LocalRateLimit;
+use crate::listen::socket::{BindKey, Sockets};
+use crate::telemetry::access_log::{AccessLog, LogWriter};
+
+/// Why a configuration is refused as a whole.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// Two listeners of one id, or of one address.
+    #[error("two listeners have the {what} {value}")]
+    Duplicate {
+        /// `id` or `address`.
+        what: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// The bytes are not the IR.
+    #[error("the configuration is not in the form this engine reads: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// A listener or destination names a route table that is not there.
+    #[error("{place} names route table {id:?}, which is not there")]
+    NoRouteTable {
+        /// The listener.
+        place: String,
+        /// The table's id.
+        id: String,
+    },
+    /// A route table as a whole cannot be built: it is too large.
+    #[error("route table {id:?}: {error}")]
+    RouteTable {
+        /// The table's id.
+        id: String,
+        /// Why not.
+        error: kgw_route::BuildError,
+    },
+    /// Another version of the IR.
+    #[error(
+        "the configuration has version {found}, this engine reads version {}",
+        ir::VERSION
+    )]
+    Version {
+        /// The version found.
+        found: u32,
+    },
+}
+
+/// Compiles configurations, and remembers what has identity across them.
+#[derive(Debug, Default)]
+pub(crate) struct Compiler {
+    /// Token buckets by id and rate: an unrelated change must not refill them.
+    buckets: HashMap<BucketKey, Weak<TokenBucket>>,
+}
+
+type BucketKey = (String, u64, u64, u64);
+
+/// What a compilation works with.
+struct Compilation<'a> {
+    compiler: &'a mut Compiler,
+    clusters: BTreeMap<&'a str, Arc<Cluster>>,
+    routes: BTreeMap<&'a str, Arc<Route>>,
+    problems: Vec<String>,
+}
+
+impl Compiler {
+    /// Compiles `bytes` into a snapshot without sockets, which are bound by the engine.
+    pub(crate) fn compile(
+        &mut self,
+        bytes: &[u8],
+        logs: &LogWriter,
+        generation: u64,
+    ) -> Result<Snapshot, CompileError> {
+        let config: ir::Config = serde_json::from_slice(bytes)?;
+        if config.version != ir::VERSION {
+            return Err(CompileError::Version {
+                found: config.version,
+            });
+        }
+        let mut compilation = Compilation {
+            clusters: clusters(&config),
+            routes: BTreeMap::new(),
+            problems: Vec::new(),
+            compiler: self,
+        };
+        for (id, route) in &config.routes {
+            let compiled = compilation.route(id, route);
+            compilation.routes.insert(id, Arc::new(compiled));
+        }
+        let mut tables = BTreeMap::new();
+        for (id, table) in &config.route_tables {
+            tables.insert(id.as_str(), Arc::new(compilation.table(id, table)?));
+        }
+        let mut listeners = HashMap::default();
+        let mut addresses = HashSet::new();
+        for listener in &config.listeners {
+            let compiled = compilation.listener(listener, &tables, logs)?;
+            for key in &compiled.bind {
+                if !addresses.insert(key.clone()) {
+                    let value = key.requested.to_string();
+                    return Err(CompileError::Duplicate {
+                        what: "address",
+                        value,
+                    });
+                }
+            }
+            if listeners
+                .insert(Arc::clone(&compiled.id), Arc::new(compiled))
+                .is_some()
+            {
+                let value = listener.id.clone();
+                return Err(CompileError::Duplicate { what: "id", value });
+            }
+        }
+        let endpoints: HashSet<SocketAddr> = config
+            .clusters
+            .values()
+            .flat_map(|cluster| cluster.endpoints.iter().copied())
+            .collect();
+        let problems = compilation.problems;
+        drop(compilation.routes);
+        self.buckets.retain(|_, bucket| bucket.strong_count() > 0);
+        Ok(Snapshot {
+            generation,
+            listeners,
+            sockets: Sockets::new(),
+            endpoints,
+            problems,
+        })
+    }
+
+    fn bucket(
+        &mut self,
+        id: &str,
+        max_tokens: u64,
+        tokens_per_fill: u64,
+        fill_interval_ns: u64,
+    ) -> Result<Arc<TokenBucket>, kgw_limit::Error> {
+        let key = (id.to_owned(), max_tokens, tokens_per_fill, fill_interval_ns);
+        if let Some(bucket) = self.buckets.get(&key).and_then(Weak::upgrade) {
+            return Ok(bucket);
+        }
+        let interval = Duration::from_nanos(fill_interval_ns);
+        let bucket = Arc::new(TokenBucket::new(max_tokens, tokens_per_fill, interval)?);
+        self.buckets.insert(key, Arc::downgrade(&bucket));
+        Ok(bucket)
+    }
+}
+
+fn clusters(config: &ir::Config) -> BTreeMap<&str, Arc<Cluster>> {
+    config
+        .clusters
+        .iter()
+        .map(|(id, cluster)| {
+            let compiled = Cluster {
+                name: id.clone(),
+                endpoints: cluster.endpoints.clone().into_boxed_slice(),
+                connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
+                next: AtomicUsize::new(0),
+            };
+            (id.as_str(), Arc::new(compiled))
+        })
+        .collect()
+}
+
+impl Compilation<'_> {
+    fn listener(
+        &mut self,
+        listener: &ir::Listener,
+        tables: &BTreeMap<&str, Arc<Routes>>,
+        logs: &LogWriter,
+    ) -> Result<Listener, CompileError> {
+        let table = |id: &String| {
+            tables
+                .get(id.as_str())
+                .cloned()
+                .ok_or_else(|| CompileError::NoRouteTable {
+                    place: listener.id.clone(),
+                    id: id.clone(),
+                })
+        };
+        let traffic = match &listener.traffic {
+            ir::Traffic::Http { route_table } => Traffic::Http(table(route_table)?),
+            ir::Traffic::Waypoint {
+                header_timeout_ms,
+                max_header_bytes,
+                destinations,
+            } => {
+                let mut compiled = HashMap::default();
+                for destination in destinations {
+                    let key = (destination.address, destination.port);
+                    let service = Arc::from(destination.service.as_str());
+                    let routes = table(&destination.route_table)?;
+                    if compiled
+                        .insert(key, Destination { service, routes })
+                        .is_some()
+                    {
+                        let value = SocketAddr::from(key).to_string();
+                        return Err(CompileError::Duplicate {
+                            what: "destination",
+                            value,
+                        });
+                    }
+                }
+                Traffic::Waypoint {
+                    header_timeout_ms: *header_timeout_ms,
+                    max_header_bytes: *max_header_bytes,
+                    destinations: compiled,
+                }
+            }
+        };
+        let mut access_logs = Vec::with_capacity(listener.access_logs.len());
+        for log in &listener.access_logs {
+            match AccessLog::new(log, logs) {
+                Ok(log) => access_logs.push(log),
+                Err(error) => self.problems.push(format!("{}: {error}", listener.id)),
+            }
+        }
+        Ok(Listener {
+            id: Arc::from(listener.id.as_str()),
+            bind: listener
+                .bind
+                .iter()
+                .map(|&at| BindKey::new(&listener.id, at))
+                .collect(),
+            traffic,
+            http: listener.http.clone(),
+            logs: access_logs.into_boxed_slice(),
+        })
+    }
+
+    fn table(&mut self, id: &str, table: &ir::RouteTable) -> Result<Routes, CompileError> {
+        let mut builder = kgw_route::Builder::new();
+        for host in &table.hosts {
+            if host.rules.is_empty() {
+                // A host without rules is still the most specific one for its requests: 404.
+                let nothing = kgw_route::Rule::new(kgw_route::PathMatch::Prefix("/".to_owned()));
+                if let Err(error) = builder.add(&host.hostname, nothing, None) {
+                    self.problems.push(format!("{id}: {error}"));
+                }
+            }
+            for rule in &host.rules {
+                let route = self
+                    .routes
+                    .get(rule.route.as_str())
+                    .cloned()
+                    .unwrap_or_else(|| {
+                        self.problems
+                            .push(format!("{id}: no route {:?}", rule.route));
+                        Arc::new(broken(rule.route.clone()))
+                    });
+                if let Err(error) = builder.add(&host.hostname, rule_of(rule), Some(route)) {
+                    self.problems.push(format!("{id}: {error}"));
+                }
+            }
+        }
+        let table = builder.build().map_err(|error| CompileError::RouteTable {
+            id: id.to_owned(),
+            error,
+        })?;
+        Ok(Routes { table })
+    }
+
+    fn route(&mut self, id: &str, route: &ir::Route) -> Route {
+        self.try_route(route).unwrap_or_else(|problem| {
+            self.problems.push(format!("route {id}: {problem}"));
+            broken(route.name.clone())
+        })
+    }
+
+    fn try_route(&mut self, route: &ir::Route) -> Result<Route, String> {
+        let mut request_filters = Vec::new();
+        let mut response_headers = Vec::new();
+        for filter in &route.filters {
+            match filter {
+                ir::Filter::LocalRateLimit {
+                    bucket,
+                    max_tokens,
+                    tokens_per_fill,
+                    fill_interval_ns,
+                } => {
+                    let bucket = self
+                        .compiler
+                        .bucket(bucket, *max_tokens, *tokens_per_fill, *fill_interval_ns)
+                        .map_err(|error| error.to_string())?;
+                    let limit = LocalRateLimit { bucket };
+                    request_filters.push(RequestFilter::LocalRateLimit(limit));
+                }
+                ir::Filter::RequestHeaders(mutation) => {
+                    let mutation = HeaderMutation::compile(mutation)?;
+                    request_filters.push(RequestFilter::Headers(mutation));
+                }
+                ir::Filter::ResponseHeaders(mutation) => {
+                    response_headers.push(HeaderMutation::compile(mutation)?);
+                }
+            }
+        }
+        Ok(Route {
+            name: route.name.clone(),
+            request_filters: request_filters.into_boxed_slice(),
+            response_headers: response_headers.into_boxed_slice(),
+            action: self.action(&route.action)?,
+        })
+    }
+
+    fn action(&self, action: &ir::Action) -> Result<Action, String> {
+        match action {
+            ir::Action::Forward {
+                backends,
+                request_timeout_ms,
+                backend_request_timeout_ms,
+                rewrite,
+            } => {
+                if let Some(hostname) = &rewrite.hostname {
+                    if !kgw_h1::is_valid_authority(hostname.as_bytes()) {
+                        return Err(format!("{hostname:?} is not a host"));
+                    }
+                }
+                if let Some(path) = &rewrite.path {
+                    check_path(path)?;
+                }
+                let backends = backends
+                    .iter()
+                    .map(|backend| self.backend(backend))
+                    .collect::<Result<Box<[_]>, _>>()?;
+                let timeout_ms = [*request_timeout_ms, *backend_request_timeout_ms]
+                    .into_iter()
+                    .filter(|&milliseconds| milliseconds > 0)
+                    .min()
+                    .unwrap_or(0);
+                Ok(Action::Forward(Forward {
+                    total_weight: backends
+                        .iter()
+                        .map(|backend| u64::from(backend.weight))
+                        .sum(),
+                    backends,
+                    timeout_ms,
+                    hostname: rewrite.hostname.clone(),
+                    path: rewrite.path.clone(),
+                }))
+            }
+            ir::Action::Redirect {
+                scheme,
+                hostname,
+                port,
+                path,
+                status,
+            } => {
+                if let Some(hostname) = hostname {
+                    if !kgw_h1::is_valid_authority(hostname.as_bytes()) {
+                        return Err(format!("{hostname:?} is not a host"));
+                    }
+                }
+                if let Some(path) = path {
+                    check_path(path)?;
+                }
+                if !(300..400).contains(status) {
+                    return Err(format!("{status} is not the status of a redirect"));
+                }
+                Ok(Action::Redirect(Redirect {
+                    scheme: scheme.clone(),
+                    hostname: hostname.clone(),
+                    port: *port,
+                    path: path.clone(),
+                    status: *status,
+                }))
+            }
+            ir::Action::Direct { status, body } => {
+                if !(200..600).contains(status) {
+                    return Err(format!("{status} is not the status of a final answer"));
+                }
+                Ok(Action::Direct {
+                    status: *status,
+                    body: body.clone(),
+                })
+            }
+        }
+    }
+
+    fn backend(&self, backend: &ir::Backend) -> Result<Backend, String> {
+        let cluster = match &backend.cluster {
+            None => None,
+            Some(id) => match self.clusters.get(id.as_str()) {
+                Some(cluster) => Some(Arc::clone(cluster)),
+                None => return Err(format!("no cluster {id:?}")),
+            },
+        };
+        let mut request_headers = Vec::new();
+        let mut response_headers = Vec::new();
+        for filter in &backend.filters {
+            match filter {
+                ir::Filter::RequestHeaders(mutation) => {
+                    request_headers.push(HeaderMutation::compile(mutation)?);
+                }
+                ir::Filter::ResponseHeaders(mutation) => {
+                    response_headers.push(HeaderMutation::compile(mutation)?);
+                }
+                ir::Filter::LocalRateLimit { .. } => {
+                    return Err("a backend cannot have a rate limit of its own".to_owned());
+                }
+            }
+        }
+        Ok(Backend {
+            cluster,
+            weight: backend.weight,
+            request_headers: request_headers.into_boxed_slice(),
+            response_headers: response_headers.into_boxed_slice(),
+        })
+    }
+}
+
+/// What answers in place of a route that cannot be compiled; the text is kgateway's.
+fn broken(name: String) -> Route {
+    let body = "invalid route configuration detected and replaced with a direct response.";
+    Route {
+        name,
+        request_filters: Box::default(),
+        response_headers: Box::default(),
+        action: Action::Direct {
+            status: 500,
+            body: body.to_owned(),
+        },
+    }
+}
+
+fn check_path(rewrite: &ir::PathRewrite) -> Result<(), String> {
+    let path = match rewrite {
+        ir::PathRewrite::Full(path) | ir::PathRewrite::Prefix { to: path, .. } => path,
+    };
+    if path
+        .bytes()
+        .all(|byte| (0x21..0x7f).contains(&byte) && byte != b'#')
+    {
+        Ok(())
+    } else {
+        Err(format!("{path:?} is not a path"))
+    }
+}
+
+fn rule_of(rule: &ir::Rule) -> kgw_route::Rule {
+    kgw_route::Rule {
+        path: match &rule.path {
+            ir::PathMatch::Exact(path) => kgw_route::PathMatch::Exact(path.clone()),
+            ir::PathMatch::Prefix(path) => kgw_route::PathMatch::Prefix(path.clone()),
+            ir::PathMatch::Regex(path) => kgw_route::PathMatch::Regex(path.clone()),
+        },
+        method: rule.method.clone(),
+        headers: rule.headers.iter().map(value_match_of).collect(),
+        query: rule.query.iter().map(value_match_of).collect(),
+        rank: kgw_route::Rank {
+            created: rule.rank.created,
+            name: rule.rank.name.clone(),
+            rule: rule.rank.rule,
+            r#match: rule.rank.r#match,
+        },
+    }
+}
+
+fn value_match_of(value_match: &ir::ValueMatch) -> kgw_route::ValueMatch {
+    kgw_route::ValueMatch {
+        name: value_match.name.clone(),
+        value: match &value_match.value {
+            ir::StringMatch::Exact(value) => kgw_route::StringMatch::Exact(value.clone()),
+            ir::StringMatch::Present => kgw_route::StringMatch::Present,
+            ir::StringMatch::Regex(value) => kgw_route::StringMatch::Regex(value.clone()),
+        },
+    }
+}

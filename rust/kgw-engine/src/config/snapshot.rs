@@ -1,0 +1,160 @@
+//! The compiled configuration: immutable, fully resolved, shared by all workers.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use super::ir::{HttpOptions, PathRewrite};
+use crate::filter::RequestFilter;
+use crate::filter::header_mutation::HeaderMutation;
+use crate::listen::socket::{BindKey, Sockets};
+use crate::telemetry::access_log::AccessLog;
+
+type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// One generation of the configuration.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) generation: u64,
+    pub(crate) listeners: FastMap<Arc<str>, Arc<Listener>>,
+    /// The sockets of this generation.
+    pub(crate) sockets: Sockets,
+    /// Every endpoint of every cluster: pooled connections to others are dropped.
+    pub(crate) endpoints: HashSet<SocketAddr>,
+    /// What could not be compiled and was replaced or left out.
+    pub(crate) problems: Vec<String>,
+}
+
+/// A listener.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) id: Arc<str>,
+    pub(crate) bind: Vec<BindKey>,
+    pub(crate) traffic: Traffic,
+    pub(crate) http: HttpOptions,
+    pub(crate) logs: Box<[AccessLog]>,
+}
+
+/// Where a connection's requests are routed.
+#[derive(Debug)]
+pub(crate) enum Traffic {
+    Http(Arc<Routes>),
+    Waypoint {
+        header_timeout_ms: u64,
+        max_header_bytes: usize,
+        destinations: FastMap<(IpAddr, u16), Destination>,
+    },
+}
+
+/// A service port of a waypoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    pub(crate) service: Arc<str>,
+    pub(crate) routes: Arc<Routes>,
+}
+
+/// A route table. A rule without a route is one that answers 404.
+pub(crate) struct Routes {
+    pub(crate) table: kgw_route::RouteTable<Option<Arc<Route>>>,
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Routes").finish_non_exhaustive()
+    }
+}
+
+/// What happens to a matched request.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) name: String,
+    pub(crate) request_filters: Box<[RequestFilter]>,
+    pub(crate) response_headers: Box<[HeaderMutation]>,
+    pub(crate) action: Action,
+}
+
+/// Where a matched request goes.
+#[derive(Debug)]
+pub(crate) enum Action {
+    Forward(Forward),
+    Redirect(Redirect),
+    Direct { status: u16, body: String },
+}
+
+/// Forwarding to weighted backends.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    pub(crate) backends: Box<[Backend]>,
+    pub(crate) total_weight: u64,
+    /// The smaller of the route's and the backend's time-out. Milliseconds; 0 is none.
+    pub(crate) timeout_ms: u64,
+    pub(crate) hostname: Option<String>,
+    pub(crate) path: Option<PathRewrite>,
+}
+
+impl Forward {
+    /// Picks a backend by weight; none if no weight is positive.
+    pub(crate) fn pick(&self) -> Option<&Backend> {
+        match &*self.backends {
+            [only] if only.weight > 0 => Some(only),
+            _ if self.total_weight == 0 => None,
+            backends => {
+                let mut point = fastrand::u64(..self.total_weight);
+                backends.iter().find(|backend| {
+                    let weight = u64::from(backend.weight);
+                    let found = point < weight;
+                    point = point.saturating_sub(weight);
+                    found
+                })
+            }
+        }
+    }
+}
+
+/// A weighted backend.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    /// None is an unresolved reference: 500.
+    pub(crate) cluster: Option<Arc<Cluster>>,
+    pub(crate) weight: u32,
+    pub(crate) request_headers: Box<[HeaderMutation]>,
+    pub(crate) response_headers: Box<[HeaderMutation]>,
+}
+
+/// A redirect.
+#[derive(Debug)]
+pub(crate) struct Redirect {
+    pub(crate) scheme: Option<String>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) path: Option<PathRewrite>,
+    pub(crate) status: u16,
+}
+
+/// Endpoints of equal standing.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) name: String,
+    pub(crate) endpoints: Box<[SocketAddr]>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) next: AtomicUsize,
+}
+
+impl Cluster {
+    /// The next endpoint in turn, over all workers.
+    pub(crate) fn next_endpoint(&self) -> Option<SocketAddr> {
+        match &*self.endpoints {
+            [] => None,
+            [only] => Some(*only),
+            endpoints => {
+                let turn = self.next.fetch_add(1, Ordering::Relaxed);
+                Some(endpoints[turn % endpoints.len()])
+            }
+        }
+    }
+}

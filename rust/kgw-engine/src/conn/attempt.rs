@@ -1,0 +1,176 @@
+//! Passing a request on: choosing the endpoint, getting a connection, and what its failures mean.
+
+use kgw_h1::{BodyDecoder, BodyEncoder, Method, Request, write_continue, write_request_head};
+
+use super::http1::Next;
+use super::relay::{End, Relay};
+use super::{Conn, Target, local};
+use crate::pipeline::exchange_log::{Exchange, Trigger};
+use crate::pipeline::reply::{Reply, transport_failure};
+use crate::pipeline::rewrite::rewritten_path;
+use crate::telemetry::access_log::Point;
+use crate::telemetry::flags::ResponseFlag;
+use crate::upstream::connect::{ConnectError, connect};
+
+/// Sends the request to one of the cluster's endpoints and its answer to the client.
+pub(crate) async fn forward(
+    conn: &mut Conn,
+    target: &Target,
+    mut exchange: Exchange<'_>,
+    trigger: &Trigger<'_>,
+) -> Next {
+    let framing = conn.request.framing();
+    address(&mut conn.request, trigger);
+    exchange.attempts = 1;
+    if conn.request.expects_continue() {
+        conn.request.headers_mut().remove(b"expect");
+        if conn.down.input().is_empty() && !framing.is_empty() {
+            write_continue(conn.down.output());
+        }
+    }
+    let mut pooled_connection_died = false;
+    loop {
+        let Some(endpoint) = trigger.cluster.next_endpoint() else {
+            let reply = Reply::no_healthy_upstream();
+            return local::reply(conn, target, exchange, reply, trigger.response_headers).await;
+        };
+        exchange.endpoint = Some(endpoint);
+        let worker = std::rc::Rc::clone(&conn.worker);
+        let pooled = if pooled_connection_died {
+            None
+        } else {
+            worker.pools.borrow_mut().take(&worker, endpoint)
+        };
+        let reused = pooled.is_some();
+        let mut upstream = match pooled {
+            Some(upstream) => upstream,
+            None => {
+                exchange
+                    .timings
+                    .set(Point::UpstreamConnectBegin, worker.now().0);
+                let timeout = trigger.cluster.connect_timeout;
+                match connect(&worker, &mut conn.timer, endpoint, timeout).await {
+                    Ok(upstream) => {
+                        exchange
+                            .timings
+                            .set(Point::UpstreamConnectEnd, worker.now().0);
+                        upstream
+                    }
+                    Err(error) => {
+                        let reply = match &error {
+                            ConnectError::Failed(error) => {
+                                exchange.transport_failure = Some(transport_failure(error));
+                                Reply::connect_failed(error)
+                            }
+                            ConnectError::TimedOut => Reply::connect_timed_out(),
+                        };
+                        let fields = trigger.response_headers;
+                        return local::reply(conn, target, exchange, reply, fields).await;
+                    }
+                }
+            }
+        };
+        exchange.upstream_local = upstream.local;
+        exchange.upstream_connection_id = upstream.id;
+        worker.stats().upstream_rq_total.increment();
+        if reused {
+            worker.stats().upstream_rq_reused.increment();
+        }
+        write_request_head(upstream.stream.output(), &conn.request, framing);
+        let mut relay = Relay {
+            up: &mut upstream.stream,
+            request_body: BodyDecoder::new(conn.request.framing()),
+            request_out: BodyEncoder::new(framing),
+            conn: &mut *conn,
+            exchange: &mut exchange,
+            trigger,
+            http: &target.listener.http,
+            answer: super::relay::Answer::Head,
+            complete_at: None,
+            moved_at: worker.now(),
+            wrote: false,
+            upstream_broken: false,
+        };
+        let end = relay.run().await;
+        let untouched = !relay.wrote;
+        return match end {
+            End::Complete { reusable } => {
+                if reusable {
+                    worker.pools.borrow_mut().put(&worker, upstream);
+                }
+                let next = match (exchange.keep_alive, exchange.request_complete) {
+                    (true, true) => Next::KeepAlive,
+                    _ => Next::Close,
+                };
+                exchange.finish(conn, target);
+                next
+            }
+            End::ClientGone => {
+                let unsent = conn.down.unsent() as u64;
+                exchange.client_gone(unsent);
+                exchange.finish(conn, target);
+                Next::Abort
+            }
+            End::UpstreamClosed if reused && (untouched || is_replayable(&conn.request)) => {
+                // The endpoint closed the connection while it was idle, and the request crossed
+                // with that: it was not served, or can be served twice (RFC 9110 9.2.2).
+                worker.stats().upstream_rq_retry_reused.increment();
+                pooled_connection_died = true;
+                continue;
+            }
+            End::UpstreamClosed => {
+                let reply = Reply::upstream_closed();
+                local::reply(conn, target, exchange, reply, trigger.response_headers).await
+            }
+            End::Refused(reply) => {
+                if reply.flag == Some(ResponseFlag::UpstreamRequestTimeout) {
+                    worker.stats().upstream_rq_timeout.increment();
+                }
+                local::reply(conn, target, exchange, reply, trigger.response_headers).await
+            }
+            End::Truncated(flag, details) => {
+                if flag == ResponseFlag::UpstreamRequestTimeout {
+                    worker.stats().upstream_rq_timeout.increment();
+                }
+                exchange.truncated(flag, details);
+                exchange.finish(conn, target);
+                Next::Abort
+            }
+        };
+    }
+}
+
+/// Whether sending the request twice does no harm and is possible: an idempotent method, no content.
+fn is_replayable(request: &Request) -> bool {
+    matches!(
+        request.method_kind(),
+        Method::Get | Method::Head | Method::Options | Method::Trace | Method::Put | Method::Delete
+    ) && request.framing().is_empty()
+}
+
+/// Rewrites host and path, and states the time-out.
+fn address(request: &mut Request, trigger: &Trigger<'_>) {
+    let forward = trigger.forward;
+    if let Some(rewrite) = &forward.path {
+        let path = rewritten_path(rewrite, request.path());
+        let original = request.path().to_vec();
+        request
+            .headers_mut()
+            .set(b"x-envoy-original-path", &original);
+        request.set_path(&path);
+    }
+    if let Some(hostname) = &forward.hostname {
+        let original = request.authority().to_vec();
+        request
+            .headers_mut()
+            .set(b"x-envoy-original-host", &original);
+        request.set_authority(hostname.as_bytes());
+    }
+    if forward.timeout_ms > 0 {
+        let mut number = itoa::Buffer::new();
+        let text = number.format(forward.timeout_ms).as_bytes();
+        request
+            .headers_mut()
+            .set(b"x-envoy-expected-rq-timeout-ms", text);
+    }
+}

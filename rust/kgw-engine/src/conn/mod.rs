@@ -1,0 +1,166 @@
+//! One downstream connection: one task, which owns the upstream connection that it uses.
+
+mod attempt;
+mod head;
+mod http1;
+pub(crate) mod io;
+mod local;
+mod relay;
+mod waypoint;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use kgw_h1::{Request, Response};
+use tokio::net::TcpStream;
+
+use self::io::Stream;
+use crate::clock::Timer;
+use crate::config::snapshot::{Listener, Routes, Snapshot, Traffic};
+use crate::runtime::{Phase, Registration, Worker};
+
+/// State of a downstream connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) down: Stream,
+    pub(crate) timer: Timer,
+    pub(crate) registration: Registration,
+    pub(crate) peers: Peers,
+    /// The request being served; its storage is reused.
+    pub(crate) request: Request,
+    /// The answer being sent, the proxy's own or the upstream's.
+    pub(crate) response: Response,
+}
+
+/// Who speaks to whom on a connection.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    pub(crate) connection_id: u64,
+    /// The client: the source in the PROXY header, else the socket's peer.
+    pub(crate) remote: SocketAddr,
+    /// What the client addressed: the destination in the PROXY header, else the socket's own address.
+    pub(crate) local: SocketAddr,
+    /// The socket's peer.
+    pub(crate) direct_remote: SocketAddr,
+    /// The socket's own address.
+    pub(crate) direct_local: SocketAddr,
+    /// The client's mesh identity, vouched for by ztunnel: a SPIFFE URI.
+    pub(crate) principal: Option<Box<str>>,
+    /// The connection began with a PROXY header.
+    pub(crate) proxied: bool,
+}
+
+/// What a connection's requests are routed by: looked up once per connection and generation.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) generation: u64,
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) service: Option<Arc<str>>,
+}
+
+impl Target {
+    /// Looks up where the connection's requests go, if the snapshot still says so.
+    pub(crate) fn find(snapshot: &Snapshot, listener: &str, peers: &Peers) -> Option<Self> {
+        let listener = snapshot.listeners.get(listener)?;
+        let (routes, service) = match &listener.traffic {
+            Traffic::Http(routes) => (routes, None),
+            Traffic::Waypoint { destinations, .. } => {
+                let key = (peers.local.ip(), peers.local.port());
+                let destination = destinations.get(&key)?;
+                (&destination.routes, Some(Arc::clone(&destination.service)))
+            }
+        };
+        Some(Self {
+            generation: snapshot.generation,
+            listener: Arc::clone(listener),
+            routes: Arc::clone(routes),
+            service,
+        })
+    }
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    listener: Arc<str>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+) {
+    let _open = Open::new(&worker);
+    let Some(configuration) = worker.snapshot().listeners.get(&listener).map(Arc::clone) else {
+        return;
+    };
+    let mut conn = Conn {
+        down: Stream::new(socket),
+        timer: Timer::new(worker.clock().clone()),
+        registration: worker.register(),
+        peers: Peers {
+            connection_id: worker.next_connection_id(),
+            remote: peer,
+            local,
+            direct_remote: peer,
+            direct_local: local,
+            principal: None,
+            proxied: false,
+        },
+        request: Request::new(),
+        response: Response::new(),
+        worker,
+    };
+    if let Traffic::Waypoint {
+        header_timeout_ms,
+        max_header_bytes,
+        ..
+    } = configuration.traffic
+    {
+        if waypoint::read_header(&mut conn, header_timeout_ms, max_header_bytes)
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+    let target = Target::find(&conn.worker.snapshot(), &listener, &conn.peers);
+    let Some(target) = target else {
+        if conn.peers.proxied {
+            conn.worker.stats().proxy_header_no_destination.increment();
+        }
+        return;
+    };
+    http1::serve(&mut conn, &listener, target).await;
+}
+
+/// Counts a connection while it is open, and as panicked if its task ends by unwinding.
+struct Open {
+    worker: Rc<Worker>,
+}
+
+impl Open {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.stats().downstream_cx_total.increment();
+        worker.stats().downstream_cx_active.increment();
+        Self {
+            worker: Rc::clone(worker),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.worker.stats().downstream_cx_active.decrement();
+        if std::thread::panicking() {
+            self.worker.stats().downstream_cx_panicked.increment();
+        }
+    }
+}
+
+impl Conn {
+    /// Whether answers must close their connections.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.worker.phase() != Phase::Running
+    }
+}

@@ -1,0 +1,75 @@
+//! `RequestHeaderModifier` and `ResponseHeaderModifier`.
+
+use kgw_h1::Headers;
+
+use crate::config::ir;
+
+/// Changes to header fields.
+///
+/// Removals come first, then replacements, then additions; the Gateway API leaves the order open. An
+/// added field is a line of its own, as Envoy's `APPEND_IF_EXISTS_OR_ADD` makes it.
+#[derive(Debug)]
+pub(crate) struct HeaderMutation {
+    remove: Box<[Box<[u8]>]>,
+    set: Box<[(Box<[u8]>, Box<[u8]>)]>,
+    add: Box<[(Box<[u8]>, Box<[u8]>)]>,
+}
+
+impl HeaderMutation {
+    /// Compiles a mutation, or names the field that no HTTP message may have.
+    pub(crate) fn compile(mutation: &ir::HeaderMutation) -> Result<Self, String> {
+        let pairs = |pairs: &[(String, String)]| {
+            pairs
+                .iter()
+                .map(|(name, value)| {
+                    check(name, value)?;
+                    Ok((name.as_bytes().into(), value.as_bytes().into()))
+                })
+                .collect::<Result<Box<[_]>, String>>()
+        };
+        for name in &mutation.remove {
+            check(name, "")?;
+        }
+        Ok(Self {
+            remove: mutation
+                .remove
+                .iter()
+                .map(|name| name.as_bytes().into())
+                .collect(),
+            set: pairs(&mutation.set)?,
+            add: pairs(&mutation.add)?,
+        })
+    }
+
+    pub(crate) fn apply(&self, headers: &mut Headers) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in &self.set {
+            headers.set(name, value);
+        }
+        for (name, value) in &self.add {
+            headers.append(name, value);
+        }
+    }
+}
+
+fn check(name: &str, value: &str) -> Result<(), String> {
+    if !kgw_h1::is_valid_name(name.as_bytes()) {
+        return Err(format!("{name:?} is not a header field name"));
+    }
+    if !kgw_h1::is_valid_value(value.as_bytes()) {
+        return Err(format!(
+            "{value:?} is not a value that header field {name} can have"
+        ));
+    }
+    // The proxy decides how messages are framed and where they go; a filter that changed these
+    // would let its requests be read differently by the next hop.
+    if ["connection", "content-length", "host", "transfer-encoding"]
+        .iter()
+        .any(|reserved| name.eq_ignore_ascii_case(reserved))
+    {
+        return Err(format!("header field {name} cannot be changed by a filter"));
+    }
+    Ok(())
+}

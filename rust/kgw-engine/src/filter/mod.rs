@@ -1,0 +1,34 @@
+//! Filters: what a policy does to a request or its answer. One file each.
+//!
+//! A route holds only the filters that apply to it, resolved and merged when the configuration was
+//! compiled, in the order that the configuration layer decided.
+
+pub(crate) mod header_mutation;
+pub(crate) mod local_rate_limit;
+
+use kgw_h1::Request;
+
+use crate::clock::Nanos;
+use crate::pipeline::reply::Reply;
+use header_mutation::HeaderMutation;
+use local_rate_limit::LocalRateLimit;
+
+/// A filter on the way to the upstream.
+#[derive(Debug)]
+pub(crate) enum RequestFilter {
+    Headers(HeaderMutation),
+    LocalRateLimit(LocalRateLimit),
+}
+
+impl RequestFilter {
+    /// Lets the request pass, possibly changed, or answers it.
+    pub(crate) fn on_request(&self, request: &mut Request, now: Nanos) -> Result<(), Reply> {
+        match self {
+            Self::Headers(mutation) => {
+                mutation.apply(request.headers_mut());
+                Ok(())
+            }
+            Self::LocalRateLimit(limit) => limit.on_request(now),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Listening sockets and accepting.
+
+pub(crate) mod accept;
+pub(crate) mod socket;

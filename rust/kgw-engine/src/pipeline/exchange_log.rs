@@ -1,0 +1,231 @@
+//! What is known of one exchange, and what is said about it when it is over.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use kgw_h1::Headers;
+
+use crate::clock::Nanos;
+use crate::config::snapshot::{Cluster, Forward, Route};
+use crate::conn::{Conn, Target};
+use crate::filter::header_mutation::HeaderMutation;
+use crate::pipeline::reply::Reply;
+use crate::runtime::Worker;
+use crate::telemetry::access_log::{
+    Downstream, HeaderLookup, Point, Record, Request, Response, Timings, Upstream,
+};
+use crate::telemetry::flags::{ResponseFlag, ResponseFlags};
+
+/// What to do upstream for a request.
+#[derive(Debug)]
+pub(crate) struct Trigger<'a> {
+    pub(crate) forward: &'a Forward,
+    pub(crate) cluster: &'a Cluster,
+    /// The backend's changes first, then the route's.
+    pub(crate) response_headers: &'a [&'a [HeaderMutation]],
+}
+
+/// One request and its answer.
+#[derive(Debug)]
+pub(crate) struct Exchange<'a> {
+    pub(crate) began: Nanos,
+    pub(crate) timings: Timings,
+    pub(crate) route: Option<&'a Arc<Route>>,
+    pub(crate) cluster: Option<&'a Cluster>,
+    /// Client and proxy both want the connection to go on.
+    pub(crate) keep_alive: bool,
+    /// The last byte of the request has arrived.
+    pub(crate) request_complete: bool,
+    pub(crate) write_timeout_ms: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) code: u16,
+    pub(crate) details: Option<Cow<'static, str>>,
+    pub(crate) flags: ResponseFlags,
+    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) upstream_local: Option<SocketAddr>,
+    pub(crate) upstream_connection_id: u64,
+    pub(crate) attempts: u32,
+    pub(crate) transport_failure: Option<String>,
+    has_request: bool,
+    local_body: Cow<'static, str>,
+    active: Active,
+}
+
+/// Counts a request while it is served.
+#[derive(Debug)]
+struct Active(Rc<Worker>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.stats().downstream_rq_active.decrement();
+        self.0.stats().downstream_rq_total.increment();
+    }
+}
+
+impl<'a> Exchange<'a> {
+    /// An exchange whose request's first byte arrived at `began`.
+    pub(crate) fn new(conn: &Conn, target: &Target, began: Nanos) -> Self {
+        conn.worker.stats().downstream_rq_active.increment();
+        let mut timings = Timings::new();
+        timings.set(Point::DownstreamRxBegin, began.0);
+        Self {
+            began,
+            timings,
+            route: None,
+            cluster: None,
+            keep_alive: false,
+            request_complete: false,
+            write_timeout_ms: target.listener.http.stream_idle_timeout_ms,
+            bytes_received: 0,
+            bytes_sent: 0,
+            code: 0,
+            details: None,
+            flags: ResponseFlags::NONE,
+            endpoint: None,
+            upstream_local: None,
+            upstream_connection_id: 0,
+            attempts: 0,
+            transport_failure: None,
+            has_request: true,
+            local_body: Cow::Borrowed(""),
+            active: Active(Rc::clone(&conn.worker)),
+        }
+    }
+
+    /// An exchange whose request is not one.
+    pub(crate) fn without_request(conn: &Conn, target: &Target, began: Nanos) -> Self {
+        Self {
+            has_request: false,
+            ..Self::new(conn, target, began)
+        }
+    }
+
+    /// Whether there is a request to look at.
+    pub(crate) fn has_request(&self) -> bool {
+        self.has_request
+    }
+
+    /// Notes an answer of the proxy's own.
+    pub(crate) fn answered_locally(&mut self, reply: Reply, body_sent: u64) {
+        self.code = reply.status;
+        self.bytes_sent = body_sent;
+        self.details = Some(reply.details);
+        if let Some(flag) = reply.flag {
+            self.flags.set(flag);
+        }
+        self.local_body = reply.body;
+    }
+
+    /// Notes that the client went away with `unsent` bytes of its answer unwritten.
+    pub(crate) fn client_gone(&mut self, unsent: u64) {
+        self.flags
+            .set(ResponseFlag::DownstreamConnectionTermination);
+        self.details = Some(Cow::Borrowed("downstream_remote_disconnect"));
+        self.bytes_sent = self.bytes_sent.saturating_sub(unsent);
+    }
+
+    /// Notes that an answer was cut short.
+    pub(crate) fn truncated(&mut self, flag: ResponseFlag, details: &'static str) {
+        self.flags.set(flag);
+        self.details = Some(Cow::Borrowed(details));
+    }
+
+    /// Counts the exchange and writes its access log lines.
+    pub(crate) fn finish(mut self, conn: &Conn, target: &Target) {
+        let now = conn.worker.now();
+        self.timings.set(Point::StreamEnd, now.0);
+        self.count(conn);
+        if target.listener.logs.is_empty() {
+            return;
+        }
+        let record = self.record(conn, target, now);
+        for log in &target.listener.logs {
+            log.log(conn.worker.index(), &record);
+        }
+    }
+
+    fn count(&self, conn: &Conn) {
+        let stats = self.active.0.stats();
+        debug_assert!(std::ptr::eq(stats, conn.worker.stats()));
+        match self.code {
+            100..=199 => stats.downstream_rq_1xx.increment(),
+            200..=299 => stats.downstream_rq_2xx.increment(),
+            300..=399 => stats.downstream_rq_3xx.increment(),
+            400..=499 => stats.downstream_rq_4xx.increment(),
+            500..=599 => stats.downstream_rq_5xx.increment(),
+            _ => {}
+        }
+        stats.downstream_rx_body_bytes.add(self.bytes_received);
+        stats.downstream_tx_body_bytes.add(self.bytes_sent);
+    }
+
+    fn record<'r>(&'r self, conn: &'r Conn, target: &'r Target, now: Nanos) -> Record<'r> {
+        let clock = conn.worker.clock();
+        let mut record = Record::new();
+        record.start_unix_ns = clock.wall_nanos(self.began) as i64;
+        record.emit_unix_ns = clock.wall_nanos(now) as i64;
+        record.timings = self.timings;
+        record.request.protocol = Some("HTTP/1.1");
+        record.request.body_bytes = self.bytes_received;
+        if self.has_request {
+            let request = &conn.request;
+            record.request = Request {
+                method: Some(request.method()),
+                path: Some(request.path()),
+                authority: Some(request.authority()),
+                scheme: Some(b"http"),
+                headers: Some(request.headers()),
+                id: request.headers().get(b"x-request-id"),
+                ..record.request
+            };
+        }
+        record.response = Response {
+            code: self.code,
+            details: self.details.as_deref(),
+            headers: (self.code != 0).then_some(conn.response.headers() as &dyn HeaderLookup),
+            trailers: None,
+            body_bytes: self.bytes_sent,
+            local_reply_body: self.local_body.as_bytes(),
+        };
+        record.flags = self.flags;
+        record.listener_name = Some(&target.listener.id);
+        record.filter_chain_name = target.service.as_deref();
+        record.route_name = self.route.map(|route| route.name.as_str());
+        record.cluster = self.cluster.map(|cluster| cluster.name.as_str());
+        record.downstream = Downstream {
+            connection_id: Some(conn.peers.connection_id),
+            remote: Some(conn.peers.remote),
+            local: Some(conn.peers.local),
+            direct_remote: Some(conn.peers.direct_remote),
+            direct_local: Some(conn.peers.direct_local),
+            ..record.downstream
+        };
+        record.upstream = Upstream {
+            host: self.endpoint,
+            hosts_attempted: self.endpoint.as_slice(),
+            attempts: self.attempts,
+            connection_id: self.upstream_connection_id,
+            protocol: self.upstream_local.map(|_| "HTTP/1.1"),
+            local: self.upstream_local,
+            transport_failure_reason: self.transport_failure.as_deref(),
+            ..Upstream::default()
+        };
+        record.peer_principal = conn.peers.principal.as_deref().map(str::as_bytes);
+        record
+    }
+}
+
+impl HeaderLookup for Headers {
+    fn first(&self, name: &[u8]) -> Option<&[u8]> {
+        self.get(name)
+    }
+
+    fn total_bytes(&self) -> u64 {
+        self.iter()
+            .map(|(name, value)| (name.len() + value.len()) as u64)
+            .sum()
+    }
+}

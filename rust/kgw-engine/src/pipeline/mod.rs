@@ -1,0 +1,8 @@
+//! What happens to a request between its head and its answer, apart from I/O.
+
+pub(crate) mod edge;
+pub(crate) mod exchange_log;
+pub(crate) mod redirect;
+pub(crate) mod reply;
+pub(crate) mod rewrite;
+pub(crate) mod route_view;

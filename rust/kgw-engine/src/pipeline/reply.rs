@@ -1,0 +1,270 @@
+//! Answers that the proxy makes itself: one table from failure to status, body, flag and details.
+//!
+//! The spellings are Envoy's, as recorded from Envoy 1.40 under kgateway's configuration.
+
+use std::borrow::Cow;
+use std::io;
+use std::time::Duration;
+
+use kgw_h1::{BodyError, RequestError};
+
+use crate::telemetry::flags::ResponseFlag;
+
+/// An answer made by the proxy.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Cow<'static, str>,
+    pub(crate) details: Cow<'static, str>,
+    pub(crate) flag: Option<ResponseFlag>,
+    /// The rest of the connection's bytes cannot be trusted or will not come.
+    pub(crate) close: bool,
+    pub(crate) extra: Extra,
+}
+
+/// A header field that some replies have.
+#[derive(Debug)]
+pub(crate) enum Extra {
+    None,
+    Location(Vec<u8>),
+    RetryAfter(u64),
+}
+
+const CONNECT_ERROR: &str =
+    "upstream connect error or disconnect/reset before headers. reset reason: ";
+
+impl Reply {
+    fn new(
+        status: u16,
+        body: impl Into<Cow<'static, str>>,
+        details: impl Into<Cow<'static, str>>,
+        flag: Option<ResponseFlag>,
+    ) -> Self {
+        Self {
+            status,
+            body: body.into(),
+            details: details.into(),
+            flag,
+            close: false,
+            extra: Extra::None,
+        }
+    }
+
+    fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    fn reset(reason: &str, details: String, flag: ResponseFlag) -> Self {
+        Self::new(503, format!("{CONNECT_ERROR}{reason}"), details, Some(flag))
+    }
+
+    /// No host or rule matches.
+    pub(crate) fn no_route() -> Self {
+        Self::new(404, "", "route_not_found", Some(ResponseFlag::NoRouteFound))
+    }
+
+    /// The rule has no backend to go to, or the chosen one does not exist (Gateway API: 500).
+    pub(crate) fn no_backend() -> Self {
+        Self::new(
+            500,
+            "",
+            "cluster_not_found",
+            Some(ResponseFlag::NoClusterFound),
+        )
+    }
+
+    /// The target is not a path (`OPTIONS *`).
+    pub(crate) fn no_path() -> Self {
+        Self::new(404, "", "absolute_path_rejected", None)
+    }
+
+    /// A protocol switch that no route allows.
+    pub(crate) fn upgrade_refused() -> Self {
+        Self::new(403, "", "upgrade_failed", None).closing()
+    }
+
+    /// A fixed answer of the configuration.
+    pub(crate) fn direct(status: u16, body: String) -> Self {
+        Self::new(status, body, "direct_response", None)
+    }
+
+    /// A redirect to `location`.
+    pub(crate) fn redirect(status: u16, location: Vec<u8>) -> Self {
+        Self {
+            extra: Extra::Location(location),
+            ..Self::new(status, "", "direct_response", None)
+        }
+    }
+
+    /// A token bucket is empty; `retry_after` is the time until it is not, if it ever fills.
+    /// Envoy does not send `retry-after`; RFC 6585 4 and RFC 9110 10.2.3 ask for it.
+    pub(crate) fn rate_limited(retry_after: Option<Duration>) -> Self {
+        let reply = Self::new(
+            429,
+            "local_rate_limited",
+            "local_rate_limited",
+            Some(ResponseFlag::RateLimited),
+        );
+        match retry_after {
+            Some(wait) => {
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                Self {
+                    extra: Extra::RetryAfter(seconds.max(1)),
+                    ..reply
+                }
+            }
+            None => reply,
+        }
+    }
+
+    /// The cluster has no endpoint.
+    pub(crate) fn no_healthy_upstream() -> Self {
+        let flag = Some(ResponseFlag::NoHealthyUpstream);
+        Self::new(503, "no healthy upstream", "no_healthy_upstream", flag)
+    }
+
+    /// The endpoint cannot be connected to.
+    pub(crate) fn connect_failed(error: &io::Error) -> Self {
+        Self::reset(
+            "remote connection failure",
+            format!(
+                "upstream_reset_before_response_started{{remote_connection_failure|{}}}",
+                transport_failure(error).replace(' ', "_")
+            ),
+            ResponseFlag::UpstreamConnectionFailure,
+        )
+    }
+
+    /// The endpoint did not take the connection in time.
+    pub(crate) fn connect_timed_out() -> Self {
+        Self::reset(
+            "connection timeout",
+            "upstream_reset_before_response_started{connection_timeout}".to_owned(),
+            ResponseFlag::UpstreamConnectionFailure,
+        )
+    }
+
+    /// The upstream closed the connection before it answered.
+    pub(crate) fn upstream_closed() -> Self {
+        Self::reset(
+            "connection termination",
+            "upstream_reset_before_response_started{connection_termination}".to_owned(),
+            ResponseFlag::UpstreamConnectionTermination,
+        )
+    }
+
+    /// The upstream's answer is not one that can be passed on.
+    pub(crate) fn upstream_protocol_error() -> Self {
+        Self {
+            status: 502,
+            ..Self::reset(
+                "protocol error",
+                "upstream_reset_before_response_started{protocol_error}".to_owned(),
+                ResponseFlag::UpstreamProtocolError,
+            )
+        }
+    }
+
+    /// The route's time ran out before the answer began.
+    pub(crate) fn request_timed_out() -> Self {
+        let flag = Some(ResponseFlag::UpstreamRequestTimeout);
+        Self::new(504, "upstream request timeout", "response_timeout", flag)
+    }
+
+    /// Nothing moved for too long.
+    pub(crate) fn stream_idle(request_complete: bool) -> Self {
+        let flag = Some(ResponseFlag::StreamIdleTimeout);
+        let status = if request_complete { 504 } else { 408 };
+        let reply = Self::new(status, "stream timeout", "stream_idle_timeout", flag);
+        if request_complete {
+            reply
+        } else {
+            reply.closing()
+        }
+    }
+
+    /// The request's head took too long to arrive.
+    pub(crate) fn head_timed_out() -> Self {
+        Self::new(
+            408,
+            "request header timeout",
+            "request_header_timeout",
+            None,
+        )
+        .closing()
+    }
+
+    /// The request's head is malformed.
+    pub(crate) fn malformed(error: RequestError) -> Self {
+        let flag = error
+            .flag_protocol_error()
+            .then_some(ResponseFlag::DownstreamProtocolError);
+        Self::new(error.status(), error.body(), error.details(), flag).closing()
+    }
+
+    /// The request's body is malformed.
+    pub(crate) fn malformed_body(error: BodyError) -> Self {
+        let flag = Some(ResponseFlag::DownstreamProtocolError);
+        Self::new(400, "Bad Request", error.details(), flag).closing()
+    }
+}
+
+/// Why a connection could not be opened, as Envoy's `%UPSTREAM_TRANSPORT_FAILURE_REASON%` says it.
+pub(crate) fn transport_failure(error: &io::Error) -> String {
+    let text = error.to_string();
+    // The standard library adds its own words for the number.
+    let text = text.split(" (os error").next().unwrap_or_default();
+    format!("delayed_connect_error: {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_have_the_lengths_recorded_from_envoy() {
+        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        for (reply, status, length) in [
+            (Reply::rate_limited(None), 429, 18),
+            (Reply::connect_failed(&refused), 503, 98),
+            (Reply::connect_timed_out(), 503, 91),
+            (Reply::no_healthy_upstream(), 503, 19),
+            (Reply::upstream_closed(), 503, 95),
+            (Reply::upstream_protocol_error(), 502, 87),
+            (Reply::request_timed_out(), 504, 24),
+            (Reply::stream_idle(true), 504, 14),
+            (Reply::stream_idle(false), 408, 14),
+            (Reply::head_timed_out(), 408, 22),
+            (Reply::no_route(), 404, 0),
+            (Reply::no_backend(), 500, 0),
+        ] {
+            assert_eq!(
+                (reply.status, reply.body.len()),
+                (status, length),
+                "{reply:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refused_connection_is_named_without_spaces() {
+        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        assert_eq!(
+            Reply::connect_failed(&refused).details,
+            "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}"
+        );
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up_to_whole_seconds() {
+        let seconds = |wait| match Reply::rate_limited(Some(wait)).extra {
+            Extra::RetryAfter(seconds) => seconds,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(seconds(Duration::from_secs(20)), 20);
+        assert_eq!(seconds(Duration::from_millis(19_001)), 20);
+        assert_eq!(seconds(Duration::from_millis(1)), 1);
+        assert_eq!(seconds(Duration::ZERO), 1);
+    }
+}

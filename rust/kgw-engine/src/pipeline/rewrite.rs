@@ -1,0 +1,72 @@
+//! Path replacement, shared by `URLRewrite` and `RequestRedirect`.
+
+use crate::config::ir::PathRewrite;
+
+/// Returns the path with query that `rewrite` makes of `path` (with query).
+///
+/// `ReplacePrefixMatch` follows the table in the Gateway API's `HTTPPathModifier`: whole segments are
+/// replaced, a trailing slash of prefix or replacement does not matter, the result is never empty.
+pub(crate) fn rewritten_path(rewrite: &PathRewrite, path: &[u8]) -> Vec<u8> {
+    let query_at = memchr::memchr(b'?', path).unwrap_or(path.len());
+    let (path, query) = path.split_at(query_at);
+    let mut out = Vec::with_capacity(path.len() + query.len() + 16);
+    match rewrite {
+        PathRewrite::Full(full) => out.extend_from_slice(full.as_bytes()),
+        PathRewrite::Prefix { from, to } => {
+            let from = from.trim_end_matches('/').as_bytes();
+            let rest = path.strip_prefix(from).unwrap_or(path);
+            out.extend_from_slice(to.trim_end_matches('/').as_bytes());
+            if !rest.is_empty() && !rest.starts_with(b"/") {
+                out.push(b'/');
+            }
+            out.extend_from_slice(rest);
+        }
+    }
+    if !out.starts_with(b"/") {
+        out.insert(0, b'/');
+    }
+    out.extend_from_slice(query);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(from: &str, to: &str, path: &str) -> String {
+        let rewrite = PathRewrite::Prefix {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        };
+        String::from_utf8(rewritten_path(&rewrite, path.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn prefixes_are_replaced_as_the_gateway_api_tabulates() {
+        for (path, from, to, expected) in [
+            ("/foo/bar", "/foo", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo", "/xyz/", "/xyz/bar"),
+            ("/foo/bar", "/foo/", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo/", "/xyz/", "/xyz/bar"),
+            ("/foo", "/foo", "/xyz", "/xyz"),
+            ("/foo/", "/foo", "/xyz", "/xyz/"),
+            ("/foo/bar", "/foo", "", "/bar"),
+            ("/foo/", "/foo", "", "/"),
+            ("/foo", "/foo", "", "/"),
+            ("/foo/", "/foo", "/", "/"),
+            ("/foo", "/foo", "/", "/"),
+            ("/foo/bar", "/", "/xyz", "/xyz/foo/bar"),
+        ] {
+            assert_eq!(prefix(from, to, path), expected, "{path}: {from} -> {to}");
+        }
+    }
+
+    #[test]
+    fn the_query_survives() {
+        assert_eq!(prefix("/foo", "/", "/foo?a=/foo"), "/?a=/foo");
+        assert_eq!(
+            rewritten_path(&PathRewrite::Full("/one".to_owned()), b"/a/b?x=1"),
+            b"/one?x=1"
+        );
+    }
+}

@@ -1,0 +1,48 @@
+//! A request as the route table sees it.
+
+use kgw_h1::Request;
+
+/// Borrows what routing needs of a request.
+#[derive(Debug)]
+pub(crate) struct RouteView<'a> {
+    request: &'a Request,
+    path: &'a [u8],
+    query: Option<&'a [u8]>,
+}
+
+impl<'a> RouteView<'a> {
+    pub(crate) fn new(request: &'a Request) -> Self {
+        let target = request.path();
+        let (path, query) = match memchr::memchr(b'?', target) {
+            Some(at) => (&target[..at], Some(&target[at + 1..])),
+            None => (target, None),
+        };
+        Self {
+            request,
+            path,
+            query,
+        }
+    }
+}
+
+impl kgw_route::Request for RouteView<'_> {
+    fn host(&self) -> &[u8] {
+        self.request.authority()
+    }
+
+    fn path(&self) -> &[u8] {
+        self.path
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        self.query
+    }
+
+    fn method(&self) -> &[u8] {
+        self.request.method()
+    }
+
+    fn any_header(&self, name: &[u8], matches: impl FnMut(&[u8]) -> bool) -> bool {
+        self.request.headers().get_all(name).any(matches)
+    }
+}

@@ -1,0 +1,339 @@
+//! The engine: binds sockets, starts workers, publishes snapshots, drains.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::process;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::shared::{Phase, Shared};
+use super::worker;
+use crate::clock::Clock;
+use crate::config::compile::{CompileError, Compiler};
+use crate::config::snapshot::Snapshot;
+use crate::listen::socket::{self, Sockets};
+use crate::stats;
+use crate::telemetry::access_log::{LogWriter, WriterOptions};
+
+/// How to run an engine.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Worker threads; none is one per CPU that the process may use (cgroup quotas included).
+    pub workers: Option<usize>,
+    /// A clock that stands still until [`Engine::advance`], for tests.
+    pub manual_clock: bool,
+    /// Most connections open at once on one worker.
+    pub max_connections: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            manual_clock: false,
+            max_connections: 50_000,
+        }
+    }
+}
+
+/// What can keep an engine from doing as told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The engine was started already.
+    #[error("the engine was started already")]
+    AlreadyStarted,
+    /// An address cannot be bound.
+    #[error("cannot listen on {address} for {listener}: {source}")]
+    Bind {
+        /// The listener.
+        listener: String,
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// The configuration does not compile.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The engine is not running.
+    #[error("the engine is not running")]
+    NotRunning,
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// A data plane.
+#[derive(Debug)]
+pub struct Engine {
+    clock: Clock,
+    workers: usize,
+    max_connections: u64,
+    /// The process that has the threads.
+    owner: u32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    compiler: Compiler,
+    running: Option<Running>,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    logs: Arc<LogWriter>,
+    /// Published snapshots that a worker or connection may still hold. They are freed here, by the
+    /// thread that applies the next one, so that no worker pays for freeing 100,000 routes.
+    past: Vec<Arc<Snapshot>>,
+}
+
+impl Engine {
+    /// Makes an engine that does nothing yet.
+    pub fn new(options: &Options) -> Self {
+        let workers = options.workers.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        });
+        Self {
+            clock: if options.manual_clock {
+                Clock::manual()
+            } else {
+                Clock::system()
+            },
+            workers: workers.max(1),
+            max_connections: options.max_connections,
+            owner: process::id(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Compiles a configuration (IR as JSON), binds its addresses and starts serving.
+    pub fn start(&self, config: &[u8]) -> Result<(), EngineError> {
+        let mut state = self.state.lock();
+        if state.running.is_some() || state.ended {
+            return Err(EngineError::AlreadyStarted);
+        }
+        let options = WriterOptions {
+            workers: self.workers,
+            ..WriterOptions::default()
+        };
+        let logs = Arc::new(LogWriter::start(options).map_err(EngineError::Thread)?);
+        let snapshot = self.compile(&mut state.compiler, config, &logs, &Sockets::new(), 1)?;
+        let snapshot = Arc::new(snapshot);
+        let shared = Arc::new(Shared::new(
+            self.clock.clone(),
+            self.workers,
+            Arc::clone(&snapshot),
+        ));
+        let mut threads = Vec::with_capacity(self.workers);
+        for index in 0..self.workers {
+            let shared_of_worker = Arc::clone(&shared);
+            let max_connections = self.max_connections;
+            let thread = std::thread::Builder::new()
+                .name(format!("kgw-worker-{index}"))
+                .spawn(move || worker::run(index, shared_of_worker, max_connections));
+            match thread {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    shared.enter(Phase::Closing);
+                    for thread in threads {
+                        // A worker that panicked has nothing more to say.
+                        let _ = thread.join();
+                    }
+                    return Err(EngineError::Thread(error));
+                }
+            }
+        }
+        state.running = Some(Running {
+            shared,
+            threads,
+            logs,
+            past: vec![snapshot],
+        });
+        Ok(())
+    }
+
+    /// Compiles a configuration and makes it the one that is served from each worker's next request
+    /// on. Returns its generation. On error the last one goes on serving, untouched.
+    pub fn apply(&self, config: &[u8]) -> Result<u64, EngineError> {
+        let mut state = self.state.lock();
+        let State {
+            compiler, running, ..
+        } = &mut *state;
+        let running = running.as_mut().ok_or(EngineError::NotRunning)?;
+        let current = running.shared.snapshot();
+        let generation = current.generation + 1;
+        let snapshot = self.compile(
+            compiler,
+            config,
+            &running.logs,
+            &current.sockets,
+            generation,
+        )?;
+        let snapshot = Arc::new(snapshot);
+        running.shared.publish(Arc::clone(&snapshot));
+        drop(current);
+        running.past.push(snapshot);
+        running.past.retain(|past| Arc::strong_count(past) > 1);
+        Ok(generation)
+    }
+
+    fn compile(
+        &self,
+        compiler: &mut Compiler,
+        config: &[u8],
+        logs: &Arc<LogWriter>,
+        sockets: &Sockets,
+        generation: u64,
+    ) -> Result<Snapshot, EngineError> {
+        let mut snapshot = compiler.compile(config, logs, generation)?;
+        let wanted = snapshot
+            .listeners
+            .values()
+            .flat_map(|listener| listener.bind.iter().cloned());
+        snapshot.sockets =
+            socket::rebind(sockets, wanted, self.workers).map_err(|(key, source)| {
+                let listener = snapshot
+                    .listeners
+                    .iter()
+                    .find(|(_, listener)| listener.bind.contains(&key))
+                    .map_or_else(String::new, |(id, _)| id.to_string());
+                EngineError::Bind {
+                    listener,
+                    address: key.requested,
+                    source,
+                }
+            })?;
+        Ok(snapshot)
+    }
+
+    fn shared(&self) -> Result<Arc<Shared>, EngineError> {
+        let state = self.state.lock();
+        let running = state.running.as_ref().ok_or(EngineError::NotRunning)?;
+        Ok(Arc::clone(&running.shared))
+    }
+
+    /// Waits until every worker serves `generation` (or a later one) and listens on its sockets.
+    /// Returns whether they do.
+    pub fn wait_applied(&self, generation: u64, timeout: Duration) -> Result<bool, EngineError> {
+        Ok(self.shared()?.wait_acknowledged(generation, timeout))
+    }
+
+    /// The bound addresses by listener.
+    pub fn addresses(&self) -> Result<BTreeMap<String, Vec<SocketAddr>>, EngineError> {
+        let snapshot = self.shared()?.snapshot();
+        Ok(snapshot
+            .listeners
+            .iter()
+            .map(|(id, listener)| {
+                let bound = listener
+                    .bind
+                    .iter()
+                    .filter_map(|key| snapshot.sockets.get(key))
+                    .map(|b| b.local);
+                (id.to_string(), bound.collect())
+            })
+            .collect())
+    }
+
+    /// Counters, summed over workers, and the access logs' own.
+    pub fn stats(&self) -> Result<Value, EngineError> {
+        let state = self.state.lock();
+        let running = state.running.as_ref().ok_or(EngineError::NotRunning)?;
+        let mut stats = stats::sum(&running.shared.stats);
+        stats.insert("generation".to_owned(), running.shared.generation().into());
+        stats.insert("workers".to_owned(), self.workers.into());
+        let logs = running.logs.sinks().into_iter().map(|sink| {
+            let counters = sink.counters();
+            serde_json::json!({
+                "path": sink.path().to_string_lossy(),
+                "written": counters.written,
+                "dropped": counters.dropped,
+                "bytes": counters.bytes,
+                "errors": counters.errors,
+            })
+        });
+        stats.insert("access_logs".to_owned(), logs.collect());
+        Ok(Value::Object(stats))
+    }
+
+    /// What the compilation of the current configuration replaced or left out, in words.
+    pub fn problems(&self) -> Result<Vec<String>, EngineError> {
+        Ok(self.shared()?.snapshot().problems.clone())
+    }
+
+    /// Starts draining: no new connections, each answer closes its connection, idle ones are closed.
+    pub fn drain(&self) -> Result<(), EngineError> {
+        self.shared()?.enter(Phase::Draining);
+        Ok(())
+    }
+
+    /// Waits until every worker has ended and stops them at the time-out. Returns whether they had
+    /// ended by themselves. Afterwards the logs are written and the engine cannot be started again.
+    pub fn join(&self, timeout: Duration) -> bool {
+        let running = {
+            let mut state = self.state.lock();
+            state.ended = true;
+            state.running.take()
+        };
+        let Some(running) = running else { return true };
+        let ended = running.shared.wait_acknowledged(u64::MAX, timeout);
+        running.shared.enter(Phase::Closing);
+        for thread in running.threads {
+            // A worker that panicked has nothing more to say.
+            let _ = thread.join();
+        }
+        running.logs.flush(Duration::from_secs(1));
+        ended
+    }
+
+    /// Turns a manual clock.
+    pub fn advance(&self, by: Duration) -> Result<(), EngineError> {
+        let shared = self.shared()?;
+        self.clock.advance(by);
+        shared.wake();
+        Ok(())
+    }
+
+    /// Waits until every access log line that was rendered so far is written. Returns whether it is.
+    pub fn flush_logs(&self, timeout: Duration) -> Result<bool, EngineError> {
+        let logs = {
+            let state = self.state.lock();
+            Arc::clone(&state.running.as_ref().ok_or(EngineError::NotRunning)?.logs)
+        };
+        Ok(logs.flush(timeout))
+    }
+
+    /// Opens the access logs' files anew, for log rotation.
+    pub fn reopen_logs(&self) -> Result<(), EngineError> {
+        let state = self.state.lock();
+        state
+            .running
+            .as_ref()
+            .ok_or(EngineError::NotRunning)?
+            .logs
+            .reopen();
+        Ok(())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if process::id() == self.owner {
+            self.join(Duration::ZERO);
+        } else {
+            // A child of fork has the engine's memory but not its threads, and would wait for them
+            // for ever.
+            std::mem::forget(self.state.get_mut().running.take());
+        }
+    }
+}

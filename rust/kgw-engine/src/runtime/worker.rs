@@ -1,0 +1,258 @@
+//! A worker: one thread, one runtime, its own sockets, pools, counters and buffers.
+//!
+//! Nothing here is shared with another worker except through [`Shared`], which is read with one
+//! atomic load a request.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use slab::Slab;
+use tokio::task::LocalSet;
+
+use super::{Phase, Shared};
+use crate::clock::{Clock, Nanos};
+use crate::config::snapshot::Snapshot;
+use crate::listen::accept;
+use crate::listen::socket::BindKey;
+use crate::stats::Stats;
+use crate::upstream::pool::Pools;
+
+/// State of one worker thread.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    index: usize,
+    shared: Arc<Shared>,
+    max_connections: u64,
+    snapshot: RefCell<Arc<Snapshot>>,
+    pub(crate) pools: RefCell<Pools>,
+    date: RefCell<(u64, String)>,
+    connections: Cell<u64>,
+    /// Wakers of every task that must look again when phase, generation or a manual clock changes.
+    wakers: RefCell<Slab<Option<Waker>>>,
+}
+
+/// Runs a worker to its end on the current thread.
+pub(crate) fn run(index: usize, shared: Arc<Shared>, max_connections: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        // Sockets are looked at after this many task polls; the default of 61 would let answers wait
+        // behind a burst of requests.
+        .event_interval(31)
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let tasks = LocalSet::new();
+            let worker = Rc::new(Worker::new(index, Arc::clone(&shared), max_connections));
+            runtime.block_on(tasks.run_until(supervise(worker)));
+            // Whatever is left is dropped here: connections close.
+            drop(tasks);
+        }
+        Err(_) => shared.stats[index].downstream_accept_error.increment(),
+    }
+    shared.acknowledge(index, u64::MAX);
+}
+
+/// Follows generation and phase until the worker has nothing left to do.
+async fn supervise(worker: Rc<Worker>) {
+    let mut accepting: HashMap<BindKey, Rc<Cell<bool>>> = HashMap::new();
+    loop {
+        let phase = worker.phase();
+        worker.refresh();
+        if phase == Phase::Running {
+            worker.listen(&mut accepting);
+        }
+        worker.wake_all();
+        // Only now are the sockets of this generation being listened on.
+        worker
+            .shared
+            .acknowledge(worker.index, worker.snapshot.borrow().generation);
+        if phase == Phase::Closing {
+            return;
+        }
+        if phase == Phase::Draining {
+            worker.pools.borrow_mut().clear(&worker);
+            // Accepting tasks count as well: they take what waits in their queues first.
+            if worker.wakers.borrow().is_empty() {
+                return;
+            }
+        }
+        tokio::select! {
+            () = worker.shared.woken(worker.index) => {}
+            () = worker.pool_sweep() => {}
+        }
+    }
+}
+
+impl Worker {
+    fn new(index: usize, shared: Arc<Shared>, max_connections: u64) -> Self {
+        let snapshot = shared.snapshot();
+        Self {
+            index,
+            max_connections,
+            snapshot: RefCell::new(snapshot),
+            pools: RefCell::default(),
+            date: RefCell::default(),
+            connections: Cell::new(0),
+            wakers: RefCell::default(),
+            shared,
+        }
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    pub(crate) fn now(&self) -> Nanos {
+        self.shared.clock.now()
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.shared.stats[self.index]
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.shared.phase()
+    }
+
+    pub(crate) fn max_connections(&self) -> u64 {
+        self.max_connections
+    }
+
+    /// The newest snapshot: an atomic load, unless there is a newer one than last time.
+    pub(crate) fn snapshot(&self) -> Ref<'_, Arc<Snapshot>> {
+        if self.shared.generation() != self.snapshot.borrow().generation {
+            self.refresh();
+        }
+        self.snapshot.borrow()
+    }
+
+    fn refresh(&self) {
+        let newest = self.shared.snapshot();
+        if newest.generation != self.snapshot.borrow().generation {
+            self.pools.borrow_mut().retain(self, &newest);
+            // The engine keeps old snapshots until no worker has them and frees them itself.
+            *self.snapshot.borrow_mut() = newest;
+        }
+    }
+
+    /// Starts and stops accepting so that the sockets in use are those of the snapshot.
+    fn listen(self: &Rc<Self>, accepting: &mut HashMap<BindKey, Rc<Cell<bool>>>) {
+        let snapshot = Arc::clone(&self.snapshot.borrow());
+        accepting.retain(|key, stop| {
+            let keep = snapshot.sockets.contains_key(key);
+            stop.set(!keep);
+            keep
+        });
+        for (id, listener) in &snapshot.listeners {
+            for key in &listener.bind {
+                if accepting.contains_key(key) {
+                    continue;
+                }
+                let Some(bound) = snapshot.sockets.get(key) else {
+                    continue;
+                };
+                let socket = bound
+                    .socket(self.index)
+                    .and_then(tokio::net::TcpListener::from_std);
+                let Ok(socket) = socket else {
+                    self.stats().downstream_accept_error.increment();
+                    continue;
+                };
+                let stop = Rc::new(Cell::new(false));
+                accepting.insert(key.clone(), Rc::clone(&stop));
+                tokio::task::spawn_local(accept::run(
+                    Rc::clone(self),
+                    Arc::clone(id),
+                    socket,
+                    stop,
+                ));
+            }
+        }
+    }
+
+    /// Starts a connection's task.
+    pub(crate) fn spawn(self: &Rc<Self>, connection: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(connection);
+    }
+
+    /// A number for the next connection, unique in the engine.
+    pub(crate) fn next_connection_id(&self) -> u64 {
+        let count = self.connections.get();
+        self.connections.set(count + 1);
+        count * self.shared.stats.len() as u64 + self.index as u64
+    }
+
+    /// Registers the calling task to be woken when phase, generation or a manual clock changes.
+    pub(crate) fn register(self: &Rc<Self>) -> Registration {
+        let key = self.wakers.borrow_mut().insert(None);
+        Registration {
+            worker: Rc::clone(self),
+            key,
+        }
+    }
+
+    fn wake_all(&self) {
+        for (_, waker) in &*self.wakers.borrow() {
+            if let Some(waker) = waker {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Calls `use_date` with the current date in the form of RFC 9110 5.6.7, made once a second.
+    pub(crate) fn with_date<R>(&self, now: Nanos, use_date: impl FnOnce(&[u8]) -> R) -> R {
+        let seconds = self.shared.clock.wall_nanos(now) / 1_000_000_000;
+        let mut date = self.date.borrow_mut();
+        if date.0 != seconds || date.1.is_empty() {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            *date = (seconds, httpdate::fmt_http_date(time));
+        }
+        use_date(date.1.as_bytes())
+    }
+
+    /// Waits for the next moment at which pooled connections may be too old, and drops those.
+    async fn pool_sweep(&self) {
+        tokio::time::sleep(crate::upstream::pool::SWEEP_INTERVAL).await;
+        self.pools.borrow_mut().sweep(self);
+    }
+}
+
+/// A task's entry in its worker's list of wakers.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    worker: Rc<Worker>,
+    key: usize,
+}
+
+impl Registration {
+    /// Names the task that runs now as the one to wake.
+    pub(crate) fn update(&self, cx: &Context<'_>) {
+        let mut wakers = self.worker.wakers.borrow_mut();
+        let waker = &mut wakers[self.key];
+        if !waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut wakers = self.worker.wakers.borrow_mut();
+        wakers.remove(self.key);
+        if wakers.is_empty() && self.worker.phase() != Phase::Running {
+            self.worker.shared.wake();
+        }
+    }
+}

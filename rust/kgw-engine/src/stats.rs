@@ -1,0 +1,119 @@
+//! Counters: one shard per worker, written by its worker alone, summed by whoever asks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Map, Value};
+
+/// A counter with one writer: no locked instruction on the hot path.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(count),
+            Ordering::Relaxed,
+        );
+    }
+
+    pub(crate) fn increment(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn decrement(&self) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_sub(1),
+            Ordering::Relaxed,
+        );
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! stats {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A worker's counters; names follow Envoy's where it has the same one.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub(crate) struct Stats {
+            $($(#[$doc])* pub(crate) $name: Counter,)*
+        }
+
+        /// Sums the shards into one object, a member per counter.
+        pub(crate) fn sum(shards: &[Stats]) -> Map<String, Value> {
+            let mut totals = Map::new();
+            $(
+                let total: u64 = shards.iter().map(|shard| shard.$name.value()).fold(0, u64::wrapping_add);
+                totals.insert(stringify!($name).to_owned(), total.into());
+            )*
+            totals
+        }
+    };
+}
+
+stats! {
+    /// Connections accepted.
+    downstream_cx_total,
+    /// Connections open.
+    downstream_cx_active,
+    /// Connections refused because the limit was reached.
+    downstream_cx_overflow,
+    /// Connections ended by a panic in their task.
+    downstream_cx_panicked,
+    /// `accept` failures, for want of file descriptors mostly.
+    downstream_accept_error,
+    /// Requests that ended, with or without an answer.
+    downstream_rq_total,
+    /// Requests being served.
+    downstream_rq_active,
+    /// Answers by class.
+    downstream_rq_1xx,
+    /// Answers by class.
+    downstream_rq_2xx,
+    /// Answers by class.
+    downstream_rq_3xx,
+    /// Answers by class.
+    downstream_rq_4xx,
+    /// Answers by class.
+    downstream_rq_5xx,
+    /// Requests whose bytes were refused.
+    downstream_rq_malformed,
+    /// Body bytes received from clients.
+    downstream_rx_body_bytes,
+    /// Body bytes sent to clients.
+    downstream_tx_body_bytes,
+    /// Requests that a token bucket refused.
+    rate_limited,
+    /// Requests without a route.
+    no_route,
+    /// PROXY headers accepted.
+    proxy_header_accepted,
+    /// Connections closed for a malformed PROXY header.
+    proxy_header_malformed,
+    /// Connections closed because no whole PROXY header came in time.
+    proxy_header_timeout,
+    /// Connections closed by the peer before a whole PROXY header.
+    proxy_header_absent,
+    /// Connections closed because their PROXY header named no address (LOCAL, UNSPEC, UNIX).
+    proxy_header_no_address,
+    /// Connections closed because no service has the PROXY header's destination.
+    proxy_header_no_destination,
+    /// Upstream connections opened.
+    upstream_cx_total,
+    /// Upstream connections that failed to open.
+    upstream_cx_connect_fail,
+    /// Upstream connections that took too long to open.
+    upstream_cx_connect_timeout,
+    /// Upstream connections in the pools.
+    upstream_cx_idle,
+    /// Attempts sent upstream.
+    upstream_rq_total,
+    /// Attempts sent on a pooled connection.
+    upstream_rq_reused,
+    /// Attempts repeated because a pooled connection had died.
+    upstream_rq_retry_reused,
+    /// Requests that took longer than their route allows.
+    upstream_rq_timeout,
+}

@@ -1,0 +1,4 @@
+//! Upstream connections.
+
+pub(crate) mod connect;
+pub(crate) mod pool;
