@@ -1,5 +1,154 @@
-use pyo3::prelude::*;
+//! `kgw._native.engine`: the data plane as a Python object.
+//!
+//! No thread of the engine ever attaches to the interpreter, and every call here that can take time
+//! detaches from it.
 
-pub(crate) fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+use std::collections::BTreeMap;
+use std::process;
+use std::time::Duration;
+
+use kgw_engine::runtime::{self, EngineError, Options};
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::error::{config_error, not_running};
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("IR_VERSION", kgw_engine::config::ir::VERSION)?;
+    module.add_class::<Engine>()
+}
+
+/// A data plane; see the stub for its documentation.
+#[pyclass(frozen, module = "kgw._native.engine")]
+struct Engine {
+    engine: runtime::Engine,
+    /// Threads do not survive a fork: the engine of a parent is of no use to its child.
+    owner: u32,
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (*, workers=None, manual_clock=false, max_connections=None))]
+    fn new(
+        workers: Option<usize>,
+        manual_clock: bool,
+        max_connections: Option<u64>,
+    ) -> PyResult<Self> {
+        if workers.is_some_and(|workers| !(1..=1024).contains(&workers)) {
+            return Err(PyValueError::new_err("workers must be between 1 and 1024"));
+        }
+        if max_connections == Some(0) {
+            return Err(PyValueError::new_err("max_connections must be positive"));
+        }
+        let defaults = Options::default();
+        let options = Options {
+            workers,
+            manual_clock,
+            max_connections: max_connections.unwrap_or(defaults.max_connections),
+        };
+        Ok(Self {
+            engine: runtime::Engine::new(&options),
+            owner: process::id(),
+        })
+    }
+
+    fn start(&self, py: Python<'_>, config: &[u8]) -> PyResult<()> {
+        self.call(py, |engine| engine.start(config))
+    }
+
+    fn apply(&self, py: Python<'_>, config: &[u8]) -> PyResult<u64> {
+        self.call(py, |engine| engine.apply(config))
+    }
+
+    fn wait_applied(&self, py: Python<'_>, generation: u64, timeout: f64) -> PyResult<bool> {
+        let timeout = seconds(timeout)?;
+        self.call(py, |engine| engine.wait_applied(generation, timeout))
+    }
+
+    fn addresses(&self, py: Python<'_>) -> PyResult<BTreeMap<String, Vec<(String, u16)>>> {
+        let addresses = self.call(py, runtime::Engine::addresses)?;
+        Ok(addresses
+            .into_iter()
+            .map(|(listener, bound)| {
+                (
+                    listener,
+                    bound
+                        .iter()
+                        .map(|at| (at.ip().to_string(), at.port()))
+                        .collect(),
+                )
+            })
+            .collect())
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let stats = self.call(py, runtime::Engine::stats)?;
+        Ok(PyBytes::new(py, stats.to_string().as_bytes()))
+    }
+
+    fn problems(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.call(py, runtime::Engine::problems)
+    }
+
+    fn drain(&self, py: Python<'_>) -> PyResult<()> {
+        self.call(py, runtime::Engine::drain)
+    }
+
+    fn join(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        let timeout = seconds(timeout)?;
+        self.call(py, |engine| Ok(engine.join(timeout)))
+    }
+
+    fn advance(&self, py: Python<'_>, by: f64) -> PyResult<()> {
+        let by = seconds(by)?;
+        self.call(py, |engine| engine.advance(by))
+    }
+
+    fn flush_logs(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        let timeout = seconds(timeout)?;
+        self.call(py, |engine| engine.flush_logs(timeout))
+    }
+
+    fn reopen_logs(&self, py: Python<'_>) -> PyResult<()> {
+        self.call(py, runtime::Engine::reopen_logs)
+    }
+}
+
+impl Engine {
+    /// Calls the engine, detached from the interpreter.
+    fn call<T: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&runtime::Engine) -> Result<T, EngineError> + Send,
+    ) -> PyResult<T> {
+        if process::id() != self.owner {
+            return Err(not_running(py, "the engine belongs to the parent process"));
+        }
+        py.detach(|| call(&self.engine))
+            .map_err(|error| match error {
+                EngineError::AlreadyStarted | EngineError::NotRunning => not_running(py, error),
+                EngineError::Bind { ref source, .. } => match source.raw_os_error() {
+                    Some(number) => PyOSError::new_err((number, error.to_string())),
+                    None => PyOSError::new_err(error.to_string()),
+                },
+                EngineError::Compile(_) => config_error(py, error),
+                other => PyOSError::new_err(other.to_string()),
+            })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if process::id() == self.owner {
+            // Joining threads can take a moment; nothing of the engine needs the interpreter.
+            Python::attach(|py| py.detach(|| self.engine.join(Duration::ZERO)));
+        }
+    }
+}
+
+fn seconds(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| PyValueError::new_err("a time must be a finite number of seconds, at least 0"))
 }

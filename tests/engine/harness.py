@@ -1,0 +1,350 @@
+"""Real sockets around an engine: scripted upstreams, byte-level clients, a configuration in a line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from kgw._native.engine import Engine
+
+WAIT = 5.0
+"""Seconds that a test waits for something that must happen."""
+
+VIP = "10.96.238.187"
+
+
+def eventually(condition: Callable[[], object], what: str = "condition") -> None:
+    """Returns once ``condition`` holds; fails after :data:`WAIT` seconds."""
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"never came: {what}")
+        threading.Event().wait(0.002)
+
+
+@dataclass
+class Response:
+    """A response as read from a socket."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    raw_head: bytes
+
+    def __getitem__(self, name: str) -> str:
+        return next(value for key, value in self.headers if key.lower() == name.lower())
+
+    def get(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    def names(self) -> list[str]:
+        return [name.lower() for name, _ in self.headers]
+
+
+class Peer:
+    """A connected socket with a buffer; reads exactly what is asked for."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.sock.settimeout(WAIT)
+        self.buffer = b""
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def read_until(self, mark: bytes) -> bytes:
+        while mark not in self.buffer:
+            data = self.sock.recv(65536)
+            if not data:
+                raise EOFError(f"closed before {mark!r}; got {self.buffer!r}")
+            self.buffer += data
+        end = self.buffer.index(mark) + len(mark)
+        taken, self.buffer = self.buffer[:end], self.buffer[end:]
+        return taken
+
+    def read_exactly(self, count: int) -> bytes:
+        while len(self.buffer) < count:
+            data = self.sock.recv(65536)
+            if not data:
+                raise EOFError(f"closed {count - len(self.buffer)} bytes early: {self.buffer!r}")
+            self.buffer += data
+        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        return taken
+
+    def read_to_end(self) -> bytes:
+        """Reads until the peer's FIN; a reset is an error."""
+        while data := self.sock.recv(65536):
+            self.buffer += data
+        taken, self.buffer = self.buffer, b""
+        return taken
+
+    def read_head(self) -> tuple[str, list[tuple[str, str]], bytes]:
+        raw = self.read_until(b"\r\n\r\n")
+        first, *lines = raw[:-4].decode("latin-1").split("\r\n")
+        pairs = [line.split(":", 1) for line in lines]
+        return first, [(name, value.strip()) for name, value in pairs], raw
+
+    def read_body(self, headers: list[tuple[str, str]]) -> bytes:
+        fields = {name.lower(): value for name, value in headers}
+        if "transfer-encoding" in fields:
+            body = b""
+            while size := int(self.read_until(b"\r\n"), 16):
+                body += self.read_exactly(size)
+                assert self.read_exactly(2) == b"\r\n"
+            assert self.read_exactly(2) == b"\r\n"
+            return body
+        return self.read_exactly(int(fields.get("content-length", "0")))
+
+    def read_request(self) -> tuple[str, list[tuple[str, str]], bytes]:
+        """Reads a request: its first line, header fields and body."""
+        first, headers, _ = self.read_head()
+        return first, headers, self.read_body(headers)
+
+    def read_response(self, *, head: bool = False) -> Response:
+        first, headers, raw = self.read_head()
+        status = int(first.split(" ")[1])
+        bodyless = head or status in (204, 304) or status < 200
+        return Response(status, headers, b"" if bodyless else self.read_body(headers), raw)
+
+    def is_closed(self) -> bool:
+        """Whether the peer closes without another byte, by FIN or reset."""
+        try:
+            return self.buffer == b"" and self.sock.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+Script = Callable[[Peer], None]
+
+
+class Upstream:
+    """A server whose every connection is served by a script, in a thread of its own."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.address = "{}:{}".format(*self.listener.getsockname())
+        self.connections = 0
+        self.peers: list[Peer] = []
+        self.errors: list[BaseException] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            peer = Peer(sock)
+            self.peers.append(peer)
+            threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
+
+    def _serve(self, peer: Peer) -> None:
+        try:
+            self.script(peer)
+        except (EOFError, OSError):
+            pass
+        except BaseException as error:
+            self.errors.append(error)
+        finally:
+            peer.close()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for peer in self.peers:
+            with contextlib.suppress(OSError):
+                peer.sock.shutdown(socket.SHUT_RDWR)
+        assert not self.errors, self.errors
+
+
+def ok(body: bytes = b"ok", *fields: str, status: str = "200 OK") -> bytes:
+    """A response with a length."""
+    lines = [f"HTTP/1.1 {status}", *fields, f"content-length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def echo(peer: Peer) -> None:
+    """Answers every request with what it was: first line and fields as JSON, and the body's size."""
+    while True:
+        first, headers, body = peer.read_request()
+        seen = {"line": first, "headers": headers, "body": body.decode("latin-1")}
+        peer.send(ok(json.dumps(seen).encode(), "content-type: application/json"))
+
+
+def always(response: bytes) -> Script:
+    """A script that gives the same answer to every request."""
+
+    def script(peer: Peer) -> None:
+        while True:
+            peer.read_request()
+            peer.send(response)
+
+    return script
+
+
+def forward(*clusters: str, timeout_ms: int = 15_000, **more: Any) -> dict[str, Any]:
+    backends = [{"cluster": cluster, "weight": 1} for cluster in clusters]
+    action = {"type": "forward", "backends": backends, "request_timeout_ms": timeout_ms}
+    return action | more
+
+
+def rule(path: str, route: str, kind: str = "prefix", **more: Any) -> dict[str, Any]:
+    return {"path": {kind: path}, "rank": {"name": route}, "route": route} | more
+
+
+SEED_LOG = {
+    "start_time": "%START_TIME%",
+    "method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
+    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "protocol": "%PROTOCOL%",
+    "response_code": "%RESPONSE_CODE%",
+    "response_flags": "%RESPONSE_FLAGS%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "authority": "%REQ(:AUTHORITY)%",
+}
+
+
+@dataclass
+class Setup:
+    """What a gateway is made of; everything has a default that serves ``upstream`` on ``/``."""
+
+    endpoints: list[str] = field(default_factory=list)
+    clusters: dict[str, Any] = field(default_factory=dict)
+    routes: dict[str, Any] = field(default_factory=dict)
+    rules: list[dict[str, Any]] = field(default_factory=list)
+    hosts: list[dict[str, Any]] | None = None
+    http: dict[str, Any] = field(default_factory=dict)
+    log: dict[str, Any] | None = None
+    log_path: str | None = None
+    waypoint: bool = False
+    header_timeout_ms: int = 15_000
+
+    def ir(self) -> dict[str, Any]:
+        routes = self.routes or {"default": {"name": "default", "action": forward("c")}}
+        rules = self.rules or [rule("/", next(iter(routes)))]
+        destination = {"address": VIP, "port": 80, "service": "default/ollama", "route_table": "t"}
+        traffic: dict[str, Any] = {"type": "http", "route_table": "t"}
+        if self.waypoint:
+            traffic = {
+                "type": "waypoint",
+                "header_timeout_ms": self.header_timeout_ms,
+                "destinations": [destination],
+            }
+        listener = {"id": "l", "bind": ["127.0.0.1:0"], "traffic": traffic, "http": self.http}
+        if self.log_path is not None:
+            log = {"path": self.log_path, "format": {"json": self.log or SEED_LOG}}
+            listener["access_logs"] = [log]
+        clusters = {"c": {"endpoints": self.endpoints}} | self.clusters
+        hosts = self.hosts if self.hosts is not None else [{"hostname": "*", "rules": rules}]
+        return {
+            "version": 1,
+            "listeners": [listener],
+            "route_tables": {"t": {"hosts": hosts}},
+            "routes": routes,
+            "clusters": clusters,
+        }
+
+    def encoded(self) -> bytes:
+        return json.dumps(self.ir()).encode()
+
+
+class Gateway:
+    """An engine under test, with its clock turned by hand unless ``real_time``."""
+
+    def __init__(self, setup: Setup, *, workers: int = 1, real_time: bool = False) -> None:
+        self.setup = setup
+        self.engine = Engine(workers=workers, manual_clock=not real_time)
+        self.engine.start(setup.encoded())
+        assert self.engine.wait_applied(1, WAIT)
+        self.port = self.engine.addresses()["l"][0][1]
+        self.clients: list[Peer] = []
+
+    def connect(self) -> Peer:
+        client = Peer(socket.create_connection(("127.0.0.1", self.port), WAIT))
+        self.clients.append(client)
+        return client
+
+    def ask(self, request: bytes, *, head: bool = False) -> Response:
+        """Sends one request on a new connection and returns its response."""
+        client = self.connect()
+        client.send(request)
+        response = client.read_response(head=head)
+        client.close()
+        return response
+
+    def get(self, path: str = "/", *fields: str, host: str = "ollama") -> Response:
+        return self.ask(get(path, *fields, host=host))
+
+    def apply(self, setup: Setup) -> None:
+        generation = self.engine.apply(setup.encoded())
+        assert self.engine.wait_applied(generation, WAIT)
+
+    def stats(self) -> dict[str, Any]:
+        stats: dict[str, Any] = json.loads(self.engine.stats())
+        return stats
+
+    def stat(self, name: str) -> int:
+        return int(self.stats()[name])
+
+    def advance(self, seconds: float) -> None:
+        self.engine.advance(seconds)
+
+    def log_lines(self, count: int) -> list[dict[str, Any]]:
+        """The access log, once it has ``count`` lines."""
+        path = self.setup.log_path
+        assert path is not None
+
+        def lines() -> list[str]:
+            self.engine.flush_logs(WAIT)
+            with open(path, encoding="utf-8") as log:
+                return log.read().splitlines()
+
+        eventually(lambda: len(lines()) >= count, f"{count} log lines")
+        found = lines()
+        assert len(found) == count, found
+        return [json.loads(line) for line in found]
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+        self.engine.join(0.0)
+
+
+def get(path: str = "/", *fields: str, host: str = "ollama") -> bytes:
+    """A GET request."""
+    return "\r\n".join([f"GET {path} HTTP/1.1", f"host: {host}", *fields, "", ""]).encode()
+
+
+@contextlib.contextmanager
+def serving(
+    setup: Setup | None = None,
+    script: Script = echo,
+    *,
+    workers: int = 1,
+    real_time: bool = False,
+) -> Iterator[tuple[Gateway, Upstream]]:
+    """A gateway in front of one scripted upstream, which is cluster ``c``."""
+    upstream = Upstream(script)
+    setup = setup or Setup()
+    if not setup.endpoints:
+        setup.endpoints = [upstream.address]
+    gateway = Gateway(setup, workers=workers, real_time=real_time)
+    try:
+        yield gateway, upstream
+    finally:
+        gateway.close()
+        upstream.close()
