@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use crate::identity::IdentityUri;
 use crate::{Error, MeshIdentity, Tlvs};
 
 /// A PROXY protocol header.
@@ -19,7 +20,7 @@ pub struct Header<'a> {
     pub addresses: Addresses<'a>,
     /// The extensions; none when LOCAL or in version 1.
     pub tlvs: Tlvs<'a>,
-    pub(crate) identity: Option<MeshIdentity<'a>>,
+    pub(crate) identity: Option<IdentityUri<'a>>,
     pub(crate) len: usize,
 }
 
@@ -130,7 +131,7 @@ impl<'a> Header<'a> {
     /// The workload that the connection came from, as ztunnel authenticated it. Absent when the TLV
     /// is, or is empty: no identity, which is not an identity of any kind.
     pub fn identity(&self) -> Option<MeshIdentity<'a>> {
-        self.identity
+        self.identity.map(IdentityUri::identity)
     }
 
     /// What a TCP listener does with the header: source and destination to take over, or `None` to

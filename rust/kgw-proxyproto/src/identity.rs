@@ -20,6 +20,20 @@ pub struct MeshIdentity<'a> {
     pub service_account: &'a str,
 }
 
+/// An identity within its URI. Half the size of [`MeshIdentity`]: a header is moved a few times, and
+/// above 128 bytes each move is a call of `memmove` (8 of 56 ns, benches/parse.rs).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IdentityUri<'a> {
+    /// The URI without `spiffe://`.
+    segments: &'a str,
+    /// The length of the trust domain, with which it begins.
+    trust_domain: u16,
+    /// The length of the namespace.
+    namespace: u16,
+}
+
+// === impl MeshIdentity ===
+
 impl<'a> MeshIdentity<'a> {
     /// The identity of these parts.
     ///
@@ -36,10 +50,22 @@ impl<'a> MeshIdentity<'a> {
             namespace,
             service_account,
         };
-        check(trust_domain, IdentityPart::TrustDomain)?;
-        check(namespace, IdentityPart::Namespace)?;
-        check(service_account, IdentityPart::ServiceAccount)?;
-        identity.check_lengths()
+        for (text, part) in [
+            (trust_domain, IdentityPart::TrustDomain),
+            (namespace, IdentityPart::Namespace),
+            (service_account, IdentityPart::ServiceAccount),
+        ] {
+            if !is_segment(text.as_bytes()) {
+                return Err(invalid(part));
+            }
+        }
+        if trust_domain.len() > TRUST_DOMAIN_MAX {
+            return Err(invalid(IdentityPart::TrustDomain));
+        }
+        if identity.uri_len() > URI_MAX {
+            return Err(invalid(IdentityPart::Length));
+        }
+        Ok(identity)
     }
 
     /// Parses the URI, `spiffe://` included.
@@ -48,27 +74,7 @@ impl<'a> MeshIdentity<'a> {
     ///
     /// [`Error::Identity`] unless it has exactly the five segments that Istio writes.
     pub fn parse(uri: &'a [u8]) -> Result<Self, Error> {
-        let uri = std::str::from_utf8(uri).map_err(|_| invalid(IdentityPart::Scheme))?;
-        let rest = uri
-            .strip_prefix("spiffe://")
-            .ok_or(invalid(IdentityPart::Scheme))?;
-        let (trust_domain, rest) = segment(rest).ok_or(invalid(IdentityPart::TrustDomain))?;
-        check(trust_domain, IdentityPart::TrustDomain)?;
-        let (namespace, rest) = rest
-            .strip_prefix("ns/")
-            .and_then(segment)
-            .ok_or(invalid(IdentityPart::Namespace))?;
-        check(namespace, IdentityPart::Namespace)?;
-        let service_account = rest
-            .strip_prefix("sa/")
-            .ok_or(invalid(IdentityPart::ServiceAccount))?;
-        check(service_account, IdentityPart::ServiceAccount)?;
-        Self {
-            trust_domain,
-            namespace,
-            service_account,
-        }
-        .check_lengths()
+        IdentityUri::parse(uri).map(IdentityUri::identity)
     }
 
     /// The URI, as [`Display`](fmt::Display) writes it.
@@ -83,16 +89,55 @@ impl<'a> MeshIdentity<'a> {
             + self.namespace.len()
             + self.service_account.len()
     }
+}
 
-    /// SPIFFE-ID §2.3: 2,048 bytes in all, 255 for the trust domain.
-    fn check_lengths(self) -> Result<Self, Error> {
-        if self.trust_domain.len() > 255 {
-            return Err(invalid(IdentityPart::TrustDomain));
+// === impl IdentityUri ===
+
+impl<'a> IdentityUri<'a> {
+    /// See [`MeshIdentity::parse`].
+    #[inline]
+    pub(crate) fn parse(uri: &'a [u8]) -> Result<Self, Error> {
+        Self::well_formed(uri).ok_or_else(|| fault(uri))
+    }
+
+    /// One pass over all segments, by table, then their ends: half the time of checking each segment
+    /// on its own with the reason at hand (benches/parse.rs).
+    #[inline]
+    fn well_formed(uri: &'a [u8]) -> Option<Self> {
+        let segments = uri.strip_prefix(b"spiffe://")?;
+        let legal = segments
+            .iter()
+            .fold(true, |legal, &b| legal & LEGAL.contains(b));
+        let (trust_domain, rest) = before_slash(segments)?;
+        let (namespace, rest) = before_slash(rest.strip_prefix(b"ns/")?)?;
+        let service_account = rest.strip_prefix(b"sa/")?;
+        let well_formed = legal
+            & !service_account.contains(&b'/')
+            & is_name(trust_domain)
+            & is_name(namespace)
+            & is_name(service_account)
+            & (uri.len() <= URI_MAX)
+            & (trust_domain.len() <= TRUST_DOMAIN_MAX);
+        if !well_formed {
+            return None;
         }
-        if self.uri_len() > 2048 {
-            return Err(invalid(IdentityPart::Length));
+        Some(Self {
+            segments: std::str::from_utf8(segments).ok()?,
+            trust_domain: u16::try_from(trust_domain.len()).ok()?,
+            namespace: u16::try_from(namespace.len()).ok()?,
+        })
+    }
+
+    /// The parts.
+    pub(crate) fn identity(self) -> MeshIdentity<'a> {
+        let namespace_at = usize::from(self.trust_domain) + "/ns/".len();
+        let namespace_end = namespace_at + usize::from(self.namespace);
+        let part = |range| self.segments.get(range).unwrap_or_default();
+        MeshIdentity {
+            trust_domain: part(0..usize::from(self.trust_domain)),
+            namespace: part(namespace_at..namespace_end),
+            service_account: part(namespace_end + "/sa/".len()..self.segments.len()),
         }
-        Ok(self)
     }
 }
 
@@ -106,26 +151,80 @@ impl fmt::Display for MeshIdentity<'_> {
     }
 }
 
-/// Splits off what precedes the first slash.
-fn segment(text: &str) -> Option<(&str, &str)> {
-    let slash = text.bytes().position(|b| b == b'/')?;
+/// Which part of a URI that is not well-formed is at fault.
+#[cold]
+fn fault(uri: &[u8]) -> Error {
+    let part = || {
+        let rest = uri.strip_prefix(b"spiffe://").ok_or(IdentityPart::Scheme)?;
+        let (trust_domain, rest) = before_slash(rest).ok_or(IdentityPart::TrustDomain)?;
+        if !is_segment(trust_domain) || trust_domain.len() > TRUST_DOMAIN_MAX {
+            return Err(IdentityPart::TrustDomain);
+        }
+        let (namespace, rest) = rest
+            .strip_prefix(b"ns/")
+            .and_then(before_slash)
+            .ok_or(IdentityPart::Namespace)?;
+        if !is_segment(namespace) {
+            return Err(IdentityPart::Namespace);
+        }
+        match rest.strip_prefix(b"sa/") {
+            Some(service_account) if is_segment(service_account) => Ok(()),
+            _ => Err(IdentityPart::ServiceAccount),
+        }
+    };
+    invalid(part().err().unwrap_or(IdentityPart::Length))
+}
+
+/// Splits at the first slash.
+#[inline]
+fn before_slash(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let slash = text.iter().position(|&b| b == b'/')?;
     Some((text.get(..slash)?, text.get(slash + 1..)?))
 }
 
-fn check(part: &str, which: IdentityPart) -> Result<(), Error> {
-    // Folded rather than short-circuited: the loop becomes vector instructions.
-    let legal = part.bytes().fold(true, |legal, b| {
-        legal & (b.is_ascii_alphanumeric() | matches!(b, b'-' | b'.' | b'_'))
-    });
-    if !legal || matches!(part, "" | "." | "..") {
-        return Err(invalid(which));
-    }
-    Ok(())
+fn is_segment(text: &[u8]) -> bool {
+    is_name(text) && text.iter().all(|&b| b != b'/' && LEGAL.contains(b))
+}
+
+/// Whether a segment is neither empty nor relative.
+#[inline]
+fn is_name(segment: &[u8]) -> bool {
+    !matches!(segment, b"" | b"." | b"..")
 }
 
 fn invalid(part: IdentityPart) -> Error {
     Error::Identity { part }
 }
+
+/// The most bytes of an identity and of a trust domain (SPIFFE-ID §2.3).
+const URI_MAX: usize = 2048;
+const TRUST_DOMAIN_MAX: usize = 255;
+
+/// A set of bytes.
+struct Bytes([bool; 256]);
+
+impl Bytes {
+    #[inline]
+    #[allow(clippy::indexing_slicing)] // every byte is in the table
+    fn contains(&self, byte: u8) -> bool {
+        self.0[usize::from(byte)]
+    }
+}
+
+/// What a segment is made of, and the slash between segments.
+static LEGAL: Bytes = {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        #[allow(clippy::indexing_slicing, clippy::as_conversions)] // evaluated by the compiler
+        {
+            table[byte as usize] =
+                byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'/');
+        }
+        byte += 1;
+    }
+    Bytes(table)
+};
 
 #[cfg(test)]
 mod tests {

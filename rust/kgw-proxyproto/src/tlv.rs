@@ -1,5 +1,6 @@
 //! The extensions of version 2: type, length (16 bits, big-endian), value.
 
+use crate::identity::IdentityUri;
 use crate::{Error, MeshIdentity, Ssl};
 
 /// The types that have a meaning (§2.2, and ztunnel's own).
@@ -174,7 +175,7 @@ impl std::iter::FusedIterator for Iter<'_> {}
 /// What [`validate`] found out on the way.
 #[derive(Debug, Default)]
 pub(crate) struct Found<'a> {
-    pub(crate) identity: Option<MeshIdentity<'a>>,
+    pub(crate) identity: Option<IdentityUri<'a>>,
     /// The checksum, and how many bytes from the start of the TLVs its value is.
     pub(crate) crc32c: Option<(u32, usize)>,
 }
@@ -190,7 +191,7 @@ pub(crate) fn validate(raw: &[u8]) -> Result<Found<'_>, Error> {
         match tlv.kind {
             // An empty value is no identity: ztunnel omits the TLV, others may send it empty.
             kind::MESH_IDENTITY if !tlv.value.is_empty() => {
-                found.identity = Some(MeshIdentity::parse(tlv.value)?);
+                found.identity = Some(IdentityUri::parse(tlv.value)?);
             }
             kind::CRC32C => {
                 let value = tlv.value.first_chunk().copied().unwrap_or_default();

@@ -24,6 +24,7 @@ pub(crate) const PREFIX: usize = 16;
 pub(crate) const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Parses `buf`, which is not empty.
+#[inline]
 pub(crate) fn parse(buf: &[u8], max_header: usize) -> Result<Header<'_>, Error> {
     let (command, family) = fixed_part(buf)?;
     let Some(&[.., high, low]) = buf.first_chunk::<PREFIX>() else {
@@ -45,31 +46,35 @@ pub(crate) fn parse(buf: &[u8], max_header: usize) -> Result<Header<'_>, Error> 
     let Some(header) = buf.get(..len) else {
         return Err(Error::Incomplete { need: len });
     };
-    let mut parsed = Header {
+    if command == Command::Local {
+        return Ok(Header {
+            version: Version::V2,
+            command,
+            transport: Transport::Unspec,
+            addresses: Addresses::Unspec,
+            tlvs: Tlvs::default(),
+            identity: None,
+            len,
+        });
+    }
+    // The length was checked: neither default is ever taken.
+    let body = header.get(PREFIX..).unwrap_or_default();
+    let (addresses, tlvs) = body
+        .split_at_checked(family.addresses_len)
+        .unwrap_or_default();
+    let found = tlv::validate(tlvs)?;
+    if let Some((carried, at)) = found.crc32c {
+        verify_checksum(header, PREFIX + family.addresses_len + at, carried)?;
+    }
+    Ok(Header {
         version: Version::V2,
         command,
-        transport: Transport::Unspec,
-        addresses: Addresses::Unspec,
-        tlvs: Tlvs::default(),
-        identity: None,
+        transport: family.transport,
+        addresses: family.kind.addresses(addresses),
+        tlvs: Tlvs::validated(tlvs),
+        identity: found.identity,
         len,
-    };
-    if command == Command::Proxy {
-        // The length was checked: neither default is ever taken.
-        let body = header.get(PREFIX..).unwrap_or_default();
-        let (addresses, tlvs) = body
-            .split_at_checked(family.addresses_len)
-            .unwrap_or_default();
-        let found = tlv::validate(tlvs)?;
-        if let Some((carried, at)) = found.crc32c {
-            verify_checksum(header, PREFIX + family.addresses_len + at, carried)?;
-        }
-        parsed.transport = family.transport;
-        parsed.addresses = family.kind.addresses(addresses);
-        parsed.tlvs = Tlvs::validated(tlvs);
-        parsed.identity = found.identity;
-    }
-    Ok(parsed)
+    })
 }
 
 /// Judges as many of the first fourteen bytes as there are.
@@ -133,6 +138,7 @@ impl Layout {
         addresses_len: 0,
     };
 
+    #[inline]
     fn of(byte: u8) -> Result<Self, Error> {
         let (kind, addresses_len) = match byte >> 4 {
             0 => (Kind::Unspec, 0),
@@ -157,6 +163,7 @@ impl Layout {
 
 impl Kind {
     /// Reads the address block, whose length is that of the kind.
+    #[inline]
     fn addresses(self, block: &[u8]) -> Addresses<'_> {
         match self {
             Self::Unspec => None,
@@ -168,6 +175,7 @@ impl Kind {
     }
 }
 
+#[inline]
 fn inet(block: &[u8]) -> Option<Addresses<'_>> {
     let (source, rest) = block.split_first_chunk::<4>()?;
     let (destination, rest) = rest.split_first_chunk::<4>()?;
@@ -178,6 +186,7 @@ fn inet(block: &[u8]) -> Option<Addresses<'_>> {
     })
 }
 
+#[inline]
 fn inet6(block: &[u8]) -> Option<Addresses<'_>> {
     let (source, rest) = block.split_first_chunk::<16>()?;
     let (destination, rest) = rest.split_first_chunk::<16>()?;
@@ -188,6 +197,7 @@ fn inet6(block: &[u8]) -> Option<Addresses<'_>> {
     })
 }
 
+#[inline]
 fn unix(block: &[u8]) -> Option<Addresses<'_>> {
     let (source, rest) = block.split_first_chunk()?;
     Some(Addresses::Unix {
@@ -196,6 +206,7 @@ fn unix(block: &[u8]) -> Option<Addresses<'_>> {
     })
 }
 
+#[inline]
 fn ports(rest: &[u8]) -> Option<(u16, u16)> {
     let &[a, b, c, d] = rest.first_chunk()?;
     Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
