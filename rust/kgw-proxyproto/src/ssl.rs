@@ -24,6 +24,15 @@ impl<'a> Ssl<'a> {
     /// In [`Ssl::client`]: it presented a certificate in the TLS session that this connection is of.
     pub const CERT_SESS: u8 = 0x04;
 
+    /// One with no TLVs inside.
+    pub fn new(client: u8, verify: u32) -> Self {
+        Self {
+            client,
+            verify,
+            sub_tlvs: Tlvs::default(),
+        }
+    }
+
     /// Parses the value of the TLV, and all TLVs inside.
     pub(crate) fn parse(value: &'a [u8]) -> Result<Self, Error> {
         let Some((&[client, a, b, c, d], sub_tlvs)) = value.split_first_chunk::<SSL_PREFIX>()

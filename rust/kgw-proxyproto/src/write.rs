@@ -116,10 +116,10 @@ impl Builder {
         if kind == kind::CRC32C {
             return Err(Error::ChecksumGiven);
         }
+        tlv::check(Tlv { kind, value }, &mut self.seen)?;
         if kind == kind::MESH_IDENTITY && !value.is_empty() {
             MeshIdentity::parse(value)?;
         }
-        tlv::check(Tlv { kind, value }, &mut self.seen)?;
         push(&mut self.tlvs, kind, value)?;
         self.body_len()?;
         Ok(self)
