@@ -3,6 +3,8 @@
 KgwError
 ├── ConfigError      a configuration that cannot be used
 ├── ProtocolError    bytes from the network that no peer may send
+│   ├── ProxyProtocolError      that are not an acceptable PROXY protocol header
+│   └── IncompleteProxyHeader   that may become one when more arrive
 ├── NotRunning       the proxy was not started, was stopped, or belongs to a parent process
 └── FilterError      a Python filter broke its contract
 """
@@ -42,6 +44,27 @@ class ConfigError(KgwError):
 
 class ProtocolError(KgwError):
     """Bytes from the network that no peer may send."""
+
+
+class ProxyProtocolError(ProtocolError):
+    """Bytes that are not an acceptable PROXY protocol header; the connection must be closed."""
+
+
+class IncompleteProxyHeader(ProtocolError):
+    """Bytes that may become a PROXY protocol header when more arrive.
+
+    Attributes:
+        need: how many bytes are needed in all before parsing again can say more. Never more than
+            the header will have.
+    """
+
+    def __init__(self, need: int) -> None:
+        super().__init__(f"the PROXY protocol header is incomplete: {need} bytes are needed")
+        self.need = need
+
+    def __reduce__(self) -> tuple[type[IncompleteProxyHeader], tuple[int]]:
+        """Supports copying and pickling."""
+        return type(self), (self.need,)
 
 
 class NotRunning(KgwError):

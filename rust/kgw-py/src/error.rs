@@ -9,6 +9,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
+static INCOMPLETE_PROXY_HEADER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static PROXY_PROTOCOL_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static CONFIG_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static NOT_RUNNING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static PROTOCOL_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -46,4 +48,17 @@ pub(crate) fn not_running(py: Python<'_>, message: impl ToString) -> PyErr {
 /// `kgw.errors.ProtocolError`: bytes from the network that no peer may send.
 pub(crate) fn protocol_error(py: Python<'_>, message: impl ToString) -> PyErr {
     raise(py, &PROTOCOL_ERROR, "ProtocolError", message)
+}
+
+/// `kgw.errors.ProxyProtocolError`: bytes that are not an acceptable PROXY protocol header.
+pub(crate) fn proxy_protocol_error(py: Python<'_>, message: impl ToString) -> PyErr {
+    raise(py, &PROXY_PROTOCOL_ERROR, "ProxyProtocolError", message)
+}
+
+/// `kgw.errors.IncompleteProxyHeader`: a PROXY protocol header of which `need` bytes are needed.
+pub(crate) fn incomplete_proxy_header(py: Python<'_>, need: usize) -> PyErr {
+    match class(py, &INCOMPLETE_PROXY_HEADER, "IncompleteProxyHeader") {
+        Ok(class) => PyErr::from_type(class.clone(), need),
+        Err(error) => error,
+    }
 }
