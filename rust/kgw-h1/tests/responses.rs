@@ -64,8 +64,8 @@ fn judge(case: &Case) -> Option<String> {
             (poisoned || (must_close && reusable)).then(|| format!("{answer:?}"))
         }
         ("clean", Err(_)) if !taken => None,
-        ("incomplete" | "incomplete-or-repaired", Err(Fault::Body(_))) => None,
-        ("5xx", Err(Fault::HeadTruncated)) => None,
+        ("incomplete" | "incomplete-or-repaired", Err(Fault::Body(_)))
+        | ("5xx", Err(Fault::HeadTruncated)) => None,
         _ => Some(format!("expected {}: {result:?}", case.expect)),
     }
 }

@@ -121,7 +121,7 @@ impl Client {
                 let outcome = loop {
                     match decoder.decode(&self.buffer[at..]) {
                         Ok(step) => {
-                            let message = self.messages.last_mut().unwrap();
+                            let message = self.messages.last_mut().expect("a body follows a head");
                             let data = at + step.data.start..at + step.data.end;
                             message.body.extend_from_slice(&self.buffer[data]);
                             at += step.consumed;
@@ -259,12 +259,11 @@ pub fn answer(bytes: &[u8], piece: usize, context: RequestContext) -> Result<Ans
             break;
         }
         if buffer.is_empty() {
-            match pieces.next() {
-                Some(piece) => buffer.extend_from_slice(piece),
-                None => {
-                    decoder.finish_eof().map_err(Fault::Body)?;
-                    break;
-                }
+            if let Some(piece) = pieces.next() {
+                buffer.extend_from_slice(piece);
+            } else {
+                decoder.finish_eof().map_err(Fault::Body)?;
+                break;
             }
         }
     }
@@ -288,7 +287,7 @@ pub struct Failures(String);
 
 impl Failures {
     pub fn add(&mut self, id: &str, what: impl std::fmt::Display) {
-        writeln!(self.0, "{id}: {what}").unwrap();
+        writeln!(self.0, "{id}: {what}").expect("strings take everything");
     }
 
     pub fn check(self) {
