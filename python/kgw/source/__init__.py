@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kgw.source.files import Files, load, parse_text
+from kgw.source.follow import watch
 from kgw.source.memory import (
     FieldPath,
     Loaded,
@@ -13,7 +14,6 @@ from kgw.source.memory import (
     expand,
     from_objects,
 )
-from kgw.source.watch import watch
 
 __all__ = [
     "FieldPath",

@@ -1,5 +1,7 @@
 //! `cargo bench -p kgw-manifest`: how long a file of 1,000 routes takes.
 
+#![allow(clippy::format_collect)]
+
 use divan::Bencher;
 use divan::counter::BytesCount;
 use kgw_manifest::{Limits, parse};

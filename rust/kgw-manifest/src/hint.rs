@@ -4,10 +4,7 @@ use granit_parser::ErrorKind;
 
 /// Returns advice for an error, seeing the line it was found on.
 pub(crate) fn hint(error: &ErrorKind, line: &str) -> Option<&'static str> {
-    if line.contains("{{") {
-        return Some("this looks like a template: render it first, as with `helm template`");
-    }
-    match error {
+    template(line).or(match error {
         ErrorKind::TabNotAllowed
         | ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation
@@ -34,5 +31,11 @@ pub(crate) fn hint(error: &ErrorKind, line: &str) -> Option<&'static str> {
         | ErrorKind::UnexpectedEofFlowMapping
         | ErrorKind::UnexpectedEofFlowSequence => Some("close the bracket"),
         _ => None,
-    }
+    })
+}
+
+/// Returns advice for a line that is a template's, which YAML takes for a mapping in a mapping.
+pub(crate) fn template(line: &str) -> Option<&'static str> {
+    let advice = "this looks like a template: render it first, as with `helm template`";
+    line.contains("{{").then_some(advice)
 }

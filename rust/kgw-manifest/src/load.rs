@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, Span, StructureStyle, Tag};
 
-use crate::hint::hint;
+use crate::hint::{hint, template};
 use crate::mapping::{Key, OpenMapping};
 use crate::problem::{Problem, ProblemKind};
 use crate::sanitize::{Faults, abridge, sanitize};
@@ -134,6 +134,9 @@ enum OpenContent {
     Mapping(OpenMapping),
 }
 
+/// A tag, and where it stands.
+type Tagged<'t> = Option<(&'t Tag, Range)>;
+
 /// The rest of a document is not worth parsing.
 struct Abandon;
 
@@ -157,6 +160,8 @@ impl<'s> Loader<'s> {
         options.emit_unresolved_aliases = true;
         options.block_nesting_limit = self.limits.depth as usize;
         options.flow_nesting_limit = self.limits.depth as usize;
+        // YAML's 1024 characters are too few for a key of JSON, which knows no limit.
+        options.simple_key_max_lookahead = 16 << 10;
         let mut parser = Parser::new_from_str_with_options(self.source.text(), options);
         loop {
             let outcome = match parser.next_event() {
@@ -179,6 +184,9 @@ impl<'s> Loader<'s> {
     }
 
     fn event(&mut self, event: Event<'_>, span: &Span) -> Result<(), Abandon> {
+        let tag_range = span
+            .tag_span()
+            .map_or_else(|| range(span), |tag| range(&tag));
         let range = range(span);
         match event {
             Event::DocumentStart(..) => {
@@ -187,7 +195,13 @@ impl<'s> Loader<'s> {
             }
             Event::DocumentEnd => self.finish(),
             Event::Scalar(text, style, anchor, tag) => {
-                return self.scalar(&text, style, anchor, tag.as_deref(), range);
+                return self.scalar(
+                    &text,
+                    style,
+                    anchor,
+                    tag.as_deref().map(|tag| (tag, tag_range)),
+                    range,
+                );
             }
             Event::Alias(anchor) => {
                 let Some(target) = self.tree.anchors.get(&anchor).copied() else {
@@ -218,7 +232,7 @@ impl<'s> Loader<'s> {
                 return self.scalar("", ScalarStyle::Plain, 0, None, range);
             }
             Event::SequenceStart(style, anchor, tag) => {
-                self.collection_tag(tag.as_deref(), "seq", range);
+                self.collection_tag(tag.as_deref().map(|tag| (tag, tag_range)), "seq");
                 let content = Content::Sequence {
                     items: Vec::new(),
                     flow: is_flow(style),
@@ -226,7 +240,7 @@ impl<'s> Loader<'s> {
                 self.open(range, content, OpenContent::Sequence(Vec::new()), anchor);
             }
             Event::MappingStart(style, anchor, tag) => {
-                self.collection_tag(tag.as_deref(), "map", range);
+                self.collection_tag(tag.as_deref().map(|tag| (tag, tag_range)), "map");
                 let content = Content::Mapping {
                     entries: Vec::new(),
                     flow: is_flow(style),
@@ -251,7 +265,7 @@ impl<'s> Loader<'s> {
         text: &str,
         style: ScalarStyle,
         anchor: usize,
-        tag: Option<&Tag>,
+        tag: Tagged<'_>,
         range: Range,
     ) -> Result<(), Abandon> {
         // The parser gives `~` for a value that is not there at all.
@@ -285,9 +299,9 @@ impl<'s> Loader<'s> {
     }
 
     /// Resolves a scalar by its tag, or by its text if it is plain.
-    fn resolve(&mut self, text: &str, plain: bool, tag: Option<&Tag>, range: Range) -> Scalar {
+    fn resolve(&mut self, text: &str, plain: bool, tag: Tagged<'_>, range: Range) -> Scalar {
         let string = || Scalar::String(text.into());
-        let Some(tag) = tag else {
+        let Some((tag, tag_range)) = tag else {
             if !plain {
                 return string();
             }
@@ -324,7 +338,7 @@ impl<'s> Loader<'s> {
                 ("a finite number", value.filter(is_finite))
             }
             _ => {
-                self.unknown_tag(tag, range);
+                self.unknown_tag(tag, tag_range);
                 return string();
             }
         };
@@ -338,8 +352,8 @@ impl<'s> Loader<'s> {
         })
     }
 
-    fn collection_tag(&mut self, tag: Option<&Tag>, expected: &str, range: Range) {
-        if let Some(tag) = tag
+    fn collection_tag(&mut self, tag: Tagged<'_>, expected: &str) {
+        if let Some((tag, range)) = tag
             && tag.core_suffix() != Some(expected)
             && tag.original() != "!"
         {
@@ -460,7 +474,7 @@ impl<'s> Loader<'s> {
 
     // --- keys ---
 
-    fn key(&mut self, text: &str, plain: bool, tag: Option<&Tag>, range: Range) -> Key {
+    fn key(&mut self, text: &str, plain: bool, tag: Tagged<'_>, range: Range) -> Key {
         let value = self.resolve(text, plain, tag, range);
         self.value_as_key(&value, text, range)
     }
@@ -511,9 +525,10 @@ impl<'s> Loader<'s> {
     }
 
     fn refuse_key(&mut self, found: &'static str, range: Range) -> Key {
+        let line = self.source.line(self.source.line_of(range.start) as usize);
         let hint = match found {
             "null" | "a floating point number" => Some("quote the key"),
-            _ => None,
+            _ => template(line.unwrap_or_default()),
         };
         self.refuse(ProblemKind::KeyNotString { found }, range, hint);
         Key::Refused

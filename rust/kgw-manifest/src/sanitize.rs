@@ -17,7 +17,7 @@ pub(crate) fn sanitize(bytes: &[u8]) -> (Box<str>, Faults) {
     }
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     match std::str::from_utf8(bytes) {
-        Ok(text) if !bytes.iter().any(|byte| is_control(*byte)) => (text.into(), Faults::new()),
+        Ok(text) if !text.chars().any(is_control) => (text.into(), Faults::new()),
         _ => replace(bytes),
     }
 }
@@ -27,7 +27,7 @@ fn replace(bytes: &[u8]) -> (Box<str>, Faults) {
     let mut faults = Faults::new();
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if u8::try_from(character).is_ok_and(is_control) {
+            if is_control(character) {
                 let code = u32::from(character);
                 faults.push((offset(text.len()), ProblemKind::ControlCharacter { code }));
                 text.push(char::REPLACEMENT_CHARACTER);
@@ -55,9 +55,10 @@ fn not_a_text(mut faults: Faults) -> (Box<str>, Faults) {
     (Box::default(), faults)
 }
 
-/// C0 without tab, LF and CR: YAML 1.2.2 §5.1 excludes them everywhere, RFC 8259 §7 in strings.
-fn is_control(byte: u8) -> bool {
-    byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r')
+/// What no manifest may contain outside of an escape: YAML 1.2.2 §5.1, without NEL.
+fn is_control(character: char) -> bool {
+    matches!(character, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{9f}')
+        && character != '\u{85}'
 }
 
 /// Quotes a value for a message, cut to a readable length.

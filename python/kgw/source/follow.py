@@ -18,7 +18,7 @@ from anyio import to_thread
 from kgw.source.files import STDIN, Files, files_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
     from watchfiles._rust_notify import RustNotify
 
@@ -34,7 +34,7 @@ async def watch(
     since: Loaded | None = None,
     debounce: float = 0.02,
     poll: float = 1.0,
-) -> AsyncIterator[Loaded]:
+) -> AsyncGenerator[Loaded, None]:
     """Yields what the paths hold whenever that changed; saving a file unchanged is no change.
 
     Changes that come close together are yielded as one. What is broken after a change is among
