@@ -51,22 +51,12 @@ pub(super) enum Field {
     ConnectionsAttempted,
     /// The response flags.
     Flags { long: bool },
-    /// A request header field; the alternative is used when it is missing.
-    RequestHeader {
-        name: Box<[u8]>,
-        alternative: Option<Box<[u8]>>,
-        query: bool,
-    },
-    /// A response header field; the alternative is used when it is missing.
-    ResponseHeader {
-        name: Box<[u8]>,
-        alternative: Option<Box<[u8]>>,
-    },
-    /// A response trailer field; the alternative is used when it is missing.
-    ResponseTrailer {
-        name: Box<[u8]>,
-        alternative: Option<Box<[u8]>>,
-    },
+    /// A request header field, with or without its query.
+    RequestHeader { names: HeaderNames, query: bool },
+    /// A response header field.
+    ResponseHeader(HeaderNames),
+    /// A response trailer field.
+    ResponseTrailer(HeaderNames),
     /// Sum of the lengths of names and values.
     HeaderBytes(HeadersOf),
     /// The path, with or without its query.
@@ -96,6 +86,13 @@ pub(super) struct Limited {
     pub(super) field: Field,
     /// Longest text. Bytes.
     pub(super) length: Option<usize>,
+}
+
+/// A header field, and the one used when it is missing. Lower case.
+#[derive(Clone, Debug)]
+pub(super) struct HeaderNames {
+    pub(super) name: Box<[u8]>,
+    pub(super) alternative: Option<Box<[u8]>>,
 }
 
 /// How an address is printed.
@@ -273,15 +270,8 @@ impl Field {
                 }
                 Written::Text
             }
-            Self::RequestHeader {
-                name,
-                alternative,
-                query,
-            } => {
-                let request = &record.request;
-                let value = request
-                    .field(name)
-                    .or_else(|| alternative.as_ref().and_then(|name| request.field(name)));
+            Self::RequestHeader { names, query } => {
+                let value = names.find(|name| record.request.field(name));
                 text(
                     out,
                     if *query {
@@ -291,19 +281,20 @@ impl Field {
                     },
                 )
             }
-            Self::ResponseHeader { name, alternative } => match response(out, record, name) {
-                Written::Missing => alternative
-                    .as_ref()
-                    .map_or(Written::Missing, |name| response(out, record, name)),
-                written => written,
-            },
-            Self::ResponseTrailer { name, alternative } => {
-                let field = |name: &[u8]| record.response.trailers?.first(name);
-                text(
-                    out,
-                    field(name).or_else(|| alternative.as_deref().and_then(field)),
-                )
+            Self::ResponseHeader(names) => {
+                let mut status = itoa::Buffer::new();
+                let code = record.response.code;
+                let status = (code != 0).then(|| status.format(code).as_bytes());
+                let value = names.find(|name| match name {
+                    b":status" => status,
+                    name => record.response.field(name),
+                });
+                text(out, value)
             }
+            Self::ResponseTrailer(names) => text(
+                out,
+                names.find(|name| record.response.trailers?.first(name)),
+            ),
             Self::HeaderBytes(of) => {
                 number(out, Some(of(record).map_or(0, HeaderLookup::total_bytes)))
             }
@@ -380,6 +371,12 @@ impl Field {
                 Written::Missing
             }
         }
+    }
+}
+
+impl HeaderNames {
+    fn find<'a>(&self, field: impl Fn(&[u8]) -> Option<&'a [u8]>) -> Option<&'a [u8]> {
+        field(&self.name).or_else(|| field(self.alternative.as_deref()?))
     }
 }
 
@@ -486,17 +483,6 @@ fn number(out: &mut Vec<u8>, value: Option<u64>) -> Written {
         }
         None => Written::Missing,
     }
-}
-
-fn response(out: &mut Vec<u8>, record: &Record<'_>, name: &[u8]) -> Written {
-    if name != b":status" {
-        return text(out, record.response.field(name));
-    }
-    if record.response.code == 0 {
-        return Written::Missing;
-    }
-    json::write_u64(out, record.response.code.into());
-    Written::Text
 }
 
 fn without_query(path: &[u8]) -> &[u8] {

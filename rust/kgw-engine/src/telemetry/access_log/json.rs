@@ -7,12 +7,18 @@ use serde_json::{Number, Value};
 /// Envoy's rules: valid UTF-8 stays as it is, anything else is written byte by byte as Latin-1
 /// (`\u00ff`), the whole piece at once; `"`, `\` and control characters are escaped, `/` is not.
 pub(super) fn escape_tail(out: &mut Vec<u8>, start: usize) {
-    let unsafe_bytes = out[start..].iter().fold(false, |found, &byte| {
-        found | (byte < b' ') | (byte == b'"') | (byte == b'\\') | (byte >= 0x80)
-    });
-    if unsafe_bytes {
+    // Without an early exit the compiler turns this into vector instructions.
+    let special = out[start..]
+        .iter()
+        .filter(|&&byte| is_special(byte))
+        .count();
+    if special > 0 {
         escape_slowly(out, start);
     }
+}
+
+fn is_special(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\' || byte >= 0x80
 }
 
 #[cold]

@@ -5,12 +5,14 @@
 //! one thread of the [`LogWriter`] appends the queues to the files. A worker never waits: when a sink
 //! does not keep up, lines are dropped and counted.
 
+mod arguments;
 mod error;
 mod field;
 mod format;
 mod json;
 mod operators;
 mod record;
+mod sample;
 mod time_format;
 mod timings;
 mod token;
@@ -20,6 +22,7 @@ pub use error::FormatError;
 pub use format::{FormatOptions, LogProgram};
 pub use operators::names as operator_names;
 pub use record::{Downstream, HeaderLookup, Record, Request, Response, Upstream, WireBytes};
+pub use sample::sample;
 pub use timings::{Point, Timings};
 pub use writer::{LogWriter, OpenError, Sink, SinkCounters, WriterOptions};
 
@@ -73,3 +76,6 @@ pub fn compile(format: &ir::AccessLogFormat) -> Result<LogProgram, FormatError> 
         ir::AccessLogFormat::Text(format) => LogProgram::text(format, options),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,14 +4,15 @@
 //! data plane (TLS data on plaintext connections, say) is in the table and prints as missing; one
 //! that would show something in Envoy that does not exist here is refused, with the reason.
 
-use serde_json::Value;
-
-use super::error::FormatError;
-use super::field::{
-    AddressForm, AddressOf, Field, GrpcForm, Limited, NameOrder, NumberOf, Original, TextOf,
+use super::arguments::{
+    Argument, MS, coalesce, common_duration, details, dynamic_metadata, emit_time, emit_time_local,
+    environment, filter_state, grpc_status, hostname, metadata, path, prefix, query_param,
+    query_params, request_header, request_header_without_query, response_header, response_trailer,
+    server_name, start_time, start_time_local, upstream_filter_state,
 };
+use super::error::FormatError;
+use super::field::{AddressForm, AddressOf, Field, GrpcForm, Limited, NumberOf, TextOf};
 use super::record::Record;
-use super::time_format::TimeFormat;
 use super::timings::Point;
 use super::token::Call;
 
@@ -20,7 +21,8 @@ pub(super) fn compile(call: &Call<'_>) -> Result<Limited, FormatError> {
     compile_nested(call, 0)
 }
 
-fn compile_nested(call: &Call<'_>, depth: usize) -> Result<Limited, FormatError> {
+/// Compiles one operator inside of `depth` others.
+pub(super) fn compile_nested(call: &Call<'_>, depth: usize) -> Result<Limited, FormatError> {
     let Some(operator) = find(call.name) else {
         return Err(FormatError::UnknownOperator {
             name: call.name.to_owned(),
@@ -90,309 +92,6 @@ enum Source {
     Field(Field),
     Build(fn(&Argument<'_>) -> Result<Field, FormatError>),
     Unsupported(&'static str),
-}
-
-/// The parameter of an operator; empty when there is none.
-#[derive(Debug)]
-struct Argument<'a> {
-    name: &'static str,
-    text: &'a str,
-    /// How many `COALESCE` this is inside of.
-    depth: usize,
-}
-
-impl Argument<'_> {
-    fn bad(&self, expected: &'static str) -> FormatError {
-        FormatError::BadParameter {
-            name: self.name,
-            parameter: self.text.to_owned(),
-            expected,
-        }
-    }
-}
-
-// === The builders of fields that have a parameter ===
-
-fn start_time(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    time(argument, false, false)
-}
-
-fn start_time_local(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    time(argument, false, true)
-}
-
-fn emit_time(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    time(argument, true, false)
-}
-
-fn emit_time_local(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    time(argument, true, true)
-}
-
-fn time(argument: &Argument<'_>, emit: bool, local: bool) -> Result<Field, FormatError> {
-    let format = TimeFormat::compile(argument.text, local)
-        .map_err(|_| argument.bad("a strftime format, with %s, %f and %1f to %9f"))?;
-    Ok(Field::Time { emit, format })
-}
-
-fn details(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    let of: TextOf = |r| r.response.details.map(str::as_bytes);
-    match argument.text {
-        "" => Ok(Field::Underscored(of)),
-        "ALLOW_WHITESPACES" => Ok(Field::Text(of)),
-        _ => Err(argument.bad("ALLOW_WHITESPACES")),
-    }
-}
-
-fn common_duration(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    let bad = || argument.bad("START:END:ms, START:END:us or START:END:ns with two points in time");
-    let mut parts = argument.text.split(':');
-    let (Some(begin), Some(end), Some(unit), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(bad());
-    };
-    let unit_ns = match unit {
-        "ms" => MS,
-        "us" => 1_000,
-        "ns" => 1,
-        _ => return Err(bad()),
-    };
-    let point = |name| {
-        POINTS
-            .iter()
-            .find(|(point, _)| *point == name)
-            .map(|(_, point)| *point)
-            .ok_or_else(bad)
-    };
-    Ok(match (point(begin)?, point(end)?) {
-        (Some(begin), Some(end)) => Field::Duration {
-            begin,
-            end,
-            unit_ns,
-        },
-        _ => Field::Missing,
-    })
-}
-
-fn environment(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    use std::os::unix::ffi::OsStringExt as _;
-    let value = std::env::var_os(argument.text).unwrap_or_else(|| "-".into());
-    Ok(Field::Constant(value.into_vec().into()))
-}
-
-fn hostname(_: &Argument<'_>) -> Result<Field, FormatError> {
-    Ok(match std::fs::read_to_string("/proc/sys/kernel/hostname") {
-        Ok(name) => Field::Constant(name.trim_end().as_bytes().into()),
-        Err(_) => Field::Missing,
-    })
-}
-
-fn header_names(argument: &Argument<'_>) -> Result<(Box<[u8]>, Option<Box<[u8]>>), FormatError> {
-    let lower = |name: &str| name.to_ascii_lowercase().into_bytes().into_boxed_slice();
-    let mut names = argument.text.split('?');
-    let name = names.next().filter(|name| !name.is_empty());
-    let alternative = names.next();
-    match (name, alternative, names.next()) {
-        (Some(_), Some(""), _) | (None, _, _) | (_, _, Some(_)) => {
-            Err(argument.bad("a header name, or two separated by ?"))
-        }
-        (Some(name), alternative, None) => Ok((lower(name), alternative.map(lower))),
-    }
-}
-
-fn request_header(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    let (name, alternative) = header_names(argument)?;
-    Ok(Field::RequestHeader {
-        name,
-        alternative,
-        query: true,
-    })
-}
-
-fn request_header_without_query(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    let (name, alternative) = header_names(argument)?;
-    Ok(Field::RequestHeader {
-        name,
-        alternative,
-        query: false,
-    })
-}
-
-fn response_header(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    let (name, alternative) = header_names(argument)?;
-    Ok(Field::ResponseHeader { name, alternative })
-}
-
-fn response_trailer(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    let (name, alternative) = header_names(argument)?;
-    Ok(Field::ResponseTrailer { name, alternative })
-}
-
-fn path(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    let bad = || argument.bad("WQ or NQ, and then ORIG, PATH or ORIG_OR_PATH behind a colon");
-    let (query, from) = argument.text.split_once(':').unwrap_or((argument.text, ""));
-    let query = match query {
-        "" | "WQ" => true,
-        "NQ" => false,
-        _ => return Err(bad()),
-    };
-    let from = match from {
-        "" | "ORIG_OR_PATH" => Original::Preferred,
-        "ORIG" => Original::Only,
-        "PATH" => Original::Never,
-        _ => return Err(bad()),
-    };
-    Ok(Field::Path { from, query })
-}
-
-fn query_param(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    Ok(Field::QueryParam(argument.text.as_bytes().into()))
-}
-
-fn query_params(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    match argument.text {
-        // Envoy prints the query undecoded in both cases, and so it stays comparable.
-        "" | "ORIG" | "DECODED" => Ok(Field::QueryString(Original::Never)),
-        _ => Err(argument.bad("ORIG or DECODED")),
-    }
-}
-
-fn server_name(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    let bad = || {
-        argument.bad(
-            "SNI_ONLY, SNI_FIRST or HOST_FIRST, and then ORIG, HOST or ORIG_OR_HOST behind a colon",
-        )
-    };
-    let (order, host) = argument.text.split_once(':').unwrap_or((argument.text, ""));
-    let order = match order {
-        "" | "SNI_ONLY" => NameOrder::SniOnly,
-        "SNI_FIRST" => NameOrder::SniFirst,
-        "HOST_FIRST" => NameOrder::HostFirst,
-        _ => return Err(bad()),
-    };
-    let host = match host {
-        "" | "ORIG_OR_HOST" => Original::Preferred,
-        "ORIG" => Original::Only,
-        "HOST" => Original::Never,
-        _ => return Err(bad()),
-    };
-    Ok(Field::ServerName { order, host })
-}
-
-fn dynamic_metadata(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    Ok(metadata_path(argument.text))
-}
-
-fn metadata_path(text: &str) -> Field {
-    let mut parts = text.split(':').map(Box::from);
-    let namespace = parts.next().unwrap_or_default();
-    Field::Metadata {
-        namespace,
-        path: parts.collect(),
-    }
-}
-
-/// `METADATA(TYPE:namespace:key…)`; only dynamic metadata exists here.
-fn metadata(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    let (of, path) = argument.text.split_once(':').unwrap_or((argument.text, ""));
-    match of {
-        "DYNAMIC" => Ok(metadata_path(path)),
-        "CLUSTER"
-        | "ROUTE"
-        | "UPSTREAM_HOST"
-        | "LISTENER"
-        | "LISTENER_FILTER_CHAIN"
-        | "VIRTUAL_HOST" => Ok(Field::Missing),
-        _ => Err(argument.bad(
-            "DYNAMIC, CLUSTER, ROUTE, UPSTREAM_HOST, LISTENER, \
-             LISTENER_FILTER_CHAIN or VIRTUAL_HOST, and then a namespace and keys",
-        )),
-    }
-}
-
-/// `FILTER_STATE(key:PLAIN)`; the only state is the mesh identity, a string in either form.
-fn filter_state(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    let mut parts = argument.text.split(':');
-    let key = parts.next().unwrap_or_default();
-    match (parts.next(), parts.next(), parts.next()) {
-        (None | Some("PLAIN" | "TYPED"), None, None) if key == PEER_PRINCIPAL => {
-            Ok(Field::Text(|r| r.peer_principal))
-        }
-        (None | Some("PLAIN" | "TYPED"), None, None) | (Some("FIELD"), Some(_), None) => {
-            Ok(Field::Missing)
-        }
-        _ => Err(argument.bad("a key, and then PLAIN, TYPED or FIELD:name")),
-    }
-}
-
-fn upstream_filter_state(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    filter_state(argument).map(|_| Field::Missing)
-}
-
-fn grpc_status(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    match argument.text {
-        "" | "CAMEL_STRING" => Ok(Field::GrpcStatus(GrpcForm::Camel)),
-        "SNAKE_STRING" => Ok(Field::GrpcStatus(GrpcForm::Snake)),
-        "NUMBER" => Ok(Field::GrpcStatus(GrpcForm::Number)),
-        _ => Err(argument.bad("CAMEL_STRING, SNAKE_STRING or NUMBER")),
-    }
-}
-
-fn prefix(argument: &Argument<'_>, of: AddressOf) -> Result<Field, FormatError> {
-    let form = match argument.text {
-        "" => AddressForm::Ip,
-        bits => match bits.parse() {
-            Ok(bits @ 0..=128) => AddressForm::Prefix(bits),
-            _ => return Err(argument.bad("a prefix length of 0 to 128 bits")),
-        },
-    };
-    Ok(Field::Address { of, form })
-}
-
-/// `COALESCE({"operators": ["NAME", {"command": "REQ", "param": "x", "max_length": 9}]})`.
-fn coalesce(argument: &Argument<'_>) -> Result<Field, FormatError> {
-    if argument.depth == MAX_COALESCE {
-        return Err(FormatError::TooDeep { max: MAX_COALESCE });
-    }
-    let bad = || argument.bad(r#"{"operators": ["NAME", {"command": "NAME", "param": "…"}]}"#);
-    let value: Value = serde_json::from_str(argument.text).map_err(|_| bad())?;
-    let operators = value
-        .get("operators")
-        .and_then(Value::as_array)
-        .ok_or_else(bad)?;
-    if operators.is_empty() {
-        return Err(bad());
-    }
-    let fields = operators.iter().map(|operator| {
-        let call = match operator {
-            Value::String(name) => Call {
-                name,
-                parameter: None,
-                length: None,
-            },
-            Value::Object(fields) => {
-                let text = |key| match fields.get(key) {
-                    None => Ok(None),
-                    Some(Value::String(text)) => Ok(Some(text.as_str())),
-                    Some(_) => Err(bad()),
-                };
-                let length = match fields.get("max_length") {
-                    None => None,
-                    Some(length) => Some(length.as_u64().ok_or_else(bad)? as usize),
-                };
-                let name = text("command")?.ok_or_else(bad)?;
-                Call {
-                    name,
-                    parameter: text("param")?,
-                    length,
-                }
-            }
-            _ => return Err(bad()),
-        };
-        compile_nested(&call, argument.depth + 1)
-    });
-    Ok(Field::Coalesce(fields.collect::<Result<_, _>>()?))
 }
 
 // === The table's vocabulary ===
@@ -538,30 +237,8 @@ fn edit_distance(a: &[u8], b: &[u8]) -> usize {
     row[b.len()]
 }
 
-const MS: u64 = 1_000_000;
-const MAX_COALESCE: usize = 4;
-const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
 const NO_CEL: &str = "there is no expression language in access logs yet";
 const EXTENSION: &str = "it is an extension that has to be declared in Envoy's own configuration";
-
-/// The points of `COMMON_DURATION`; those without a [`Point`] are never reached over HTTP.
-const POINTS: [(&str, Option<Point>); 15] = [
-    ("DS_RX_BEG", Some(Point::DownstreamRxBegin)),
-    ("DS_RX_END", Some(Point::DownstreamRxEnd)),
-    ("US_CX_BEG", Some(Point::UpstreamConnectBegin)),
-    ("US_CX_END", Some(Point::UpstreamConnectEnd)),
-    ("US_HS_END", Some(Point::UpstreamHandshakeEnd)),
-    ("US_TX_BEG", Some(Point::UpstreamTxBegin)),
-    ("US_TX_END", Some(Point::UpstreamTxEnd)),
-    ("US_RX_BEG", Some(Point::UpstreamRxBegin)),
-    ("US_RX_BODY_BEG", Some(Point::UpstreamRxBodyBegin)),
-    ("US_RX_END", Some(Point::UpstreamRxEnd)),
-    ("DS_TX_BEG", Some(Point::DownstreamTxBegin)),
-    ("DS_TX_END", Some(Point::DownstreamTxEnd)),
-    ("DS_CX_BEG", None),
-    ("DS_CX_END", None),
-    ("DS_HS_END", None),
-];
 
 /// Every operator, sorted by name.
 static OPERATORS: &[Operator] = &[
@@ -663,7 +340,7 @@ static OPERATORS: &[Operator] = &[
     number("DOWNSTREAM_WIRE_BYTES_SENT", |r| {
         Some(r.downstream.wire.sent)
     }),
-    number("DURATION", duration),
+    number("DURATION", |r| Some(duration(r))),
     required_with_length("DYNAMIC_METADATA", dynamic_metadata),
     optional("EMIT_TIME", emit_time),
     optional("EMIT_TIME_LOCAL", emit_time_local),
@@ -859,7 +536,7 @@ static OPERATORS: &[Operator] = &[
 ];
 
 /// Milliseconds from the first byte of the request to its end, or to the line itself.
-fn duration(record: &Record<'_>) -> Option<u64> {
+fn duration(record: &Record<'_>) -> u64 {
     let nanos = record
         .timings
         .between(Point::DownstreamRxBegin, Point::StreamEnd);
@@ -870,7 +547,7 @@ fn duration(record: &Record<'_>) -> Option<u64> {
             .max(0)
             .unsigned_abs()
     };
-    Some(nanos.unwrap_or_else(clock) / MS)
+    nanos.unwrap_or_else(clock) / MS
 }
 
 #[cfg(test)]

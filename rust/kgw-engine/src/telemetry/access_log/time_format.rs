@@ -283,11 +283,10 @@ impl Items {
             't' => self.literal("\t"),
             '%' => self.literal("%"),
             'F' => self.all("%Y-%m-%d")?,
-            'T' => self.all("%H:%M:%S")?,
+            'T' | 'X' => self.all("%H:%M:%S")?,
             'R' => self.all("%H:%M")?,
             'r' => self.all("%I:%M:%S %p")?,
             'D' | 'x' => self.all("%m/%d/%y")?,
-            'X' => self.all("%H:%M:%S")?,
             'c' => self.all("%a %b %e %H:%M:%S %Y")?,
             'E' => return self.extended(rest),
             _ => return Err(BadDirective),
@@ -383,6 +382,10 @@ impl Items {
 
 impl Civil {
     /// Splits seconds since 1970 (Hinnant's `civil_from_days`).
+    #[expect(
+        clippy::cast_sign_loss,
+        reason = "remainders of Euclidean divisions are not negative"
+    )]
     fn from_unix(seconds: i64) -> Self {
         let days = seconds.div_euclid(86_400);
         let time = seconds.rem_euclid(86_400);
@@ -453,11 +456,12 @@ fn two(number: u8) -> [u8; 2] {
 }
 
 fn year(out: &mut Vec<u8>, year: i64) {
-    if let 1000..=9999 = year {
-        out.extend_from_slice(&two((year / 100) as u8));
-        out.extend_from_slice(&two((year % 100) as u8));
-    } else {
-        padded(out, year, 4, b'0');
+    match u8::try_from(year / 100) {
+        Ok(century @ 10..=99) => {
+            out.extend_from_slice(&two(century));
+            out.extend_from_slice(&two((year % 100).unsigned_abs() as u8));
+        }
+        _ => padded(out, year, 4, b'0'),
     }
 }
 

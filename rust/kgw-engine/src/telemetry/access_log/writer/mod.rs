@@ -140,17 +140,14 @@ impl LogWriter {
             progress: Condvar::new(),
             open: Mutex::default(),
         });
-        let runner = Arc::clone(&shared);
+        let runner = Runner {
+            shared: Arc::clone(&shared),
+            streams: Vec::new(),
+            reopened: 0,
+        };
         let thread = thread::Builder::new()
             .name("kgw-log".to_owned())
-            .spawn(move || {
-                Runner {
-                    shared: runner,
-                    streams: Vec::new(),
-                    reopened: 0,
-                }
-                .run()
-            })?;
+            .spawn(move || runner.run())?;
         let _ = shared.thread.set(thread.thread().clone());
         Ok(Self {
             shared,
