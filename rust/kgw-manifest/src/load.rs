@@ -1,17 +1,19 @@
 //! Parser events to documents.
 //!
-//! The event parser is `granit-parser`. This file builds the trees, refuses what JSON cannot
+//! The event parser is `granit-parser`. What is here builds the trees, refuses what JSON cannot
 //! hold, bounds what aliases expand to, and after an error goes on at the next document.
 
-use std::collections::HashMap;
+mod builder;
+mod keys;
+mod tags;
 
+use builder::{Builder, Open, OpenContent, Size};
 use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, Span, StructureStyle, Tag};
 
-use crate::hint::{hint, template};
+use crate::hint::hint;
 use crate::mapping::{Key, OpenMapping};
 use crate::problem::{Problem, ProblemKind};
 use crate::sanitize::{Faults, abridge, sanitize};
-use crate::scalar;
 use crate::source::{Range, Source, offset};
 use crate::tree::{Content, Document, Entry, NodeData, NodeId, Scalar};
 
@@ -97,41 +99,6 @@ struct Loader<'s> {
     /// The start of every document, whole or not.
     starts: Vec<u32>,
     tree: Builder,
-}
-
-/// The document that is being built.
-#[derive(Default)]
-struct Builder {
-    nodes: Vec<NodeData>,
-    sizes: Vec<Size>,
-    open: Vec<Open>,
-    anchors: HashMap<usize, NodeId>,
-    root: Option<NodeId>,
-    /// What the aliases so far stand for.
-    expanded: u64,
-    broken: bool,
-    problems: usize,
-    warnings: usize,
-}
-
-/// What a node comes to when its aliases are followed.
-#[derive(Clone, Copy)]
-struct Size {
-    values: u64,
-    height: u32,
-}
-
-/// A collection whose end has not been seen.
-struct Open {
-    node: NodeId,
-    anchor: usize,
-    size: Size,
-    content: OpenContent,
-}
-
-enum OpenContent {
-    Sequence(Vec<NodeId>),
-    Mapping(OpenMapping),
 }
 
 /// A tag, and where it stands.
@@ -298,80 +265,6 @@ impl<'s> Loader<'s> {
         self.node(NodeData { range, content }, anchor, Size::of_text(text))
     }
 
-    /// Resolves a scalar by its tag, or by its text if it is plain.
-    fn resolve(&mut self, text: &str, plain: bool, tag: Tagged<'_>, range: Range) -> Scalar {
-        let string = || Scalar::String(text.into());
-        let Some((tag, tag_range)) = tag else {
-            if !plain {
-                return string();
-            }
-            return scalar::resolve(text).unwrap_or_else(|| {
-                let kind = ProblemKind::NotJson {
-                    text: abridge(text),
-                };
-                self.refuse(kind, range, Some("quote it if it is meant as text"));
-                Scalar::Null
-            });
-        };
-        // `!` alone says: not resolved, a string (YAML 1.2.2 §6.9.1).
-        if tag.original() == "!" {
-            return string();
-        }
-        let (wanted, value) = match tag.core_suffix() {
-            Some("str") => return string(),
-            Some("null") => ("null", scalar::resolve(text).filter(|v| *v == Scalar::Null)),
-            Some("bool") => {
-                let value = scalar::resolve(text);
-                (
-                    "a boolean",
-                    value.filter(|value| matches!(value, Scalar::Bool(_))),
-                )
-            }
-            Some("int") => {
-                let value = scalar::number(text);
-                let is_int = |v: &Scalar| matches!(v, Scalar::Int(_) | Scalar::UInt(_));
-                ("an integer", value.filter(is_int))
-            }
-            Some("float") => {
-                let value = scalar::number(text);
-                let is_finite = |v: &Scalar| !matches!(v, Scalar::Float(v) if !v.is_finite());
-                ("a finite number", value.filter(is_finite))
-            }
-            _ => {
-                self.unknown_tag(tag, tag_range);
-                return string();
-            }
-        };
-        value.unwrap_or_else(|| {
-            let kind = ProblemKind::TagMismatch {
-                text: abridge(text),
-                wanted,
-            };
-            self.refuse(kind, range, None);
-            Scalar::Null
-        })
-    }
-
-    fn collection_tag(&mut self, tag: Tagged<'_>, expected: &str) {
-        if let Some((tag, range)) = tag
-            && tag.core_suffix() != Some(expected)
-            && tag.original() != "!"
-        {
-            self.unknown_tag(tag, range);
-        }
-    }
-
-    fn unknown_tag(&mut self, tag: &Tag, range: Range) {
-        let hint = match tag.suffix_in_namespace("tag:yaml.org,2002:").as_deref() {
-            Some("binary") => "write the base64 text without the tag",
-            _ => "quote a value that begins with `!`",
-        };
-        let kind = ProblemKind::UnknownTag {
-            tag: abridge(&tag.original()),
-        };
-        self.refuse(kind, range, Some(hint));
-    }
-
     /// Attaches a finished node where it belongs.
     fn node(&mut self, node: NodeData, anchor: usize, size: Size) -> Result<(), Abandon> {
         let id = self.tree.push(node, size);
@@ -472,128 +365,6 @@ impl<'s> Loader<'s> {
         self.attach(id)
     }
 
-    // --- keys ---
-
-    fn key(&mut self, text: &str, plain: bool, tag: Tagged<'_>, range: Range) -> Key {
-        let value = self.resolve(text, plain, tag, range);
-        self.value_as_key(&value, text, range)
-    }
-
-    /// Makes a key of a value as `sigs.k8s.io/yaml` does, and warns where it is not its text.
-    fn value_as_key(&mut self, value: &Scalar, written: &str, range: Range) -> Key {
-        let (read, becomes) = match value {
-            Scalar::String(text) => ("a string", text.clone()),
-            Scalar::Bool(value) => ("a boolean", value.to_string().into()),
-            Scalar::Int(value) => ("an integer", value.to_string().into()),
-            Scalar::UInt(value) => ("an integer", value.to_string().into()),
-            Scalar::Float(_) => return self.refuse_key("a floating point number", range),
-            Scalar::Null => return self.refuse_key("null", range),
-        };
-        if !matches!(value, Scalar::String(_)) && *becomes != *written {
-            let kind = ProblemKind::KeyRewritten {
-                written: abridge(written),
-                read,
-                becomes: abridge(&becomes),
-            };
-            self.tree.warnings += 1;
-            if self.tree.warnings <= MANY_PROBLEMS {
-                self.report(kind, range, Some("quote the key"));
-            }
-        }
-        Key::Name(becomes, range)
-    }
-
-    /// Makes a key of an alias; a collection is none.
-    fn node_as_key(&mut self, id: NodeId, range: Range) -> Key {
-        let alias = match self.tree.nodes[id as usize].content {
-            Content::Alias(target) => target,
-            _ => id,
-        };
-        match &self.tree.nodes[alias as usize].content {
-            Content::Scalar(value) => {
-                let value = value.clone();
-                let text = self
-                    .source
-                    .text()
-                    .get(range.start as usize..range.end as usize);
-                self.value_as_key(&value, text.unwrap_or_default(), range)
-            }
-            Content::Sequence { .. } => self.refuse_key("a sequence", range),
-            Content::Mapping { .. } => self.refuse_key("a mapping", range),
-            Content::Alias(_) => Key::Refused,
-        }
-    }
-
-    fn refuse_key(&mut self, found: &'static str, range: Range) -> Key {
-        let line = self.source.line(self.source.line_of(range.start) as usize);
-        let hint = match found {
-            "null" | "a floating point number" => Some("quote the key"),
-            _ => template(line.unwrap_or_default()),
-        };
-        self.refuse(ProblemKind::KeyNotString { found }, range, hint);
-        Key::Refused
-    }
-
-    /// Puts a key down to wait for its value.
-    fn set_key(&mut self, key: Key) {
-        let Some(Open {
-            content: OpenContent::Mapping(mapping),
-            ..
-        }) = self.tree.open.last_mut()
-        else {
-            return;
-        };
-        let (name, range, first, hint) = match &key {
-            Key::Name(name, range) => (&**name, *range, mapping.find(name), None),
-            Key::Merge(range) => {
-                let hint = Some("merge several mappings with `<<: [*one, *two]`");
-                ("<<", *range, mapping.merge.map(|(first, _)| first), hint)
-            }
-            Key::Refused => ("", Range { start: 0, end: 0 }, None, None),
-        };
-        if let Some(first) = first {
-            let first_line = self.source.line_of(first.start);
-            let kind = ProblemKind::DuplicateKey {
-                key: abridge(name),
-                first_line,
-            };
-            mapping.key = Some(Key::Refused);
-            self.refuse(kind, range, hint);
-        } else {
-            mapping.key = Some(key);
-        }
-    }
-
-    /// Adds what `<<` merges: keys that are there stay, of several mappings the first wins.
-    fn merge(&mut self, mapping: &mut OpenMapping, merged: NodeId) {
-        let target = self.tree.target(merged);
-        let sources = match &self.tree.nodes[target as usize].content {
-            Content::Sequence { items, .. } => items.clone(),
-            _ => vec![merged],
-        };
-        for source in sources {
-            let target = self.tree.target(source);
-            let entries = match &self.tree.nodes[target as usize].content {
-                Content::Mapping { entries, .. } => entries.clone(),
-                content => {
-                    let found = match content {
-                        Content::Sequence { .. } => "a sequence",
-                        Content::Scalar(Scalar::Null) => "null",
-                        _ => "a scalar",
-                    };
-                    let range = self.tree.nodes[source as usize].range;
-                    self.refuse(ProblemKind::MergeNotMapping { found }, range, None);
-                    return;
-                }
-            };
-            for entry in entries {
-                if mapping.find(&entry.key).is_none() {
-                    mapping.add(entry);
-                }
-            }
-        }
-    }
-
     // --- documents and problems ---
 
     fn finish(&mut self) {
@@ -670,35 +441,6 @@ impl<'s> Loader<'s> {
                 document,
                 hint,
             });
-        }
-    }
-}
-
-// === impl Builder ===
-
-impl Builder {
-    fn push(&mut self, node: NodeData, size: Size) -> NodeId {
-        let id = offset(self.nodes.len());
-        self.nodes.push(node);
-        self.sizes.push(size);
-        id
-    }
-
-    fn target(&self, id: NodeId) -> NodeId {
-        match self.nodes[id as usize].content {
-            Content::Alias(target) => target,
-            _ => id,
-        }
-    }
-}
-
-// === impl Size ===
-
-impl Size {
-    fn of_text(text: &str) -> Self {
-        Self {
-            values: 1 + (text.len() / 16) as u64,
-            height: 0,
         }
     }
 }
