@@ -8,20 +8,18 @@ use hashbrown::HashMap;
 use crate::error::{BuildError, Field, Problem};
 use crate::host_index::HostIndex;
 use crate::hostname::Pattern as HostPattern;
-use crate::path_index::PathIndex;
-use crate::pattern::{Automaton, Pattern};
+use crate::path_index::{Depths, Node, PathIndex};
+use crate::pattern::{Automaton, Pattern, Patterns};
 use crate::precedence::Precedence;
 use crate::predicate::{Conditions, Named, Value};
-use crate::regex_group::RegexGroup;
+use crate::regex_group::{Automata, RegexGroup};
 use crate::rule::{PathMatch, Rank, Rule, StringMatch, ValueMatch, prefix_node};
-use crate::table::{HostRules, RouteTable};
+use crate::table::{Candidate, HostRules, RouteTable};
 
 /// The most rules of a table, which keeps its indices within 32 bits.
 const MAX_RULES: usize = 1 << 22;
 /// The most path text of a table. Bytes.
 const MAX_PATH_BYTES: usize = 1 << 30;
-/// The most automata of a table. Bytes.
-const MAX_REGEX_BYTES: usize = 256 << 20;
 
 /// Compiles rules into a [`RouteTable`].
 #[derive(Debug)]
@@ -30,24 +28,26 @@ pub struct Builder<T> {
     hosts: Vec<HostPattern>,
     host_numbers: HashMap<HostPattern, u32>,
     rules: Vec<Compiled<T>>,
-    /// Regular expressions of paths, and of values, each compiled once.
-    patterns: HashMap<String, Arc<Pattern>>,
+    patterns: Patterns,
+    /// Those of values, by their spelling.
     automata: HashMap<String, Arc<Automaton>>,
     path_bytes: usize,
-    regex_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Compiled<T> {
     host: u32,
     rule: Rule,
-    pattern: Option<Arc<Pattern>>,
+    pattern: Option<PathPattern>,
     conditions: Option<Box<Conditions>>,
     value: T,
 }
 
 /// Hostname, path and other predicates of a rule.
-type Parts = (u32, Option<Arc<Pattern>>, Option<Box<Conditions>>);
+type Parts = (u32, Option<PathPattern>, Option<Box<Conditions>>);
+
+/// Literal leading segments, and the regular expression of what follows them.
+type PathPattern = (Vec<u8>, Arc<Pattern>);
 
 /// What is wrong with a rule, and where.
 type Fault = (Field, Problem);
@@ -61,10 +61,9 @@ impl<T> Default for Builder<T> {
             hosts: Vec::new(),
             host_numbers: HashMap::new(),
             rules: Vec::new(),
-            patterns: HashMap::new(),
+            patterns: Patterns::default(),
             automata: HashMap::new(),
             path_bytes: 0,
-            regex_bytes: 0,
         }
     }
 }
@@ -121,9 +120,10 @@ impl<T> Builder<T> {
                 .then_with(|| Precedence::of(&a.rule).cmp(&Precedence::of(&b.rule)))
         });
 
-        let mut hosts: Vec<_> = self.hosts.iter().map(|_| HostRules::default()).collect();
+        let mut hosts: Vec<_> = self.hosts.iter().map(host_rules).collect();
         let mut paths = PathIndex::with_capacity(self.rules.len());
         let mut regexes = Vec::new();
+        let mut automata = Automata::new();
         for same_host in runs(&self.rules, |a, b| a.host == b.host) {
             let host = self.rules[same_host.start].host;
             let entry = &mut hosts[host as usize];
@@ -140,30 +140,22 @@ impl<T> Builder<T> {
                 let first_prefix =
                     same_path.start + literal[same_path.clone()].partition_point(is_exact);
                 let candidate = |at: usize| (same_host.start + at) as u32;
-                paths
-                    .node_mut(host, path.as_bytes(), &mut entry.depths)
-                    .set_candidates(
-                        candidate(same_path.start)..candidate(same_path.end),
-                        candidate(first_prefix),
-                    );
+                node(&mut paths, host, path.as_bytes(), entry).set_candidates(
+                    candidate(same_path.start)..candidate(same_path.end),
+                    candidate(first_prefix),
+                );
             }
 
             entry.has_regex = !regex.is_empty();
             let first_regex = (same_host.start + literal.len()) as u32;
             for (prefix, group) in by_literal_segments(first_regex, regex) {
                 let number = regexes.len() as u32;
-                regexes.push(RegexGroup::new(&group).map_err(|problem| {
+                regexes.push(RegexGroup::new(&group, &mut automata).map_err(|problem| {
                     let rule = &self.rules[group[0].0 as usize].rule;
                     let hostname = self.hosts[host as usize].to_string();
                     error(&hostname, &rule.rank, Field::Path, problem.into())
                 })?);
-                if prefix.is_empty() {
-                    entry.regex = Some(number);
-                } else {
-                    paths
-                        .node_mut(host, &prefix, &mut entry.depths)
-                        .set_regex(number);
-                }
+                node(&mut paths, host, &prefix, entry).set_regex(number);
             }
         }
 
@@ -171,22 +163,18 @@ impl<T> Builder<T> {
             fall_through: self.fall_through,
             reads_headers: false,
             host_index: HostIndex::new((0..).zip(&self.hosts)),
-            hostnames: self
-                .hosts
-                .iter()
-                .map(|host| host.to_string().into())
-                .collect(),
             hosts,
             paths,
             regexes,
-            conditions: Vec::with_capacity(self.rules.len()),
-            values: Vec::with_capacity(self.rules.len()),
+            candidates: Vec::with_capacity(self.rules.len()),
             rules: Vec::with_capacity(self.rules.len()),
         };
         for compiled in self.rules {
             table.reads_headers |= !compiled.rule.headers.is_empty();
-            table.conditions.push(compiled.conditions);
-            table.values.push(compiled.value);
+            let Compiled {
+                conditions, value, ..
+            } = compiled;
+            table.candidates.push(Candidate { conditions, value });
             table.rules.push(compiled.rule);
         }
         Ok(table)
@@ -213,7 +201,7 @@ impl<T> Builder<T> {
             }));
         }
         let pattern = match &rule.path {
-            PathMatch::Regex(pattern) => Some(self.pattern(pattern).map_err(in_path)?),
+            PathMatch::Regex(pattern) => Some(self.patterns.of_path(pattern).map_err(in_path)?),
             PathMatch::Exact(path) | PathMatch::Prefix(path) => {
                 if !path.starts_with('/') {
                     return Err(in_path(Problem::RelativePath { path: path.clone() }));
@@ -292,39 +280,15 @@ impl<T> Builder<T> {
         Ok((kept, compiled.into()))
     }
 
-    fn pattern(&mut self, pattern: &str) -> Result<Arc<Pattern>, Problem> {
-        if let Some(known) = self.patterns.get(pattern) {
-            return Ok(Arc::clone(known));
-        }
-        let parsed = Arc::new(Pattern::parse(pattern)?);
-        self.charge(&parsed)?;
-        self.patterns
-            .insert(pattern.to_owned(), Arc::clone(&parsed));
-        Ok(parsed)
-    }
-
     fn automaton(&mut self, pattern: &str) -> Result<Arc<Automaton>, Problem> {
         if let Some(known) = self.automata.get(pattern) {
             return Ok(Arc::clone(known));
         }
-        let parsed = Pattern::parse(pattern)?;
-        self.charge(&parsed)?;
-        let automaton = Arc::new(Automaton::new([&parsed])?);
+        let parsed = self.patterns.of_value(pattern)?;
+        let automaton = Arc::new(Automaton::new([&*parsed])?);
         self.automata
             .insert(pattern.to_owned(), Arc::clone(&automaton));
         Ok(automaton)
-    }
-
-    fn charge(&mut self, pattern: &Pattern) -> Result<(), Problem> {
-        if self.regex_bytes + pattern.compiled > MAX_REGEX_BYTES {
-            let what = "bytes of compiled regular expressions";
-            return Err(Problem::TooLarge {
-                what,
-                limit: MAX_REGEX_BYTES,
-            });
-        }
-        self.regex_bytes += pattern.compiled;
-        Ok(())
     }
 }
 
@@ -367,12 +331,41 @@ fn runs<T>(items: &[T], same: fn(&T, &T) -> bool) -> impl Iterator<Item = Range<
 type Group = Vec<(u32, Arc<Pattern>)>;
 
 fn by_literal_segments<T>(first: u32, rules: &[Compiled<T>]) -> Vec<(Vec<u8>, Group)> {
-    let mut groups: HashMap<Vec<u8>, Group> = HashMap::new();
+    let mut groups: HashMap<&[u8], Group> = HashMap::new();
     for (candidate, rule) in (first..).zip(rules) {
-        if let Some(pattern) = &rule.pattern {
-            let group = groups.entry(pattern.literal_segments()).or_default();
-            group.push((candidate, Arc::clone(pattern)));
+        if let Some((segments, rest)) = &rule.pattern {
+            groups
+                .entry(segments)
+                .or_default()
+                .push((candidate, Arc::clone(rest)));
         }
     }
-    groups.into_iter().collect()
+    groups
+        .into_iter()
+        .map(|(segments, group)| (segments.to_vec(), group))
+        .collect()
+}
+
+fn host_rules(host: &HostPattern) -> HostRules {
+    HostRules {
+        hostname: host.to_string().into(),
+        depths: Depths::default(),
+        root: Node::EMPTY,
+        has_regex: false,
+        rules: 0..0,
+    }
+}
+
+/// The node of a path; that of the root is with its host.
+fn node<'a>(
+    paths: &'a mut PathIndex,
+    host: u32,
+    path: &[u8],
+    rules: &'a mut HostRules,
+) -> &'a mut Node {
+    if path.is_empty() {
+        &mut rules.root
+    } else {
+        paths.node_mut(host, path, &mut rules.depths)
+    }
 }

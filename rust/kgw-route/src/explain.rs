@@ -6,7 +6,7 @@ use crate::precedence::{Criterion, Precedence};
 use crate::predicate::Miss;
 use crate::request::Request;
 use crate::rule::{PathMatch, Rule, prefix_node};
-use crate::table::{Lookup, RouteTable};
+use crate::table::{Candidate, Lookup, RouteTable};
 
 /// Every rule whose hostname matches a request, in order of precedence, with its fate.
 #[derive(Clone, Debug)]
@@ -71,8 +71,8 @@ impl<T> RouteTable<T> {
         decided: &mut bool,
         considered: &mut Vec<Considered<'a, T>>,
     ) {
-        let hostname = &*self.hostnames[host as usize];
         let host_rules = &self.hosts[host as usize];
+        let hostname = &*host_rules.hostname;
         let boundaries = self.paths.boundaries(request.path(), host_rules.depths);
         let regex = lookup.regex_candidates(host, &boundaries);
         let mut candidates: Vec<u32> = host_rules.rules.clone().collect();
@@ -87,8 +87,10 @@ impl<T> RouteTable<T> {
                 PathMatch::Prefix(path) => starts_with_segments(request.path(), path),
                 PathMatch::Regex(_) => regex.contains(&at),
             };
-            let conditions = self.conditions[index].as_ref();
-            let miss = conditions.and_then(|all| all.check(request, &lookup.query).err());
+            let Candidate { conditions, value } = &self.candidates[index];
+            let miss = conditions
+                .as_ref()
+                .and_then(|all| all.check(request, &lookup.query).err());
             let outcome = match (path_matches, miss) {
                 _ if *decided => Outcome::LessSpecificHostname,
                 (false, _) => Outcome::Path,
@@ -108,7 +110,7 @@ impl<T> RouteTable<T> {
             considered.push(Considered {
                 hostname,
                 rule,
-                value: &self.values[index],
+                value,
                 outcome,
             });
         }

@@ -1,6 +1,6 @@
 //! From a path to the rules of its leading segments.
 //!
-//! One hash table holds a node for every (hostname, path) that some rule names: the path of exact
+//! One hash table holds a node for every (hostname, path) that some rule names, but for the root: the path of exact
 //! rules, the prefix of prefix rules, the literal leading segments of regular expressions. A lookup
 //! hashes the request's path once, segment by segment, and probes only the depths at which the
 //! hostname has nodes, so that its cost depends on the path and not on the number of rules.
@@ -42,7 +42,7 @@ pub(crate) struct Node {
     regex: u32,
 }
 
-/// The depths at which a hostname has nodes: bit n for n segments, the last bit for all beyond.
+/// The depths at which a hostname has nodes in the table: bit n for n segments, the last bit for all beyond.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Depths {
     mask: u64,
@@ -200,7 +200,7 @@ impl Entry {
 // === impl Node ===
 
 impl Node {
-    const EMPTY: Self = Self {
+    pub(crate) const EMPTY: Self = Self {
         first: 0,
         first_prefix: 0,
         end: 0,

@@ -8,7 +8,9 @@
 //! pattern, with any bytes, and for all patterns of a set at once.
 
 use std::fmt;
+use std::sync::Arc;
 
+use hashbrown::HashMap;
 use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
@@ -17,7 +19,7 @@ use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use regex_syntax::hir::{Hir, HirKind, Look};
 
-use crate::error::RegexError;
+use crate::error::{Problem, RegexError};
 
 /// The longest pattern. Bytes. The CRDs allow 1024 for a path and 4096 for a header.
 const MAX_PATTERN: usize = 4096;
@@ -25,6 +27,9 @@ const MAX_PATTERN: usize = 4096;
 /// The largest automaton of one pattern. Bytes. RE2's program of 1 MiB would be some 65,000
 /// instructions; Envoy's default limit is 100 of them, which Istio and kgateway lift.
 const MAX_COMPILED: usize = 1 << 20;
+
+/// The largest automata of a table together. Bytes.
+const MAX_ALL_COMPILED: usize = 256 << 20;
 
 /// Bound of an automaton's lazily built states, per thread that uses it at a time. Bytes. A set that
 /// needs more starts afresh when it is full; an automaton whose minimum is more gets its minimum.
@@ -37,7 +42,8 @@ const CACHE_MAX: usize = 4 << 20;
 /// # Errors
 /// What [`Builder::add`](crate::Builder::add) would answer, with the position of a syntax error.
 pub fn check_regex(pattern: &str) -> Result<(), RegexError> {
-    Pattern::parse(pattern).map(drop)
+    let (_, rest) = split_literal_segments(parse(pattern)?);
+    Pattern::new(rest).map(drop)
 }
 
 /// A parsed pattern that is known to compile.
@@ -46,6 +52,14 @@ pub(crate) struct Pattern {
     hir: Hir,
     /// Size of its automaton. Bytes.
     pub(crate) compiled: usize,
+}
+
+/// Patterns by their meaning, each kept once, within a bound of their automata's size.
+#[derive(Debug, Default)]
+pub(crate) struct Patterns {
+    /// By the canonical spelling of the pattern.
+    known: HashMap<String, Arc<Pattern>>,
+    compiled: usize,
 }
 
 /// A set of patterns, matched in one walk.
@@ -57,52 +71,96 @@ pub(crate) struct Automaton {
 // === impl Pattern ===
 
 impl Pattern {
-    pub(crate) fn parse(pattern: &str) -> Result<Self, RegexError> {
-        if pattern.len() > MAX_PATTERN {
-            return Err(RegexError::TooLarge {
-                what: "of pattern",
-                limit: MAX_PATTERN,
-            });
-        }
-        let parse = |unicode| {
-            regex_syntax::ParserBuilder::new()
-                .unicode(unicode)
-                .utf8(false)
-                .nest_limit(100)
-                .build()
-                .parse(pattern)
-                .map_err(|error| syntax_error(&error))
-        };
-        let hir = parse(false).or_else(|_| parse(true))?;
+    fn new(hir: Hir) -> Result<Self, RegexError> {
         let dfa = compile(std::slice::from_ref(&hir), Some(MAX_COMPILED))?;
         Ok(Self {
             hir,
             compiled: dfa.memory_usage() + dfa.get_nfa().memory_usage(),
         })
     }
+}
 
-    /// The whole leading path segments that every match starts with, without trailing slash; empty
-    /// if there are none. `/api/v1/users/[0-9]+` has `/api/v1/users`, `/api/v[0-9]` has `/api`.
-    pub(crate) fn literal_segments(&self) -> Vec<u8> {
-        let mut literal = Vec::new();
-        let parts = match self.hir.kind() {
-            HirKind::Concat(parts) => parts.as_slice(),
-            _ => std::slice::from_ref(&self.hir),
-        };
-        for part in parts {
-            match part.kind() {
-                HirKind::Literal(bytes) => literal.extend_from_slice(&bytes.0),
-                HirKind::Look(Look::Start) | HirKind::Empty => {}
-                _ => break,
-            }
+// === impl Patterns ===
+
+impl Patterns {
+    /// A pattern of a header or query parameter.
+    pub(crate) fn of_value(&mut self, pattern: &str) -> Result<Arc<Pattern>, Problem> {
+        self.intern(parse(pattern)?)
+    }
+
+    /// A pattern of a path, as the whole leading segments that every match starts with (without
+    /// trailing slash, empty if there are none) and the pattern of what follows them.
+    ///
+    /// `/api/v1/users/[0-9]+` is `/api/v1/users` and `/[0-9]+`. Routes that differ only in their literal
+    /// segments, as most do, share the second part.
+    pub(crate) fn of_path(&mut self, pattern: &str) -> Result<(Vec<u8>, Arc<Pattern>), Problem> {
+        let (segments, rest) = split_literal_segments(parse(pattern)?);
+        Ok((segments, self.intern(rest)?))
+    }
+
+    fn intern(&mut self, hir: Hir) -> Result<Arc<Pattern>, Problem> {
+        let spelling = hir.to_string();
+        if let Some(known) = self.known.get(&spelling)
+            && known.hir == hir
+        {
+            return Ok(Arc::clone(known));
         }
-        let end = if literal.first() == Some(&b'/') {
-            memchr::memrchr(b'/', &literal)
-        } else {
-            None
-        };
-        literal.truncate(end.unwrap_or(0));
-        literal
+        let pattern = Pattern::new(hir)?;
+        if self.compiled + pattern.compiled > MAX_ALL_COMPILED {
+            let what = "bytes of compiled regular expressions";
+            return Err(Problem::TooLarge {
+                what,
+                limit: MAX_ALL_COMPILED,
+            });
+        }
+        self.compiled += pattern.compiled;
+        let pattern = Arc::new(pattern);
+        self.known.insert(spelling, Arc::clone(&pattern));
+        Ok(pattern)
+    }
+}
+
+fn parse(pattern: &str) -> Result<Hir, RegexError> {
+    if pattern.len() > MAX_PATTERN {
+        return Err(RegexError::TooLarge {
+            what: "of pattern",
+            limit: MAX_PATTERN,
+        });
+    }
+    let parse = |unicode| {
+        regex_syntax::ParserBuilder::new()
+            .unicode(unicode)
+            .utf8(false)
+            .nest_limit(100)
+            .build()
+            .parse(pattern)
+            .map_err(|error| syntax_error(&error))
+    };
+    parse(false).or_else(|_| parse(true))
+}
+
+/// The rest starts with a literal slash, so that no look-around at its start misses what was split off.
+fn split_literal_segments(hir: Hir) -> (Vec<u8>, Hir) {
+    let parts = match hir.kind() {
+        HirKind::Concat(parts) => parts.as_slice(),
+        _ => std::slice::from_ref(&hir),
+    };
+    let anchors = parts
+        .iter()
+        .take_while(|part| *part.kind() == HirKind::Look(Look::Start))
+        .count();
+    let Some(HirKind::Literal(literal)) = parts.get(anchors).map(Hir::kind) else {
+        return (Vec::new(), hir);
+    };
+    match memchr::memrchr(b'/', &literal.0) {
+        Some(at) if at > 0 && literal.0[0] == b'/' => {
+            let (segments, rest) = literal.0.split_at(at);
+            let rest = std::iter::once(Hir::literal(rest))
+                .chain(parts[anchors + 1..].iter().cloned())
+                .collect();
+            (segments.to_vec(), Hir::concat(rest))
+        }
+        _ => (Vec::new(), hir),
     }
 }
 
@@ -226,8 +284,12 @@ impl fmt::Debug for Automaton {
 mod tests {
     use super::*;
 
+    fn pattern_of(pattern: &str) -> Pattern {
+        Pattern::new(parse(pattern).expect("valid")).expect("compiles")
+    }
+
     fn matches(pattern: &str, value: impl AsRef<[u8]>) -> bool {
-        let pattern = Pattern::parse(pattern).expect("valid");
+        let pattern = pattern_of(pattern);
         Automaton::new([&pattern])
             .expect("compiles")
             .is_match(value.as_ref())
@@ -313,8 +375,7 @@ mod tests {
 
     #[test]
     fn a_set_finds_every_pattern() {
-        let patterns = ["/a/.*", "/.*", "/a/b", "/c", "/a/b|/c"]
-            .map(|pattern| Pattern::parse(pattern).expect("valid"));
+        let patterns = ["/a/.*", "/.*", "/a/b", "/c", "/a/b|/c"].map(pattern_of);
         let set = Automaton::new(&patterns).expect("compiles");
         let found = |value: &str| {
             let mut found = Vec::new();
@@ -330,7 +391,7 @@ mod tests {
     #[test]
     fn a_full_cache_starts_afresh() {
         // Its DFA has some 2^14 states, more than the cache's bound.
-        let pattern = Pattern::parse("(a|b)*a(a|b){13}").expect("valid");
+        let pattern = pattern_of("(a|b)*a(a|b){13}");
         let automaton = Automaton::new([&pattern]).expect("compiles");
         let mut bits = 1_u32;
         for _ in 0..2_000 {
@@ -346,20 +407,62 @@ mod tests {
 
     #[test]
     fn literal_segments() {
-        let segments = |pattern: &str| {
-            let literal = Pattern::parse(pattern).expect("valid").literal_segments();
-            String::from_utf8(literal).expect("ASCII")
+        let split = |pattern: &str| {
+            let (segments, rest) = split_literal_segments(parse(pattern).expect("valid"));
+            (
+                String::from_utf8(segments).expect("ASCII"),
+                rest.to_string(),
+            )
         };
-        assert_eq!(segments("/api/v1/users/[0-9]+"), "/api/v1/users");
-        assert_eq!(segments("^/api/v1"), "/api");
-        assert_eq!(segments("/api/v1/"), "/api/v1");
-        assert_eq!(segments("/api(/v1)?"), "");
-        assert_eq!(segments("/(a|b)"), "");
-        assert_eq!(segments("/a/b|/a/c"), "");
-        assert_eq!(segments("(?i)/api/.*"), "");
-        assert_eq!(segments("api/v1"), "");
-        assert_eq!(segments(".*"), "");
-        assert_eq!(segments("/a/(b/c)/d/"), "/a");
-        assert_eq!(segments("/a//b/.*"), "/a//b");
+        for (pattern, segments, rest) in [
+            ("/api/v1/users/x*", "/api/v1/users", "(?:/x*)"),
+            ("^/api/v1", "/api", "(?:/v1)"),
+            ("/api/v1/", "/api/v1", "/"),
+            ("/a//b/x*", "/a//b", "(?:/x*)"),
+            (r"/a/(?-u:\b)x", "/a", r"(?:/(?-u:\b)x)"),
+        ] {
+            assert_eq!(
+                split(pattern),
+                (segments.to_owned(), rest.to_owned()),
+                "{pattern}"
+            );
+        }
+        for pattern in [
+            "/api(/v1)?",
+            "/(a|b)",
+            "/a/b|/a/c",
+            "(?i)/api/.*",
+            "api/v1",
+            ".*",
+            "/",
+            "",
+            "(?m)^/a/b",
+        ] {
+            assert_eq!(split(pattern).0, "", "{pattern}");
+        }
+        assert_eq!(split("/a/(b/c)/d/").0, "/a");
+        assert_eq!(split("/a/^/b/c").0, "/a");
+    }
+
+    #[test]
+    fn patterns_with_the_same_meaning_are_kept_once() {
+        let mut patterns = Patterns::default();
+        let (a, rest_a) = patterns.of_path("/a/[0-9]+").expect("valid");
+        let (b, rest_b) = patterns.of_path(r"/b/\d+").expect("valid");
+        let (_, rest_c) = patterns.of_path("/a/[0-9]*").expect("valid");
+        assert_eq!((a.as_slice(), b.as_slice()), (&b"/a"[..], &b"/b"[..]));
+        assert!(Arc::ptr_eq(&rest_a, &rest_b));
+        assert!(!Arc::ptr_eq(&rest_a, &rest_c));
+    }
+
+    #[test]
+    fn all_patterns_together_are_limited() {
+        let compiled = MAX_ALL_COMPILED - 1;
+        let mut patterns = Patterns {
+            compiled,
+            ..Patterns::default()
+        };
+        let error = patterns.of_value("a+").expect_err("it does not fit");
+        assert!(matches!(error, Problem::TooLarge { .. }), "{error}");
     }
 }

@@ -1,8 +1,9 @@
-//! The regular expressions below one literal path prefix, matched together.
+//! The regular expressions below one literal path, matched together.
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use smallvec::SmallVec;
 
 use crate::error::RegexError;
@@ -13,7 +14,7 @@ use crate::pattern::{Automaton, Pattern};
 const MAX_PATTERNS: usize = 256;
 const MAX_COMPILED: usize = 4 << 20;
 
-/// Candidates whose paths are regular expressions with the same [`Pattern::literal_segments`].
+/// Candidates whose paths are regular expressions with the same literal segments.
 #[derive(Debug)]
 pub(crate) struct RegexGroup {
     sets: Box<[Set]>,
@@ -21,17 +22,23 @@ pub(crate) struct RegexGroup {
 
 #[derive(Debug)]
 struct Set {
-    automaton: Automaton,
+    automaton: Arc<Automaton>,
     /// The candidates of each pattern.
     candidates: Box<[Box<[u32]>]>,
 }
+
+/// Automata by their patterns: groups with the same ones share them.
+pub(crate) type Automata = HashMap<Vec<*const Pattern>, Arc<Automaton>>;
 
 /// The candidates that a path's regular expressions leave; more than a few are rare.
 pub(crate) type Found = SmallVec<[u32; 16]>;
 
 impl RegexGroup {
     /// Rules with the same pattern share it.
-    pub(crate) fn new(rules: &[(u32, Arc<Pattern>)]) -> Result<Self, RegexError> {
+    pub(crate) fn new(
+        rules: &[(u32, Arc<Pattern>)],
+        automata: &mut Automata,
+    ) -> Result<Self, RegexError> {
         let mut numbers: HashMap<*const Pattern, usize> = HashMap::new();
         let mut patterns: Vec<(&Pattern, Vec<u32>)> = Vec::new();
         for (candidate, pattern) in rules {
@@ -51,8 +58,19 @@ impl RegexGroup {
             });
             let (set, others) = rest.split_at(fits.count().max(1));
             rest = others;
+            let key = set
+                .iter()
+                .map(|(pattern, _)| std::ptr::from_ref(*pattern))
+                .collect();
+            let automaton = match automata.entry(key) {
+                Entry::Occupied(known) => Arc::clone(known.get()),
+                Entry::Vacant(new) => {
+                    let automaton = Automaton::new(set.iter().map(|(pattern, _)| *pattern))?;
+                    Arc::clone(new.insert(Arc::new(automaton)))
+                }
+            };
             sets.push(Set {
-                automaton: Automaton::new(set.iter().map(|(pattern, _)| *pattern))?,
+                automaton,
                 candidates: set
                     .iter()
                     .map(|(_, candidates)| candidates.as_slice().into())
@@ -64,10 +82,11 @@ impl RegexGroup {
         })
     }
 
-    /// Adds the candidates whose pattern matches the path, in no particular order.
-    pub(crate) fn find(&self, path: &[u8], found: &mut Found) {
+    /// Adds the candidates whose pattern matches what follows the literal segments of the path, in no
+    /// particular order.
+    pub(crate) fn find(&self, rest: &[u8], found: &mut Found) {
         for set in &self.sets {
-            set.automaton.for_each_match(path, |pattern| {
+            set.automaton.for_each_match(rest, |pattern| {
                 found.extend_from_slice(&set.candidates[pattern]);
             });
         }
@@ -77,19 +96,21 @@ impl RegexGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pattern::Patterns;
+
+    fn group(patterns: impl IntoIterator<Item = String>) -> RegexGroup {
+        let mut known = Patterns::default();
+        let rules: Vec<_> = (0..)
+            .zip(patterns)
+            .map(|(at, pattern)| (at, known.of_path(&pattern).expect("valid").1))
+            .collect();
+        RegexGroup::new(&rules, &mut Automata::new()).expect("compiles")
+    }
 
     #[test]
     fn many_patterns_make_several_sets() {
-        let rules: Vec<_> = (0..1000_u32)
-            .map(|i| {
-                (
-                    i,
-                    Arc::new(Pattern::parse(&format!("/[a-z]+/{}", i % 500)).expect("valid")),
-                )
-            })
-            .collect();
-        let group = RegexGroup::new(&rules).expect("compiles");
-        assert!(group.sets.len() >= 4);
+        let group = group((0..1000).map(|at| format!("/[a-z]+/{}", at % 500)));
+        assert!(group.sets.len() >= 2);
         let mut found = Found::new();
         group.find(b"/abc/123", &mut found);
         found.sort_unstable();
@@ -98,12 +119,23 @@ mod tests {
 
     #[test]
     fn equal_patterns_are_compiled_once() {
-        let pattern = Arc::new(Pattern::parse("/a+").expect("valid"));
-        let rules: Vec<_> = (0..1000_u32).map(|i| (i, Arc::clone(&pattern))).collect();
-        let group = RegexGroup::new(&rules).expect("compiles");
+        let group = group((0..1000).map(|_| "/a+".to_owned()));
         assert_eq!(group.sets.len(), 1);
         let mut found = Found::new();
         group.find(b"/aa", &mut found);
         assert_eq!(found.len(), 1000);
+    }
+
+    #[test]
+    fn groups_with_the_same_patterns_share_the_automaton() {
+        let (mut known, mut automata) = (Patterns::default(), Automata::new());
+        let groups = ["/a/x+", "/b/x+"].map(|pattern| {
+            let (_, rest) = known.of_path(pattern).expect("valid");
+            RegexGroup::new(&[(0, rest)], &mut automata).expect("compiles")
+        });
+        assert!(Arc::ptr_eq(
+            &groups[0].sets[0].automaton,
+            &groups[1].sets[0].automaton
+        ));
     }
 }

@@ -18,26 +18,33 @@ pub struct RouteTable<T> {
     pub(crate) host_index: HostIndex,
     /// By host number.
     pub(crate) hosts: Vec<HostRules>,
-    pub(crate) hostnames: Vec<Box<str>>,
     pub(crate) paths: PathIndex,
     pub(crate) regexes: Vec<RegexGroup>,
-    /// By candidate: the rules of one hostname are neighbours, those of one path are in order of
-    /// precedence, and so are all regular expressions of a hostname, which come after its paths.
-    pub(crate) conditions: Vec<Option<Box<Conditions>>>,
-    pub(crate) values: Vec<T>,
+    /// The rules of one hostname are neighbours, those of one path are in order of precedence, and so
+    /// are all regular expressions of a hostname, which come after its paths.
+    pub(crate) candidates: Vec<Candidate<T>>,
+    /// By candidate; only explanations read them.
     pub(crate) rules: Vec<Rule>,
 }
 
 /// The rules of one hostname.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HostRules {
+    pub(crate) hostname: Box<str>,
     pub(crate) depths: Depths,
+    /// The rules of prefix `/`, and the regular expressions that may match any path.
+    pub(crate) root: Node,
     /// Whether any path is a regular expression.
     pub(crate) has_regex: bool,
-    /// The regular expressions that may match any path.
-    pub(crate) regex: Option<u32>,
     /// All candidates.
     pub(crate) rules: Range<u32>,
+}
+
+/// What a lookup needs of a rule whose path matches.
+#[derive(Debug)]
+pub(crate) struct Candidate<T> {
+    pub(crate) conditions: Option<Box<Conditions>>,
+    pub(crate) value: T,
 }
 
 /// The rule that serves a request.
@@ -96,9 +103,9 @@ impl<T> RouteTable<T> {
 
     fn found(&self, host: u32, (candidate, prefix_len): Hit) -> Match<'_, T> {
         Match {
-            value: &self.values[candidate as usize],
+            value: &self.candidates[candidate as usize].value,
             rule: &self.rules[candidate as usize],
-            hostname: &self.hostnames[host as usize],
+            hostname: &self.hosts[host as usize].hostname,
             prefix_len,
         }
     }
@@ -138,16 +145,24 @@ impl<'a, T, R: Request> Lookup<'a, T, R> {
                 return Some(hit);
             }
         }
-        boundaries.iter().rev().find_map(|&boundary| {
-            let node = self.node(host, boundary)?;
+        for &boundary in boundaries.iter().rev() {
+            let Some(node) = self.node(host, boundary) else {
+                continue;
+            };
             if boundary.end == self.path.len()
                 && let Some(candidate) = self.first(node.exact())
             {
                 return Some((candidate, None));
             }
-            self.first(node.prefix())
-                .map(|candidate| (candidate, Some(boundary.end)))
-        })
+            if let Some(candidate) = self.first(node.prefix()) {
+                return Some((candidate, Some(boundary.end)));
+            }
+        }
+        if self.path.first() != Some(&b'/') {
+            return None;
+        }
+        self.first(rules.root.prefix())
+            .map(|candidate| (candidate, Some(0)))
     }
 
     fn exact(&self, host: u32, boundaries: &[Boundary]) -> Option<Hit> {
@@ -171,12 +186,12 @@ impl<'a, T, R: Request> Lookup<'a, T, R> {
     pub(crate) fn regex_candidates(&self, host: u32, boundaries: &[Boundary]) -> Found {
         let mut found = Found::new();
         let regexes = &self.table.regexes;
-        if let Some(group) = self.table.hosts[host as usize].regex {
+        if let Some(group) = self.table.hosts[host as usize].root.regex() {
             regexes[group as usize].find(self.path, &mut found);
         }
         for &boundary in boundaries {
             if let Some(group) = self.node(host, boundary).and_then(|node| node.regex()) {
-                regexes[group as usize].find(self.path, &mut found);
+                regexes[group as usize].find(&self.path[boundary.end..], &mut found);
             }
         }
         found.sort_unstable();
@@ -196,7 +211,7 @@ impl<'a, T, R: Request> Lookup<'a, T, R> {
 
     #[inline]
     fn holds(&self, candidate: u32) -> bool {
-        match &self.table.conditions[candidate as usize] {
+        match &self.table.candidates[candidate as usize].conditions {
             None => true,
             Some(conditions) => conditions.check(self.request, &self.query).is_ok(),
         }
