@@ -16,7 +16,7 @@ class KgwError(Exception):
     """The base of every exception that kgw raises on purpose."""
 
 
-class ConfigError(KgwError):
+class ConfigError(KgwError, ValueError):
     """A configuration that cannot be used.
 
     Attributes:
