@@ -54,7 +54,7 @@ pub enum CompileError {
         /// The table's id.
         id: String,
         /// Why not.
-        error: kgw_route::BuildError,
+        error: Box<kgw_route::BuildError>,
     },
     /// Another version of the IR.
     #[error(
@@ -277,7 +277,7 @@ impl Compilation<'_> {
         }
         let table = builder.build().map_err(|error| CompileError::RouteTable {
             id: id.to_owned(),
-            error,
+            error: Box::new(error),
         })?;
         Ok(Routes { table })
     }
@@ -332,10 +332,10 @@ impl Compilation<'_> {
                 backend_request_timeout_ms,
                 rewrite,
             } => {
-                if let Some(hostname) = &rewrite.hostname {
-                    if !kgw_h1::is_valid_authority(hostname.as_bytes()) {
-                        return Err(format!("{hostname:?} is not a host"));
-                    }
+                if let Some(hostname) = &rewrite.hostname
+                    && !kgw_h1::is_valid_authority(hostname.as_bytes())
+                {
+                    return Err(format!("{hostname:?} is not a host"));
                 }
                 if let Some(path) = &rewrite.path {
                     check_path(path)?;
@@ -367,10 +367,10 @@ impl Compilation<'_> {
                 path,
                 status,
             } => {
-                if let Some(hostname) = hostname {
-                    if !kgw_h1::is_valid_authority(hostname.as_bytes()) {
-                        return Err(format!("{hostname:?} is not a host"));
-                    }
+                if let Some(hostname) = hostname
+                    && !kgw_h1::is_valid_authority(hostname.as_bytes())
+                {
+                    return Err(format!("{hostname:?} is not a host"));
                 }
                 if let Some(path) = path {
                     check_path(path)?;

@@ -361,14 +361,13 @@ impl Relay<'_, '_> {
 
     /// The upstream has finished sending: the end of an answer, if that is how it was framed.
     fn take_close_delimited_end(&mut self) -> Result<bool, End> {
-        if let Answer::Body { decoder, encoder } = &mut self.answer {
-            if self.up.input().is_empty()
-                && decoder.finish_eof().is_ok()
-                && encoder.finish(self.conn.down.output()).is_ok()
-            {
-                self.answer_done();
-                return Ok(true);
-            }
+        if let Answer::Body { decoder, encoder } = &mut self.answer
+            && self.up.input().is_empty()
+            && decoder.finish_eof().is_ok()
+            && encoder.finish(self.conn.down.output()).is_ok()
+        {
+            self.answer_done();
+            return Ok(true);
         }
         Err(self.upstream_ended())
     }

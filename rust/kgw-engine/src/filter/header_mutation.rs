@@ -11,8 +11,14 @@ use crate::config::ir;
 #[derive(Debug)]
 pub(crate) struct HeaderMutation {
     remove: Box<[Box<[u8]>]>,
-    set: Box<[(Box<[u8]>, Box<[u8]>)]>,
-    add: Box<[(Box<[u8]>, Box<[u8]>)]>,
+    set: Box<[Field]>,
+    add: Box<[Field]>,
+}
+
+#[derive(Debug)]
+struct Field {
+    name: Box<[u8]>,
+    value: Box<[u8]>,
 }
 
 impl HeaderMutation {
@@ -23,7 +29,7 @@ impl HeaderMutation {
                 .iter()
                 .map(|(name, value)| {
                     check(name, value)?;
-                    Ok((name.as_bytes().into(), value.as_bytes().into()))
+                    Ok(Field { name: name.as_bytes().into(), value: value.as_bytes().into() })
                 })
                 .collect::<Result<Box<[_]>, String>>()
         };
@@ -45,11 +51,11 @@ impl HeaderMutation {
         for name in &self.remove {
             headers.remove(name);
         }
-        for (name, value) in &self.set {
-            headers.set(name, value);
+        for field in &self.set {
+            headers.set(&field.name, &field.value);
         }
-        for (name, value) in &self.add {
-            headers.append(name, value);
+        for field in &self.add {
+            headers.append(&field.name, &field.value);
         }
     }
 }

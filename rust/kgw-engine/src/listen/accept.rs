@@ -66,7 +66,7 @@ fn start(worker: &Rc<Worker>, listener: &Arc<str>, stream: TcpStream, peer: Sock
     };
     let worker_of_task = Rc::clone(worker);
     let listener = Arc::clone(listener);
-    worker.spawn(async move {
+    tokio::task::spawn_local(async move {
         conn::serve(worker_of_task, listener, stream, peer, local).await;
     });
 }

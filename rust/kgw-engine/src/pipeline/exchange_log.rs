@@ -65,7 +65,7 @@ impl Drop for Active {
     }
 }
 
-impl<'a> Exchange<'a> {
+impl Exchange<'_> {
     /// An exchange whose request's first byte arrived at `began`.
     pub(crate) fn new(conn: &Conn, target: &Target, began: Nanos) -> Self {
         conn.worker.stats().downstream_rq_active.increment();
@@ -165,8 +165,8 @@ impl<'a> Exchange<'a> {
     fn record<'r>(&'r self, conn: &'r Conn, target: &'r Target, now: Nanos) -> Record<'r> {
         let clock = conn.worker.clock();
         let mut record = Record::new();
-        record.start_unix_ns = clock.wall_nanos(self.began) as i64;
-        record.emit_unix_ns = clock.wall_nanos(now) as i64;
+        record.start_unix_ns = clock.wall_nanos(self.began).cast_signed();
+        record.emit_unix_ns = clock.wall_nanos(now).cast_signed();
         record.timings = self.timings;
         record.request.protocol = Some("HTTP/1.1");
         record.request.body_bytes = self.bytes_received;

@@ -140,7 +140,7 @@ impl Engine {
             let max_connections = self.max_connections;
             let thread = std::thread::Builder::new()
                 .name(format!("kgw-worker-{index}"))
-                .spawn(move || worker::run(index, shared_of_worker, max_connections));
+                .spawn(move || worker::run(index, &shared_of_worker, max_connections));
             match thread {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {

@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -36,7 +35,7 @@ pub(crate) struct Worker {
 }
 
 /// Runs a worker to its end on the current thread.
-pub(crate) fn run(index: usize, shared: Arc<Shared>, max_connections: u64) {
+pub(crate) fn run(index: usize, shared: &Arc<Shared>, max_connections: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -47,7 +46,7 @@ pub(crate) fn run(index: usize, shared: Arc<Shared>, max_connections: u64) {
     match runtime {
         Ok(runtime) => {
             let tasks = LocalSet::new();
-            let worker = Rc::new(Worker::new(index, Arc::clone(&shared), max_connections));
+            let worker = Rc::new(Worker::new(index, Arc::clone(shared), max_connections));
             runtime.block_on(tasks.run_until(supervise(worker)));
             // Whatever is left is dropped here: connections close.
             drop(tasks);
@@ -177,11 +176,6 @@ impl Worker {
                 ));
             }
         }
-    }
-
-    /// Starts a connection's task.
-    pub(crate) fn spawn(self: &Rc<Self>, connection: impl Future<Output = ()> + 'static) {
-        tokio::task::spawn_local(connection);
     }
 
     /// A number for the next connection, unique in the engine.
