@@ -90,13 +90,13 @@ stats! {
     no_route,
     /// PROXY headers accepted.
     proxy_header_accepted,
-    /// Connections closed for a malformed PROXY header.
+    /// Connections closed for a PROXY header that is malformed or not of a TCP connection.
     proxy_header_malformed,
     /// Connections closed because no whole PROXY header came in time.
     proxy_header_timeout,
     /// Connections closed by the peer before a whole PROXY header.
     proxy_header_absent,
-    /// Connections closed because their PROXY header named no address (LOCAL, UNSPEC, UNIX).
+    /// Connections closed because their PROXY header named no address (LOCAL, UNSPEC).
     proxy_header_no_address,
     /// Connections closed because no service has the PROXY header's destination.
     proxy_header_no_destination,

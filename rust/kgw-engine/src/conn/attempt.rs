@@ -42,31 +42,27 @@ pub(crate) async fn forward(
             worker.pools.borrow_mut().take(&worker, endpoint)
         };
         let reused = pooled.is_some();
-        let mut upstream = match pooled {
-            Some(upstream) => upstream,
-            None => {
-                exchange
-                    .timings
-                    .set(Point::UpstreamConnectBegin, worker.now().0);
-                let timeout = trigger.cluster.connect_timeout;
-                match connect(&worker, &mut conn.timer, endpoint, timeout).await {
-                    Ok(upstream) => {
-                        exchange
-                            .timings
-                            .set(Point::UpstreamConnectEnd, worker.now().0);
-                        upstream
-                    }
-                    Err(error) => {
-                        let reply = match &error {
-                            ConnectError::Failed(error) => {
-                                exchange.transport_failure = Some(transport_failure(error));
-                                Reply::connect_failed(error)
-                            }
-                            ConnectError::TimedOut => Reply::connect_timed_out(),
-                        };
-                        let fields = trigger.response_headers;
-                        return local::reply(conn, target, exchange, reply, fields).await;
-                    }
+        let mut upstream = if let Some(upstream) = pooled {
+            upstream
+        } else {
+            let timings = &mut exchange.timings;
+            timings.set(Point::UpstreamConnectBegin, worker.now().0);
+            let timeout = trigger.cluster.connect_timeout;
+            match connect(&worker, &mut conn.timer, endpoint, timeout).await {
+                Ok(upstream) => {
+                    timings.set(Point::UpstreamConnectEnd, worker.now().0);
+                    upstream
+                }
+                Err(error) => {
+                    let reply = match &error {
+                        ConnectError::Failed(error) => {
+                            exchange.transport_failure = Some(transport_failure(error));
+                            Reply::connect_failed(error)
+                        }
+                        ConnectError::TimedOut => Reply::connect_timed_out(),
+                    };
+                    let fields = trigger.response_headers;
+                    return local::reply(conn, target, exchange, reply, fields).await;
                 }
             }
         };

@@ -114,7 +114,14 @@ pub(crate) async fn serve(
     if let Traffic::Waypoint {
         header_timeout_ms,
         max_header_bytes,
-        .. } = configuration.traffic && waypoint::read_header(&mut conn, header_timeout_ms, max_header_bytes).await.is_err() { return; }
+        ..
+    } = configuration.traffic
+        && waypoint::read_header(&mut conn, header_timeout_ms, max_header_bytes)
+            .await
+            .is_err()
+    {
+        return;
+    }
     let target = Target::find(&conn.worker.snapshot(), &listener, &conn.peers);
     let Some(target) = target else {
         if conn.peers.proxied {

@@ -30,10 +30,16 @@ pub(crate) async fn read_header(
         loop {
             match parse(conn.down.input(), &options) {
                 Ok(header) => {
-                    let (Some(source), Some(destination)) = (header.source(), header.destination())
-                    else {
-                        stats.proxy_header_no_address.increment();
-                        return Poll::Ready(Err(Unusable));
+                    let (source, destination) = match header.tcp() {
+                        Ok(Some(addresses)) => addresses,
+                        Ok(None) => {
+                            stats.proxy_header_no_address.increment();
+                            return Poll::Ready(Err(Unusable));
+                        }
+                        Err(_) => {
+                            stats.proxy_header_malformed.increment();
+                            return Poll::Ready(Err(Unusable));
+                        }
                     };
                     conn.peers.remote = source;
                     conn.peers.local = destination;

@@ -29,7 +29,10 @@ impl HeaderMutation {
                 .iter()
                 .map(|(name, value)| {
                     check(name, value)?;
-                    Ok(Field { name: name.as_bytes().into(), value: value.as_bytes().into() })
+                    Ok(Field {
+                        name: name.as_bytes().into(),
+                        value: value.as_bytes().into(),
+                    })
                 })
                 .collect::<Result<Box<[_]>, String>>()
         };
