@@ -31,7 +31,7 @@ from kgw.diagnostics import Finding, Severity, suggest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from kgw.source.memory import FieldPath, Origin, RawObject
+    from kgw.source.memory import FieldPath, RawObject
 
 #: The kinds that kgw reads, by group and kind.
 KINDS: Final[dict[tuple[str, str], type[Resource]]] = {
@@ -113,7 +113,7 @@ def parse(raw: RawObject) -> tuple[Resource | None, list[Finding]]:
                 "KGW202", Severity.ERROR, "the object has no name", kind, path, source=raw.origin
             )
         ]
-    reader = _Reader(raw.origin, raw.identity[2])
+    reader = _Reader(raw)
     group, _, version = api_version.rpartition("/")
     model = KINDS.get((group, kind))
     resource: Resource | None
@@ -138,9 +138,10 @@ def parse(raw: RawObject) -> tuple[Resource | None, list[Finding]]:
 class _Reader:
     """Collects the findings of one object."""
 
-    def __init__(self, origin: Origin | None, scope: str) -> None:
-        self.origin = origin
-        self.scope = scope
+    def __init__(self, raw: RawObject) -> None:
+        self.origin = raw.origin
+        self.scope = raw.identity[2]
+        self.named = raw.resource
         self.findings: list[Finding] = []
 
     def report(
@@ -153,7 +154,7 @@ class _Reader:
     def finish(self, resource: Resource | None) -> list[Finding]:
         """Names the resource in the findings, and gives it its defects."""
         if resource is None:
-            return self.findings
+            return [replace(one, resource=self.named) for one in self.findings]
         name = str(resource.key)
         found = [replace(one, resource=name) for one in self.findings]
         resource._origin = self.origin
@@ -359,7 +360,10 @@ def _shown(value: Any) -> str:
 
 
 def _expectation(message: str) -> str:
-    """``a string`` from ``Input should be a valid string``."""
+    """``a string`` from ``Input should be a valid string``, in the words of YAML."""
+    for python, yaml in (("tuple", "list"), ("Tuple", "List"), ("dictionary", "mapping")):
+        message = message.replace(python, yaml)
+    message = message.removesuffix(" or instance of " + message.rpartition(" ")[2])
     for prefix in ("Input should be a valid ", "Input should be ", "Input should "):
         if message.startswith(prefix):
             rest = message.removeprefix(prefix)

@@ -107,6 +107,8 @@ def resolve(
             resolver.parent(route, ref, number) for number, ref in enumerate(route.spec.parent_refs)
         ]
         state = routes.states[named] = RouteState(route, parents, _backends(index, route))
+        if any(parent.accepted.ok and not parent.mesh for parent in parents):
+            _denials(index, state)
         ports = set()
         for parent in parents:
             for listener, hosts in parent.listeners:
@@ -126,6 +128,16 @@ def _backends(index: Index, route: HTTPRoute) -> list[list[Backend]]:
         ]
         for i, rule in enumerate(route.spec.rules)
     ]
+
+
+def _denials(index: Index, state: RouteState) -> None:
+    """Reports references that a route of a Gateway may not make."""
+    for i, rule in enumerate(state.backends):
+        for j, backend in enumerate(rule):
+            if backend.denial is not None:
+                path = ("spec", "rules", i, "backendRefs", j, "namespace")
+                text = backend.denial.message
+                index.report(state.route, "KGW308", Severity.ERROR, text, path)
 
 
 def _named(service: Service) -> Named:
