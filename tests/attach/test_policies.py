@@ -140,6 +140,7 @@ def test_a_filter_that_refers_to_a_policy_beats_its_targets() -> None:
     )
     found = run(EDGE, route, policy("ref", "", 9), policy("a", WHOLE, 1))
     assert limits(found) == {"one": 9, "two": 1}
+    assert verdict(found, "TrafficPolicy default/ref", "Attached") == ("True", "Attached")
 
 
 def test_a_filter_that_refers_to_no_policy_answers_500() -> None:

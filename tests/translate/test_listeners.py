@@ -121,6 +121,11 @@ def test_a_listener_without_routes_hides_its_hosts_from_wider_listeners() -> Non
     }
 
 
+def test_a_route_with_two_parents_on_one_listener_is_there_once() -> None:
+    found = run(EDGE, route("a", parent="{name: edge, sectionName: http}, {name: edge, port: 80}"))
+    assert hosts(found, TABLE) == {"*": [named("a")]}
+
+
 # === Waypoints ===
 
 WEB = '{group: "", kind: Service, name: web}'

@@ -135,9 +135,16 @@ class Policies:
         """The policies for the listeners of a Gateway, first wins."""
         return self._listener.get(("Gateway", *gateway, ""), [])
 
-    def by_name(self, named: Named) -> PolicyState | None:
-        """A TrafficPolicy, for a filter that refers to it."""
-        return self._by_name.get(named)
+    def refer(self, name: str, route: Named) -> PolicyState | None:
+        """The TrafficPolicy that a filter of a route refers to, which attaches it."""
+        state = self._by_name.get((route[0], name))
+        if state is not None:
+            place = ("HTTPRoute", *route, "")
+            if place not in state.targets:
+                state.targets.append(place)
+            state.effective = True
+            self._ancestors(state, "HTTPRoute", route)
+        return state
 
     def limit(
         self,

@@ -109,12 +109,16 @@ def resolve(
         state = routes.states[named] = RouteState(route, parents, _backends(index, route))
         if any(parent.accepted.ok and not parent.mesh for parent in parents):
             _denials(index, state)
-        ports = set()
-        for parent in parents:
-            for listener, hosts in parent.listeners:
-                routes.by_listener[listener.id].append((state, hosts))
-            if parent.service is not None:
-                ports |= {(*_named(parent.service), port) for port in parent.ports}
+        # Two parentRefs may lead to one listener or port; the route is there once.
+        listeners = {one.id: hosts for parent in parents for one, hosts in parent.listeners}
+        for ident, hosts in listeners.items():
+            routes.by_listener[ident].append((state, hosts))
+        ports = {
+            (*_named(parent.service), port)
+            for parent in parents
+            if parent.service is not None
+            for port in parent.ports
+        }
         for port in sorted(ports):
             routes.by_service[port].append(state)
     return routes

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 @lru_cache(maxsize=4096)
 def regex_error(pattern: str) -> str | None:
     """Why a regular expression cannot be used, if so."""
-    check: Callable[[str], str | None] | None = getattr(route, "check_regex", None)
-    return None if check is None else check(pattern)
+    return route.check_regex(pattern)
 
 
 def log_format(sink: FileSink) -> tuple[dict[str, Any], str | None]:

@@ -178,7 +178,8 @@ class RuleCompiler:
             message = f"extension {ref.group}/{ref.kind} is not supported by this version of kgw"
             self._index.report(state.route, "KGW502", Severity.ERROR, message, where)
             return message
-        found = self._attachment.policies.by_name((state.route.namespace, ref.name))
+        named = (state.route.namespace, state.route.name)
+        found = self._attachment.policies.refer(ref.name, named)
         if found is None:
             message = f"TrafficPolicy {state.route.namespace}/{ref.name} not found"
             self._index.report(state.route, "KGW307", Severity.ERROR, message, where)
