@@ -232,6 +232,52 @@ fn chunk_bounds_are_exact() {
     assert_eq!(decoder.finish_eof(), Err(BodyError::BadChunkSize));
 }
 
+#[test]
+fn chunk_lines_keep_to_the_grammar() {
+    for (body, expected) in [
+        ("5\r\nhellox\n0\r\n\r\n", BodyError::BadChunkEnd),
+        ("5\r\nhello\rx0\r\n\r\n", BodyError::BadChunkEnd),
+        ("5\rxhello\r\n0\r\n\r\n", BodyError::BadChunkSize),
+        ("5 ;a\r\nhello\r\n0\r\n\r\n", BodyError::BadChunkSize),
+        ("\r\n0\r\n\r\n", BodyError::BadChunkSize),
+        ("5; a\r\nhello\r\n0\r\n\r\n", BodyError::BadChunkExtension),
+        ("5;a=\r\nhello\r\n0\r\n\r\n", BodyError::BadChunkExtension),
+        ("5;=b\r\nhello\r\n0\r\n\r\n", BodyError::BadChunkExtension),
+        (
+            "5;a=b=c\r\nhello\r\n0\r\n\r\n",
+            BodyError::BadChunkExtension,
+        ),
+        (
+            "5;a=\"b\"c\r\nhello\r\n0\r\n\r\n",
+            BodyError::BadChunkExtension,
+        ),
+        (
+            "5;a=b\"c\"\r\nhello\r\n0\r\n\r\n",
+            BodyError::BadChunkExtension,
+        ),
+        (
+            "5;a=\"\\\r\"\r\nhello\r\n0\r\n\r\n",
+            BodyError::BadChunkExtension,
+        ),
+        ("0\r\na\r\n\r\n", BodyError::BadTrailer),
+        ("0\r\n:a\r\n\r\n", BodyError::BadTrailer),
+        ("0\r\na: b\rx\r\n\r\n", BodyError::BadTrailer),
+        ("0\r\n\rx", BodyError::BadTrailer),
+        ("0\r\n\r", BodyError::Truncated),
+    ] {
+        let mut text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        text.extend_from_slice(body.as_bytes());
+        for piece in [usize::MAX, 1] {
+            let result = common::answer(&text, piece, RequestContext::default());
+            assert_eq!(result, Err(common::Fault::Body(expected)), "{body:?}");
+        }
+    }
+    let text = "5;a;b=c;d=\"e \\\"f\"\r\nhello\r\n0;g\r\nX-A: b\r\nX-B:\r\n\r\n";
+    let text = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{text}");
+    let answer = common::answer(text.as_bytes(), 1, RequestContext::default()).unwrap();
+    assert_eq!(answer.body, b"hello");
+}
+
 fn field_name() -> impl Strategy<Value = String> {
     prop_oneof![
         "[!#$%&'*+.^_`|~0-9A-Za-z-]{1,12}",

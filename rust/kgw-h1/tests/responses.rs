@@ -144,3 +144,27 @@ fn statuses_without_a_body_have_none() {
         assert!(matches!(take(text, plain), Err(Fault::Head(_))), "{text}");
     }
 }
+
+#[test]
+fn only_a_connection_at_a_known_end_is_kept() {
+    let keep = |text: &str| {
+        answer(text.as_bytes(), usize::MAX, RequestContext::default()).map(|a| a.keep_alive)
+    };
+    for (text, expected) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, Close\r\n\r\n",
+            false,
+        ),
+        ("HTTP/1.1 200 OK\r\n\r\n", false),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false),
+        (
+            "HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n",
+            true,
+        ),
+        ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n", false),
+        ("HTTP/1.1 204 No Content\r\n\r\n", true),
+    ] {
+        assert_eq!(keep(text), Ok(expected), "{text}");
+    }
+}
