@@ -409,3 +409,35 @@ def test_an_access_log_with_a_filter_is_not_written_unfiltered() -> None:
     assert [one["path"] for one in found.ir["listeners"][0]["access_logs"]] == ["/b"]
     assert "KGW501" in [one.code for one in findings]
     assert verdict(found, "HTTPListenerPolicy default/a", "Accepted") == ("False", "Invalid")
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("jsonFormat: {a: '%PROTOCOL%', b: {c: ['%PROTOKOL%']}}", "jsonFormat.b.c[0]"),
+        ("stringFormat: 'x %PROTOKOL% y'", "stringFormat"),
+    ],
+)
+def test_an_unknown_operator_is_an_error_that_names_it(line: str, field: str) -> None:
+    log = (
+        f"accessLog: [{{fileSink: {{path: /a, {line}}}}}, "
+        "{fileSink: {path: /b, stringFormat: b}}]"
+    )
+    found = run(EDGE, listener_policy("a", NEW, f"default: {{httpSettings: {{{log}}}}}"))
+    (finding,) = found.findings
+    assert finding.code == "KGW408"
+    assert "PROTOKOL" in finding.message
+    assert finding.field == f"spec.default.httpSettings.accessLog[0].fileSink.{field}"
+    accepted = condition(found, "ListenerPolicy default/a", "Accepted")
+    assert (accepted.status, accepted.reason) == ("False", "Invalid")
+    assert "PROTOKOL" in accepted.message
+    assert [one["path"] for one in found.ir["listeners"][0]["access_logs"]] == ["/b"]
+
+
+def test_one_broken_log_of_a_gateway_with_two_ports_is_one_error() -> None:
+    gateway = EDGE.replace(
+        "protocol: HTTP}]", "protocol: HTTP}, {name: b, port: 81, protocol: HTTP}]"
+    )
+    log = "accessLog: [{fileSink: {path: /a, stringFormat: '%NONE%'}}]"
+    found = run(gateway, listener_policy("a", NEW, f"default: {{httpSettings: {{{log}}}}}"))
+    assert [one.code for one in found.findings] == ["KGW408"]

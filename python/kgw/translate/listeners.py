@@ -205,15 +205,16 @@ class Listeners:
             # What this version cannot honour (a filter, another sink) is reported already.
             if sink is None or log.unsupported.keys() & (log.model_extra or {}).keys():
                 continue
-            line, problem = native.log_format(sink)
+            problem = native.log_error(sink)
             if problem is None:
-                found.append({"path": sink.path, "format": line})
+                found.append({"path": sink.path, "format": native.log_format(sink)})
                 continue
-            field = "jsonFormat" if sink.json_format is not None else "stringFormat"
-            place = (*path, number, "fileSink", field)
-            if problem not in policy.errors:
-                policy.errors.append(problem)
-                self._index.report(policy.policy, "KGW408", Severity.ERROR, problem, place)
+            where, why = problem
+            message = f"access log format cannot be used: {why}"
+            if message not in policy.errors:
+                policy.errors.append(message)
+            place = (*path, number, "fileSink", *where)
+            self._index.report(policy.policy, "KGW408", Severity.ERROR, message, place)
         return found
 
 
