@@ -22,7 +22,7 @@ use super::snapshot::{
 use crate::filter::RequestFilter;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::filter::local_rate_limit::LocalRateLimit;
-use crate::listen::socket::{BindKey, Sockets};
+use crate::listen::socket::BindKey;
 use crate::telemetry::access_log::{AccessLog, LogWriter};
 
 /// Why a configuration is refused as a whole.
@@ -85,7 +85,7 @@ struct Compilation<'a> {
 }
 
 impl Compiler {
-    /// Compiles `bytes` into a snapshot without sockets, which are bound by the engine.
+    /// Compiles `bytes` into a snapshot. Its addresses are not bound yet: that is the engine's part.
     pub(crate) fn compile(
         &mut self,
         bytes: &[u8],
@@ -144,7 +144,6 @@ impl Compiler {
         Ok(Snapshot {
             generation,
             listeners,
-            sockets: Sockets::new(),
             endpoints,
             problems,
         })

@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use super::ir::{HttpOptions, PathRewrite};
 use crate::filter::RequestFilter;
 use crate::filter::header_mutation::HeaderMutation;
-use crate::listen::socket::{BindKey, Sockets};
+use crate::listen::socket::BindKey;
 use crate::telemetry::access_log::AccessLog;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -22,8 +22,6 @@ type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     pub(crate) listeners: FastMap<Arc<str>, Arc<Listener>>,
-    /// The sockets of this generation.
-    pub(crate) sockets: Sockets,
     /// Every endpoint of every cluster: pooled connections to others are dropped.
     pub(crate) endpoints: HashSet<SocketAddr>,
     /// What could not be compiled and was replaced or left out.

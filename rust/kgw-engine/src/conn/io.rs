@@ -15,6 +15,9 @@ const READ_BUFFER: usize = 16 * 1024;
 /// Buffered output above which no more input is taken for it. Bytes.
 pub(crate) const WRITE_WATERMARK: usize = 64 * 1024;
 
+/// Largest write buffer that an idle connection keeps: that of a plain answer's head. Bytes.
+const IDLE_OUTPUT: usize = 1024;
+
 /// Read buffers kept for reuse by a worker. Idle connections hold none.
 const SPARE_BUFFERS: usize = 256;
 
@@ -143,7 +146,7 @@ impl Stream {
         if self.input.end == 0 {
             self.input.release();
         }
-        if self.unsent() == 0 {
+        if self.unsent() == 0 && self.output.bytes.capacity() > IDLE_OUTPUT {
             self.output = Output::default();
         }
     }

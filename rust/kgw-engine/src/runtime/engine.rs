@@ -127,13 +127,16 @@ impl Engine {
             ..WriterOptions::default()
         };
         let logs = Arc::new(LogWriter::start(options).map_err(EngineError::Thread)?);
-        let snapshot = self.compile(&mut state.compiler, config, &logs, &Sockets::new(), 1)?;
+        let (snapshot, sockets) =
+            self.compile(&mut state.compiler, config, &logs, &Sockets::new(), 1)?;
         let snapshot = Arc::new(snapshot);
-        let shared = Arc::new(Shared::new(
+        let shared = Shared::new(
             self.clock.clone(),
             self.workers,
             Arc::clone(&snapshot),
-        ));
+            sockets,
+        );
+        let shared = Arc::new(shared);
         let mut threads = Vec::with_capacity(self.workers);
         for index in 0..self.workers {
             let shared_of_worker = Arc::clone(&shared);
@@ -172,48 +175,42 @@ impl Engine {
         let running = running.as_mut().ok_or(EngineError::NotRunning)?;
         let current = running.shared.snapshot();
         let generation = current.generation + 1;
-        let snapshot = self.compile(
+        let (snapshot, sockets) = self.compile(
             compiler,
             config,
             &running.logs,
-            &current.sockets,
+            &running.shared.sockets(),
             generation,
         )?;
         let snapshot = Arc::new(snapshot);
-        running.shared.publish(Arc::clone(&snapshot));
+        running.shared.publish(Arc::clone(&snapshot), sockets);
         drop(current);
         running.past.push(snapshot);
         running.past.retain(|past| Arc::strong_count(past) > 1);
         Ok(generation)
     }
 
+    /// Compiles a configuration and binds the addresses that are not bound yet.
     fn compile(
         &self,
         compiler: &mut Compiler,
         config: &[u8],
-        logs: &Arc<LogWriter>,
+        logs: &LogWriter,
         sockets: &Sockets,
         generation: u64,
-    ) -> Result<Snapshot, EngineError> {
-        let mut snapshot = compiler.compile(config, logs, generation)?;
-        let wanted = snapshot
-            .listeners
-            .values()
-            .flat_map(|listener| listener.bind.iter().cloned());
-        snapshot.sockets =
-            socket::rebind(sockets, wanted, self.workers).map_err(|(key, source)| {
-                let listener = snapshot
-                    .listeners
-                    .iter()
-                    .find(|(_, listener)| listener.bind.contains(&key))
-                    .map_or_else(String::new, |(id, _)| id.to_string());
-                EngineError::Bind {
-                    listener,
-                    address: key.requested,
-                    source,
-                }
-            })?;
-        Ok(snapshot)
+    ) -> Result<(Snapshot, Sockets), EngineError> {
+        let snapshot = compiler.compile(config, logs, generation)?;
+        let listeners = || snapshot.listeners.values();
+        let wanted = listeners().flat_map(|listener| listener.bind.iter().cloned());
+        let sockets = socket::rebind(sockets, wanted, self.workers).map_err(|(key, source)| {
+            let asked = listeners().find(|listener| listener.bind.contains(&key));
+            EngineError::Bind {
+                listener: asked.map_or_else(String::new, |listener| listener.id.to_string()),
+                address: key.requested,
+                source,
+            }
+        })?;
+        Ok((snapshot, sockets))
     }
 
     fn shared(&self) -> Result<Arc<Shared>, EngineError> {
@@ -228,19 +225,19 @@ impl Engine {
         Ok(self.shared()?.wait_acknowledged(generation, timeout))
     }
 
-    /// The bound addresses by listener.
+    /// The bound addresses by listener; none once draining began.
     pub fn addresses(&self) -> Result<BTreeMap<String, Vec<SocketAddr>>, EngineError> {
-        let snapshot = self.shared()?.snapshot();
+        let shared = self.shared()?;
+        let (snapshot, sockets) = (shared.snapshot(), shared.sockets());
         Ok(snapshot
             .listeners
-            .iter()
-            .map(|(id, listener)| {
-                let bound = listener
-                    .bind
-                    .iter()
-                    .filter_map(|key| snapshot.sockets.get(key))
-                    .map(|b| b.local);
-                (id.to_string(), bound.collect())
+            .values()
+            .map(|listener| {
+                let bound = listener.bind.iter().filter_map(|key| sockets.get(key));
+                (
+                    listener.id.to_string(),
+                    bound.map(|bound| bound.local).collect(),
+                )
             })
             .collect())
     }

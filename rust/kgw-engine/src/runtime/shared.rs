@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::config::snapshot::Snapshot;
+use crate::listen::socket::Sockets;
 use crate::stats::Stats;
 
 /// The phases of an engine's life; they only go up.
@@ -32,6 +33,9 @@ pub(crate) struct Shared {
     generation: AtomicU64,
     phase: AtomicU8,
     snapshot: Mutex<Arc<Snapshot>>,
+    /// The listening sockets of the snapshot's listeners; none once draining began, so that the
+    /// workers' duplicates are the last.
+    sockets: Mutex<Sockets>,
     /// One per worker: "look again".
     wakes: Box<[Notify]>,
     /// The generation that each worker runs; `u64::MAX` once it has ended.
@@ -40,13 +44,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(clock: Clock, workers: usize, snapshot: Arc<Snapshot>) -> Self {
+    pub(crate) fn new(
+        clock: Clock,
+        workers: usize,
+        snapshot: Arc<Snapshot>,
+        sockets: Sockets,
+    ) -> Self {
         Self {
             clock,
             stats: (0..workers).map(|_| Stats::default()).collect(),
             generation: AtomicU64::new(snapshot.generation),
             phase: AtomicU8::new(Phase::Running as u8),
             snapshot: Mutex::new(snapshot),
+            sockets: Mutex::new(sockets),
             wakes: (0..workers).map(|_| Notify::new()).collect(),
             acknowledged: Mutex::new(vec![0; workers].into_boxed_slice()),
             acknowledgement: Condvar::new(),
@@ -61,6 +71,10 @@ impl Shared {
         Arc::clone(&self.snapshot.lock())
     }
 
+    pub(crate) fn sockets(&self) -> Sockets {
+        self.sockets.lock().clone()
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Running,
@@ -70,8 +84,11 @@ impl Shared {
     }
 
     /// Makes `snapshot` the one that workers serve from their next request on.
-    pub(crate) fn publish(&self, snapshot: Arc<Snapshot>) {
+    pub(crate) fn publish(&self, snapshot: Arc<Snapshot>, sockets: Sockets) {
         let generation = snapshot.generation;
+        if self.phase() == Phase::Running {
+            *self.sockets.lock() = sockets;
+        }
         *self.snapshot.lock() = snapshot;
         self.generation.store(generation, Ordering::Release);
         self.wake();
@@ -79,6 +96,9 @@ impl Shared {
 
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        if phase != Phase::Running {
+            self.sockets.lock().clear();
+        }
         self.wake();
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Worker {
 
 /// Runs a worker to its end on the current thread.
 pub(crate) fn run(index: usize, shared: &Arc<Shared>, max_connections: u64) {
+    // However the thread ends, nobody waits for it any longer.
+    let _ended = Ended { index, shared };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -53,7 +55,18 @@ pub(crate) fn run(index: usize, shared: &Arc<Shared>, max_connections: u64) {
         }
         Err(_) => shared.stats[index].downstream_accept_error.increment(),
     }
-    shared.acknowledge(index, u64::MAX);
+}
+
+/// Acknowledges every generation to come when a worker's thread ends.
+struct Ended<'a> {
+    index: usize,
+    shared: &'a Shared,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.shared.acknowledge(self.index, u64::MAX);
+    }
 }
 
 /// Follows generation and phase until the worker has nothing left to do.
@@ -146,8 +159,9 @@ impl Worker {
     /// Starts and stops accepting so that the sockets in use are those of the snapshot.
     fn listen(self: &Rc<Self>, accepting: &mut HashMap<BindKey, Rc<Cell<bool>>>) {
         let snapshot = Arc::clone(&self.snapshot.borrow());
+        let sockets = self.shared.sockets();
         accepting.retain(|key, stop| {
-            let keep = snapshot.sockets.contains_key(key);
+            let keep = sockets.contains_key(key);
             stop.set(!keep);
             keep
         });
@@ -156,7 +170,7 @@ impl Worker {
                 if accepting.contains_key(key) {
                     continue;
                 }
-                let Some(bound) = snapshot.sockets.get(key) else {
+                let Some(bound) = sockets.get(key) else {
                     continue;
                 };
                 let socket = bound
