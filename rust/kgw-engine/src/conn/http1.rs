@@ -94,7 +94,12 @@ impl Target {
 
 async fn refuse(conn: &mut Conn, target: &Target, began: Nanos, error: &RequestError) -> Next {
     conn.worker.stats().downstream_rq_malformed.increment();
-    let exchange = Exchange::without_request(conn, target, began);
+    // A request that only lacks a host, or has a path that cannot be normalised, can be shown.
+    let exchange = if error.flag_protocol_error() {
+        Exchange::without_request(conn, target, began)
+    } else {
+        Exchange::new(conn, target, began)
+    };
     local::reply(conn, target, exchange, Reply::malformed(*error), &[]).await
 }
 
