@@ -20,6 +20,7 @@ pub(crate) fn hint(error: &ErrorKind, line: &str) -> Option<&'static str> {
         | ErrorKind::MappingKeyNotAllowed => {
             Some("check the indentation: siblings begin in the same column")
         }
+        ErrorKind::ExpectedDocumentStart => Some("separate documents with a line `---`"),
         ErrorKind::SimpleKeyExpected => Some("a key ends with `:` and a space"),
         ErrorKind::UnexpectedCharacter { .. } => {
             Some("quote a value that begins with this character")

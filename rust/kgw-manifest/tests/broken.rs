@@ -245,5 +245,6 @@ fn hints_say_what_usually_helps() {
     assert!(hint("a: {{ .Values.x }}\n").contains("template"));
     assert!(hint("a: b: c\n").contains("quote"));
     assert!(hint("a: @x\n").contains("quote"));
+    assert!(hint("{\"a\": 1}\n{\"b\": 2}\n").contains("`---`"));
     assert!(hint("a: 1\n b: 2\n").contains("indentation"));
 }
