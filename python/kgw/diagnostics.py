@@ -309,7 +309,7 @@ CODES: dict[str, str] = {
     "KGW301": "the object is defined more than once; the last definition is used",
     "KGW302": "the target of a policy does not exist",
     "KGW303": "the target of a policy does not have the section",
-    "KGW304": "the selectors of a policy select nothing",
+    "KGW304": "a policy has no target, or its selectors select nothing",
     "KGW305": "the parent of a route does not exist",
     "KGW306": "the parent of a route does not have the section or port",
     "KGW307": "a backend does not exist, or does not have the port",
@@ -337,6 +337,7 @@ CODES: dict[str, str] = {
     "KGW504": "the protocol of a service's port is not supported by this version",
     "KGW505": "a route for the clients of one namespace is not supported by this version",
     "KGW506": "endpoints of this kind are not supported by this version",
+    "KGW507": "an operator in a header value is not expanded by this version",
     # 6xx: migration.
     "KGW601": "the kind has a successor",
 }

@@ -180,6 +180,12 @@ def test_a_selector_that_selects_nothing_is_warned_about() -> None:
     assert codes(found) == ["KGW304"]
 
 
+def test_a_policy_without_a_target_is_warned_about() -> None:
+    found = run(EDGE, ROUTES, policy("a", ""))
+    assert codes(found) == ["KGW304"]
+    assert status(found, "TrafficPolicy default/a").ancestors == ()
+
+
 # === Targets that do not exist ===
 
 

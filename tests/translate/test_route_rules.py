@@ -241,6 +241,19 @@ def test_a_field_that_frames_or_routes_a_message_may_not_be_changed(name: str, c
     assert codes(found) == ["KGW407"]
 
 
+def test_operators_in_header_values_are_literal_and_warned_about() -> None:
+    modifier = "{set: [{name: x-a, value: 'a %REQ(X-B):3% 100%'}, {name: x-c, value: '%%'}]}"
+    found = run(
+        EDGE,
+        rule(f"filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {modifier}}}]"),
+    )
+    ((one,),) = filters(found).values()
+    assert one["set"] == [["x-a", "a %REQ(X-B):3% 100%"], ["x-c", "%%"]]
+    (finding,) = found.findings
+    assert (finding.code, str(finding.severity)) == ("KGW507", "warning")
+    assert "`%REQ(X-B):3%`" in finding.message
+
+
 # === What cannot be used ===
 
 

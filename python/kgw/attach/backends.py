@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgw.api.gateway.references import GATEWAY_GROUP
+from kgw.attach.protocols import HTTP2, NOT_HTTP
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity, suggest
 
@@ -69,6 +70,14 @@ def resolve(index: Index, route: HTTPRoute, ref: HTTPBackendRef, path: FieldPath
         problem = Outcome(False, "BackendNotFound", f"Service {name} has no TCP port {ref.port}")
         legal = ", ".join(str(one.port) for one in service.spec.ports if one.protocol == "TCP")
         _report(index, route, "KGW307", problem, (*path, "port"), legal=legal or None)
+        return Backend(ref, service, None, problem, denial)
+    # A name is a habit, `appProtocol` a declaration: a backend of another protocol is not valid
+    # (GEP-1911).
+    protocol = port.app_protocol
+    if protocol is not None and protocol.lower() in NOT_HTTP | HTTP2:
+        text = f"port {port.port} of Service {name} speaks {protocol}, which is not supported"
+        problem = Outcome(False, "UnsupportedProtocol", text)
+        _report(index, route, "KGW504", problem, (*path, "port"), legal="http")
         return Backend(ref, service, None, problem, denial)
     return Backend(ref, service, port, None, denial)
 

@@ -174,6 +174,22 @@ class Policies:
                         found = Limit(policy, local, level)
         return found
 
+    def report_idle(self) -> None:
+        """Reports the policies that name no target and that no filter refers to."""
+        for state in self.states:
+            spec = state.policy.spec
+            if isinstance(state.policy, Opaque) or state.targets:
+                continue
+            if not spec.target_refs and not spec.target_selectors:
+                self._index.report(
+                    state.policy,
+                    "KGW304",
+                    Severity.WARNING,
+                    "the policy has no target, so it has no effect",
+                    ("spec",),
+                    hint="name the target in `targetRefs`",
+                )
+
     # === Attachment ===
 
     def _state(self, policy: TrafficPolicy | HTTPListenerPolicy | ListenerPolicy) -> PolicyState:

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 _ACCEPTED = Outcome(True, "Accepted", "Successfully accepted Route")
 _RESOLVED = Outcome(True, "ResolvedRefs", "Successfully resolved all references")
-_REASONS = ("InvalidKind", "RefNotPermitted", "BackendNotFound", "UnsupportedValue")
+_REASONS = (
+    "InvalidKind",
+    "RefNotPermitted",
+    "BackendNotFound",
+    "UnsupportedProtocol",
+    "UnsupportedValue",
+)
 
 
 @dataclass(slots=True, eq=False)

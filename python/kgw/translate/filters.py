@@ -8,6 +8,7 @@ answer.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ PROTECTED: Final = frozenset(
         "upgrade",
     }
 )
+
+_OPERATOR: Final = re.compile(r"%[A-Z][A-Z_0-9]+(?:\([^)]*\))?(?::[0-9]+)?%")
 
 
 def chain(filters: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -81,6 +84,12 @@ def _mutation(modifier: HeaderModifier) -> dict[str, Any]:
         "add": [[one.name, one.value] for one in modifier.add],
         "remove": list(modifier.remove),
     }
+
+
+def operators(modifier: HeaderModifier) -> list[str]:
+    """What Envoy would expand in the values of a modifier; the Gateway API takes it literally."""
+    values = (one.value for one in (*modifier.set, *modifier.add))
+    return [found for value in values for found in _OPERATOR.findall(value)]
 
 
 def protected(modifier: HeaderModifier) -> str | None:

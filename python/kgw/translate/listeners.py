@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
+from kgw.attach import protocols
 from kgw.attach.gateways import Role
 from kgw.attach.policies import settings_fields
+from kgw.attach.protocols import HTTP2, NOT_HTTP
 from kgw.attach.status import Outcome
 from kgw.attach.waypoints import own_service
 from kgw.diagnostics import Severity
@@ -32,12 +34,6 @@ _PLAIN: Final = {
     "server_name": "server_name",
     "use_remote_address": "use_remote_address",
 }
-
-#: Protocols of a service port that are not HTTP/1.1, by Istio's names for them.
-_NOT_HTTP: Final = frozenset(
-    {"tcp", "tls", "https", "mongo", "mysql", "redis", "udp", "thrift", "kubernetes.io/wss"}
-)
-_HTTP2: Final = frozenset({"http2", "grpc", "grpc-web", "kubernetes.io/h2c"})
 
 
 class Listeners:
@@ -115,7 +111,8 @@ class Listeners:
         for listener in group:
             listener.accepted = Outcome(False, "PortUnavailable", message)
             path = ("spec", "listeners", listener.index, "port")
-            self._index.report(state.gateway, "KGW405", Severity.ERROR, message, path)
+            hint = "give one of them another port, or serve each Gateway by a process of its own"
+            self._index.report(state.gateway, "KGW405", Severity.ERROR, message, path, hint=hint)
         if not any(one.usable for one in state.listeners):
             state.refusal = Outcome(False, "ListenersNotValid", "No valid listeners")
         return False
@@ -150,9 +147,9 @@ class Listeners:
 
     def _speaks_http(self, named: tuple[str, str], number: int, port: ServicePort) -> bool:
         """Whether HTTP/1.1 may be served on a service port; what names no protocol may be."""
-        declared = (port.app_protocol or port.name.partition("-")[0]).lower()
+        declared = protocols.declared(port)
         path = ("spec", "ports", number, "appProtocol" if port.app_protocol else "name")
-        if declared in _NOT_HTTP:
+        if declared in NOT_HTTP:
             self._index.report(
                 self._index.services[named],
                 "KGW504",
@@ -163,7 +160,7 @@ class Listeners:
                 legal="http",
             )
             return False
-        if declared in _HTTP2:
+        if declared in HTTP2:
             self._index.report(
                 self._index.services[named],
                 "KGW504",

@@ -23,7 +23,8 @@ class Options:
     Attributes:
         bind: addresses for every listener; otherwise waypoints are on loopback, others on all.
         port_offset: added to every port, so that ports below 1024 need no privileges.
-        ports: ports by listener id (``namespace/gateway/listener``), 0 for any free one.
+        ports: ports by listener id (``namespace/gateway/listener``), 0 for any free one; of
+            listeners that share a port, the first one's counts.
         gateways: only these Gateways, as ``namespace/name``; otherwise all.
     """
 

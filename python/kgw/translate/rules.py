@@ -160,7 +160,17 @@ class RuleCompiler:
                 ("requestHeaderModifier", one.request_header_modifier),
                 ("responseHeaderModifier", one.response_header_modifier),
             ):
-                name = filters.protected(modifier) if modifier else None
+                if modifier is None:
+                    continue
+                for operator in filters.operators(modifier):
+                    self._index.report(
+                        state.route,
+                        "KGW507",
+                        Severity.WARNING,
+                        f"`{operator}` is sent as it is: operators are not expanded in headers",
+                        (*where, alias),
+                    )
+                name = filters.protected(modifier)
                 if name is not None:
                     message = f"header `{name}` may not be modified"
                     self._index.report(

@@ -51,7 +51,7 @@ class Tables:
         hosts: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for listener in listeners:
             own = listener.hostname
-            hosts[own]
+            hosts.setdefault(own, [])
             narrower = [
                 one.hostname
                 for one in listeners
@@ -87,7 +87,6 @@ class Tables:
                 hosts[hostnames.ANY] += self._route(
                     table, gateway, listener, state, port.port, mesh=True
                 )
-            hosts[hostnames.ANY]
         elif shared:
             for state, names in shared:
                 rules = self._route(table, gateway, listener, state, port.port, mesh=False)

@@ -46,6 +46,7 @@ def translate(resources: Iterable[Resource], options: Options | None = None) -> 
     attachment = attach(resources)
     tables = Tables(attachment)
     listeners = Listeners(attachment, tables, options or Options()).build()
+    attachment.policies.report_idle()
     ir = {
         "version": VERSION,
         "listeners": listeners,
