@@ -73,6 +73,7 @@ pub(crate) async fn forward(
             worker.stats().upstream_rq_reused.increment();
         }
         write_request_head(upstream.stream.output(), &conn.request, framing);
+        let sent_at = worker.now();
         let mut relay = Relay {
             up: &mut upstream.stream,
             request_body: BodyDecoder::new(conn.request.framing()),
@@ -83,7 +84,8 @@ pub(crate) async fn forward(
             http: &target.listener.http,
             answer: super::relay::Answer::Head,
             complete_at: None,
-            moved_at: worker.now(),
+            moved_at: sent_at,
+            now: sent_at,
             wrote: false,
             upstream_broken: false,
         };

@@ -86,6 +86,8 @@ pub(crate) struct Relay<'a, 'x> {
     pub(crate) complete_at: Option<Nanos>,
     /// When a byte last moved.
     pub(crate) moved_at: Nanos,
+    /// When the task was last woken: one reading of the clock serves all that happens then.
+    pub(crate) now: Nanos,
     /// A byte of the request was written.
     pub(crate) wrote: bool,
     /// The upstream takes no more of the request; it may still be answering.
@@ -100,6 +102,7 @@ impl Relay<'_, '_> {
 
     fn poll(&mut self, cx: &mut Context<'_>, interim: &mut u8) -> Poll<End> {
         self.conn.registration.update(cx);
+        self.now = self.conn.worker.now();
         let mut moved = false;
         loop {
             let mut again = false;
@@ -112,8 +115,7 @@ impl Relay<'_, '_> {
                 Err(end) => return Poll::Ready(end),
             }
             if matches!(self.answer, Answer::Done) && self.conn.down.unsent() == 0 {
-                let now = self.conn.worker.now();
-                self.exchange.timings.set(Point::DownstreamTxEnd, now.0);
+                self.exchange.timings.set(Point::DownstreamTxEnd, self.now.0);
                 return Poll::Ready(End::Complete {
                     reusable: self.is_reusable(),
                 });
@@ -124,7 +126,7 @@ impl Relay<'_, '_> {
             moved = true;
         }
         if moved {
-            self.moved_at = self.conn.worker.now();
+            self.moved_at = self.now;
         }
         self.poll_deadlines(cx)
     }
@@ -164,14 +166,13 @@ impl Relay<'_, '_> {
                     self.wrote = true;
                     self.exchange
                         .timings
-                        .set(Point::UpstreamTxBegin, self.moved_at.0);
+                        .set(Point::UpstreamTxBegin, self.now.0);
                 }
             }
         }
         if self.exchange.request_complete && self.complete_at.is_none() && self.up.unsent() == 0 {
-            let now = self.conn.worker.now();
-            self.complete_at = Some(now);
-            self.exchange.timings.set(Point::UpstreamTxEnd, now.0);
+            self.complete_at = Some(self.now);
+            self.exchange.timings.set(Point::UpstreamTxEnd, self.now.0);
         }
         Ok(moved)
     }
@@ -197,8 +198,7 @@ impl Relay<'_, '_> {
             self.conn.down.consume(step.consumed);
             if step.done {
                 self.exchange.request_complete = true;
-                let now = self.conn.worker.now();
-                self.exchange.timings.set(Point::DownstreamRxEnd, now.0);
+                self.exchange.timings.set(Point::DownstreamRxEnd, self.now.0);
             } else if step.consumed == 0 {
                 break;
             }
@@ -279,7 +279,7 @@ impl Relay<'_, '_> {
     /// Puts the answer's head, as the client is to see it, into the client's output.
     fn pass_answer_head(&mut self) {
         let worker = std::rc::Rc::clone(&self.conn.worker);
-        let now = worker.now();
+        let now = self.now;
         self.exchange.timings.set(Point::UpstreamRxBegin, now.0);
         self.exchange.timings.set(Point::DownstreamTxBegin, now.0);
         self.exchange.keep_alive &= !self.conn.is_draining();
@@ -374,8 +374,7 @@ impl Relay<'_, '_> {
 
     fn answer_done(&mut self) {
         self.answer = Answer::Done;
-        let now = self.conn.worker.now();
-        self.exchange.timings.set(Point::UpstreamRxEnd, now.0);
+        self.exchange.timings.set(Point::UpstreamRxEnd, self.now.0);
     }
 
     fn is_reusable(&self) -> bool {
