@@ -7,4 +7,14 @@ from . import manifest as manifest
 from . import proxyproto as proxyproto
 from . import route as route
 
+__all__ = [
+    "__version__",
+    "access_log",
+    "engine",
+    "limit",
+    "manifest",
+    "proxyproto",
+    "route",
+]
+
 __version__: str

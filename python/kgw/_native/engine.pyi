@@ -2,6 +2,8 @@
 
 from typing import final
 
+__all__ = ["IR_VERSION", "Engine"]
+
 IR_VERSION: int
 """The version of the intermediate representation that the engine reads."""
 
@@ -23,8 +25,8 @@ class Engine:
         """Makes an engine that does nothing yet.
 
         Args:
-            workers: number of worker threads, 1 to 1024; by default one per CPU that the process may
-                use, cgroup quotas included.
+            workers: number of worker threads, 1 to 1024; by default one per CPU that the process
+                may use, cgroup quotas included.
             manual_clock: whether time stands still until :meth:`advance`, for tests.
             max_connections: most connections open at once on one worker (50,000).
         """
@@ -50,7 +52,12 @@ class Engine:
         """
 
     def wait_applied(self, generation: int, timeout: float) -> bool:
-        """Waits up to ``timeout`` seconds until every worker serves ``generation`` or a later one."""
+        """Waits until every worker serves ``generation`` or a later one; returns whether they do.
+
+        Args:
+            generation: what :meth:`apply` returned; 1 is the configuration of :meth:`start`.
+            timeout: seconds to wait at most.
+        """
 
     def addresses(self) -> dict[str, list[tuple[str, int]]]:
         """Returns the bound ``(host, port)`` pairs by listener id."""
