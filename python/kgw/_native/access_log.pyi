@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+__all__ = ["check", "operators", "render_example"]
+
 def check(kind: Literal["json", "text"], value: str) -> str | None:
     """What is wrong with a format, or None if it compiles.
 
