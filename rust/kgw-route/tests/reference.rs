@@ -256,6 +256,15 @@ fn request() -> impl Strategy<Value = Plain> {
     })
 }
 
+fn pattern() -> impl Strategy<Value = String> {
+    let token = select(vec![
+        "/", "/", "/a", "/a/b", "a", "b", "(a)", "(", ")", "|", "*", "+", "?", "{2}", "[ab]",
+        "[^/]", ".", "^", "$", r"\b", r"\B", r"\d", r"\w", r"\n", "(?i)", "(?m)", "(?s)", "(a|/b)",
+        "(?:/b)?",
+    ]);
+    vec(token, 0..8).prop_map(|tokens| tokens.concat())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
@@ -284,6 +293,33 @@ proptest! {
                 };
                 prop_assert_eq!(found.prefix_len, prefix);
             }
+        }
+    }
+
+    /// A path's pattern is split, shared and matched in sets; the meta engine does none of that.
+    #[test]
+    fn regexes_match_what_the_meta_engine_matches(
+        patterns in vec(pattern(), 1..6),
+        paths in vec(prop_oneof![path(), "[ab/1_\n]{0,6}"], 1..12),
+    ) {
+        let syntax = regex_automata::util::syntax::Config::new().unicode(false).utf8(false);
+        let mut builder = Builder::new();
+        let mut engines = Vec::new();
+        for pattern in patterns {
+            let rule = Rule::new(PathMatch::Regex(pattern.clone()));
+            let taken = builder.add("*", rule, engines.len());
+            prop_assert_eq!(taken.is_ok(), kgw_route::check_regex(&pattern).is_ok());
+            let compile = |pattern: &str| Regex::builder().syntax(syntax).build(pattern).ok();
+            prop_assert_eq!(taken.is_ok(), compile(&pattern).is_some(), "{}: {:?}", pattern, taken);
+            if taken.is_ok() {
+                engines.push(compile(&format!(r"\A(?:{pattern})\z")).expect("as valid as alone"));
+            }
+        }
+        let table = builder.build().expect("compiles");
+        for path in &paths {
+            let expected = engines.iter().position(|engine| engine.is_match(path));
+            let found = table.find(&Plain::get("", path)).map(|found| *found.value);
+            prop_assert_eq!(found, expected, "{:?}", path);
         }
     }
 }
