@@ -31,6 +31,9 @@ pub struct Builder<T> {
     patterns: Patterns,
     /// Those of values, by their spelling.
     automata: HashMap<String, Arc<Automaton>>,
+    /// Methods, headers and queries as given: rules with the same ones share them, which keeps the
+    /// common ones in the nearest cache.
+    conditions: HashMap<Predicates, Arc<Conditions>>,
     path_bytes: usize,
 }
 
@@ -39,12 +42,15 @@ struct Compiled<T> {
     host: u32,
     rule: Rule,
     pattern: Option<PathPattern>,
-    conditions: Option<Box<Conditions>>,
+    conditions: Option<Arc<Conditions>>,
     value: T,
 }
 
+/// Method, headers and query.
+type Predicates = (Option<String>, Vec<ValueMatch>, Vec<ValueMatch>);
+
 /// Hostname, path and other predicates of a rule.
-type Parts = (u32, Option<PathPattern>, Option<Box<Conditions>>);
+type Parts = (u32, Option<PathPattern>, Option<Arc<Conditions>>);
 
 /// Literal leading segments, and the regular expression of what follows them.
 type PathPattern = (Vec<u8>, Arc<Pattern>);
@@ -63,6 +69,7 @@ impl<T> Default for Builder<T> {
             rules: Vec::new(),
             patterns: Patterns::default(),
             automata: HashMap::new(),
+            conditions: HashMap::new(),
             path_bytes: 0,
         }
     }
@@ -222,14 +229,22 @@ impl<T> Builder<T> {
         rule.query = kept;
 
         let method = rule.method.as_ref().map(|method| method.as_bytes().into());
-        let conditions =
-            (method.is_some() || !headers.is_empty() || !query.is_empty()).then(|| {
-                Box::new(Conditions {
+        let is_any = method.is_none() && headers.is_empty() && query.is_empty();
+        let conditions = (!is_any).then(|| {
+            let key = (
+                rule.method.clone(),
+                rule.headers.clone(),
+                rule.query.clone(),
+            );
+            let conditions = self.conditions.entry(key).or_insert_with(|| {
+                Arc::new(Conditions {
                     method,
                     headers,
                     query,
                 })
             });
+            Arc::clone(conditions)
+        });
 
         let next = self.hosts.len() as u32;
         let number = *self.host_numbers.entry(host).or_insert_with_key(|host| {

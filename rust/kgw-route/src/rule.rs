@@ -34,7 +34,7 @@ pub enum PathMatch {
 }
 
 /// A header or query predicate.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct ValueMatch {
     /// Header name (case-insensitive) or query parameter name (exact).
     pub name: String,
@@ -43,7 +43,7 @@ pub struct ValueMatch {
 }
 
 /// A string predicate; case-sensitive.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum StringMatch {
     /// Equal.
     Exact(String),

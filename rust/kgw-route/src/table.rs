@@ -1,6 +1,7 @@
 //! The compiled table and its lookup.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::host_index::HostIndex;
 use crate::path_index::{Boundary, Depths, Node, PathIndex};
@@ -43,7 +44,7 @@ pub(crate) struct HostRules {
 /// What a lookup needs of a rule whose path matches.
 #[derive(Debug)]
 pub(crate) struct Candidate<T> {
-    pub(crate) conditions: Option<Box<Conditions>>,
+    pub(crate) conditions: Option<Arc<Conditions>>,
     pub(crate) value: T,
 }
 
