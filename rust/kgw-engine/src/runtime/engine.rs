@@ -276,20 +276,29 @@ impl Engine {
 
     /// Waits until every worker has ended and stops them at the time-out. Returns whether they had
     /// ended by themselves. Afterwards the logs are written and the engine cannot be started again.
+    ///
+    /// While it waits the engine can still be asked for its counters, and another `join` with a
+    /// shorter time-out ends the wait.
     pub fn join(&self, timeout: Duration) -> bool {
-        let running = {
+        let shared = {
             let mut state = self.state.lock();
             state.ended = true;
-            state.running.take()
+            match &state.running {
+                Some(running) => Arc::clone(&running.shared),
+                None => return true,
+            }
         };
-        let Some(running) = running else { return true };
-        let ended = running.shared.wait_acknowledged(u64::MAX, timeout);
-        running.shared.enter(Phase::Closing);
-        for thread in running.threads {
-            // A worker that panicked has nothing more to say.
-            let _ = thread.join();
+        let ended =
+            shared.wait_acknowledged(u64::MAX, timeout) && shared.phase() != Phase::Closing;
+        shared.enter(Phase::Closing);
+        let running = self.state.lock().running.take();
+        if let Some(running) = running {
+            for thread in running.threads {
+                // A worker that panicked has nothing more to say.
+                let _ = thread.join();
+            }
+            running.logs.flush(Duration::from_secs(1));
         }
-        running.logs.flush(Duration::from_secs(1));
         ended
     }
 
