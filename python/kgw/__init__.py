@@ -1,7 +1,92 @@
-"""kgw: a Gateway API waypoint, ingress and egress proxy with a Rust data plane, as a library."""
+"""kgw: a Gateway API waypoint, ingress and egress proxy with a Rust data plane, as a library.
+
+Names are imported when they are first used, so ``import kgw`` costs next to nothing.
+"""
 
 from __future__ import annotations
 
-from kgw._native import __version__
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from kgw._native import __version__ as __version__
+    from kgw.config import Config as Config
+    from kgw.config import load as load
+    from kgw.diagnostics import Finding as Finding
+    from kgw.errors import ConfigError as ConfigError
+    from kgw.errors import FilterError as FilterError
+    from kgw.errors import IncompleteProxyHeader as IncompleteProxyHeader
+    from kgw.errors import KgwError as KgwError
+    from kgw.errors import NotRunning as NotRunning
+    from kgw.errors import ProtocolError as ProtocolError
+    from kgw.errors import ProxyProtocolError as ProxyProtocolError
+    from kgw.limits import KeyedTokenBucket as KeyedTokenBucket
+    from kgw.limits import TokenBucket as TokenBucket
+    from kgw.proxy import BlockingProxy as BlockingProxy
+    from kgw.proxy import Proxy as Proxy
+    from kgw.proxyproto import MeshIdentity as MeshIdentity
+    from kgw.proxyproto import ProxyHeader as ProxyHeader
+    from kgw.proxyproto import parse_proxy_header as parse_proxy_header
+    from kgw.proxyproto import read_proxy_header as read_proxy_header
+    from kgw.routing import RouteTable as RouteTable
+
+__all__ = [
+    "BlockingProxy",
+    "Config",
+    "ConfigError",
+    "FilterError",
+    "Finding",
+    "IncompleteProxyHeader",
+    "KeyedTokenBucket",
+    "KgwError",
+    "MeshIdentity",
+    "NotRunning",
+    "ProtocolError",
+    "Proxy",
+    "ProxyHeader",
+    "ProxyProtocolError",
+    "RouteTable",
+    "TokenBucket",
+    "__version__",
+    "load",
+    "parse_proxy_header",
+    "read_proxy_header",
+]
+
+_HOMES = {
+    "BlockingProxy": "kgw.proxy",
+    "Config": "kgw.config",
+    "ConfigError": "kgw.errors",
+    "FilterError": "kgw.errors",
+    "Finding": "kgw.diagnostics",
+    "IncompleteProxyHeader": "kgw.errors",
+    "KeyedTokenBucket": "kgw.limits",
+    "KgwError": "kgw.errors",
+    "MeshIdentity": "kgw.proxyproto",
+    "NotRunning": "kgw.errors",
+    "ProtocolError": "kgw.errors",
+    "Proxy": "kgw.proxy",
+    "ProxyHeader": "kgw.proxyproto",
+    "ProxyProtocolError": "kgw.errors",
+    "RouteTable": "kgw.routing",
+    "TokenBucket": "kgw.limits",
+    "__version__": "kgw._native",
+    "load": "kgw.config",
+    "parse_proxy_header": "kgw.proxyproto",
+    "read_proxy_header": "kgw.proxyproto",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name on its first use (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'kgw' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Returns the public names, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,503 @@
+"""A whole proxy inside a Python program.
+
+    async with kgw.Proxy("manifests/") as proxy:
+        await proxy.apply("manifests/")
+
+The states, and what moves between them; anything else raises `NotRunning`::
+
+    New ──start──▶ Running ──drain──▶ Draining ──(all connections ended, or time is up)──▶ Closed
+     └───────────────(start failed)────────────────────────────────────────────────────────▲
+
+Rule 1: the data plane runs on threads of its own; an event loop is never blocked by it, and it is
+never blocked by an event loop. Every native call that may wait runs in a worker thread.
+Rule 2: no signal handler is installed; `kgw run` does that, an embedding program decides itself.
+Rule 3: threads do not survive `fork`, so in a forked child every proxy of the parent is dead.
+Rule 4: what still runs when the interpreter exits is closed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import enum
+import functools
+import json
+import os
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from kgw._native import engine as native
+from kgw.binding import rebind
+from kgw.config import Config, load
+from kgw.errors import ConfigError, NotRunning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+    from typing import Self, TypeAlias
+
+    from kgw.api import Resource
+    from kgw.diagnostics import Finding
+
+    Configuration: TypeAlias = (
+        Config
+        | str
+        | os.PathLike[str]
+        | Iterable[str | os.PathLike[str]]
+        | Iterable[Mapping[str, Any] | Resource]
+    )
+    Addresses: TypeAlias = dict[str, list[tuple[str, int]]]
+
+_T = TypeVar("_T")
+
+__all__ = ["BlockingProxy", "ManualClock", "Proxy", "State"]
+
+DRAIN_TIMEOUT = 5.0
+"""Seconds that requests in flight get when a ``with`` block ends."""
+
+_APPLY_TIMEOUT = 30.0
+"""Seconds for every worker to take a generation; each does so within its next loop turn."""
+
+_POLL = 0.25
+"""Seconds that a worker thread waits at most before it looks whether its task was cancelled."""
+
+
+class State(enum.Enum):
+    """Where a proxy is in its life."""
+
+    NEW = "new"
+    """Not started: nothing is bound."""
+    RUNNING = "running"
+    """Serving."""
+    DRAINING = "draining"
+    """Accepts nothing new; requests in flight are finished."""
+    CLOSED = "closed"
+    """Everything ended. A closed proxy is not started again."""
+
+
+class ManualClock:
+    """A clock that stands still until `advance` moves it, for tests.
+
+    Time-outs, rate limits and health checks of the proxies that were given it follow it.
+    """
+
+    def __init__(self) -> None:
+        self._engines: list[native.Engine] = []
+
+    def advance(self, seconds: float) -> None:
+        """Moves the clock of every running proxy that has it forward by *seconds*."""
+        for engine in self._engines:
+            engine.advance(seconds)
+
+
+class _Core:
+    """What both faces share: the engine, the state, and the blocking calls."""
+
+    def __init__(
+        self,
+        config: Configuration,
+        *,
+        workers: int | None,
+        clock: ManualClock | None,
+        bind: str | Iterable[str],
+        strict: bool,
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers must be at least 1, not {workers}")
+        self.config = config
+        self.state = State.NEW
+        self.closed = threading.Event()
+        self._workers = workers
+        self._clock = clock
+        self._bindings = [bind] if isinstance(bind, str) else list(bind)
+        self._strict = strict
+        self._engine: native.Engine | None = None
+        self._forked = False
+        self._abandoned = False
+        self._killed = False
+        # Held only for the switch of state itself, never across a wait.
+        self._lock = threading.Lock()
+        # One configuration at a time: the last call of apply() is what serves in the end.
+        self._apply_lock = threading.Lock()
+
+    def running(self, *states: State) -> native.Engine:
+        """Returns the engine if the proxy is in one of *states*, else raises `NotRunning`."""
+        if self._forked:
+            raise NotRunning("the proxy belongs to the parent process: threads do not survive fork")
+        if self.state not in states or self._engine is None:
+            raise NotRunning(_WHY[self.state])
+        return self._engine
+
+    def claim(self) -> None:
+        """Reserves the one start that a proxy has."""
+        with self._lock:
+            if self._forked or self.state is not State.NEW:
+                raise NotRunning(f"a proxy is started once: this one is {self.state.value}")
+            self.state = State.RUNNING
+
+    def start(self) -> None:
+        """Starts a claimed proxy."""
+        try:
+            config, ir = self._compiled(self.config)
+            engine = native.Engine(workers=self._workers, manual_clock=self._clock is not None)
+            engine.start(ir)
+        except BaseException:
+            self._ended()
+            raise
+        with self._lock:
+            self.config = config
+            self._engine = engine
+            if self._clock is not None:
+                self._clock._engines.append(engine)
+            _RUNNING.add(self)
+        if self._abandoned:
+            self.kill()
+
+    def apply(self, config: Configuration, timeout: float = _APPLY_TIMEOUT) -> Config:
+        self.running(State.RUNNING)
+        usable, ir = self._compiled(config)
+        with self._apply_lock:
+            engine = self.running(State.RUNNING)
+            generation = engine.apply(ir)
+            if not engine.wait_applied(generation, timeout):
+                raise TimeoutError(f"generation {generation} is not on every worker yet")
+            self.config = usable
+        return usable
+
+    def addresses(self) -> Addresses:
+        return self.running(State.RUNNING, State.DRAINING).addresses()
+
+    def stats(self) -> dict[str, Any]:
+        counters = json.loads(self.running(State.RUNNING, State.DRAINING).stats())
+        assert isinstance(counters, dict)
+        return counters
+
+    def reopen_logs(self) -> None:
+        self.running(State.RUNNING, State.DRAINING).reopen_logs()
+
+    def drain(self, timeout: float) -> bool:
+        """Drains and waits for the end; returns whether nothing had to be cut off."""
+        with self._lock:
+            engine = self.running(State.RUNNING)
+            self.state = State.DRAINING
+        try:
+            engine.drain()
+            return engine.join(timeout) and not self._killed
+        except NotRunning:
+            return False  # killed before the draining began
+        finally:
+            self._ended()
+
+    def abandon(self) -> None:
+        """Closes a proxy that nobody waits for any more, also one that is still starting."""
+        with self._lock:
+            self._abandoned = True
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends everything now, from whatever state; a drain under way returns early."""
+        with self._lock:
+            engine = self._engine
+            if self._forked or engine is None or self.state is State.CLOSED:
+                return
+            self._killed = True
+            self.state = State.DRAINING
+        engine.join(0)
+        self._ended()
+
+    def wait_closed(self, timeout: float | None) -> bool:
+        if self._forked or self.state is State.NEW:
+            raise NotRunning(_WHY[State.NEW])
+        return self.closed.wait(timeout)
+
+    def after_fork(self) -> None:
+        self._forked = True
+
+    def _compiled(self, config: Configuration) -> tuple[Config, bytes]:
+        """Returns the configuration and what the engine gets. Raises `ConfigError`."""
+        usable = _usable(config, self._strict)
+        if not self._bindings:
+            return usable, usable.ir_bytes
+        try:
+            ir = rebind(usable.ir, self._bindings)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        return usable, json.dumps(ir, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def _ended(self) -> None:
+        self.state = State.CLOSED
+        _RUNNING.discard(self)
+        if self._clock is not None and self._engine in self._clock._engines:
+            self._clock._engines.remove(self._engine)
+        self.closed.set()
+
+
+class Proxy:
+    """A proxy that runs inside this process.
+
+    Use it with ``async with`` under asyncio or trio. ``with`` gives a `BlockingProxy` for programs
+    without an event loop. Any number may run side by side.
+
+    Args:
+        config: what to serve: a `Config`, a path, several paths, or several resources, as mappings
+            or models of `kgw.api`.
+        bind: where listeners bind instead of where the configuration says: ``"127.0.0.1:0"`` for
+            all, or ``"namespace/gateway/listener=IP:PORT"`` for one; several may be given.
+        strict: whether a configuration with an object that cannot be read (`KGW1xx`, `KGW2xx`:
+            what an API server would refuse) is refused as a whole. Without it, the objects that can
+            be read are served. References that lead nowhere never stop the rest: they answer 500,
+            as the Gateway API says.
+        workers: data plane threads; by default one for each CPU that the process may use.
+        clock: a `ManualClock` to stop time in tests; by default the system's.
+        drain_timeout: seconds that requests in flight get when the ``with`` block ends.
+    """
+
+    def __init__(
+        self,
+        config: Configuration,
+        *,
+        workers: int | None = None,
+        clock: ManualClock | None = None,
+        bind: str | Iterable[str] = (),
+        strict: bool = True,
+        drain_timeout: float = DRAIN_TIMEOUT,
+    ) -> None:
+        self._core = _Core(config, workers=workers, clock=clock, bind=bind, strict=strict)
+        self._drain_timeout = drain_timeout
+
+    async def __aenter__(self) -> Self:
+        """Loads the configuration, binds every listener and starts serving.
+
+        If cancelled meanwhile, nothing stays: what was started is closed.
+
+        Raises:
+            ConfigError: the configuration cannot be used.
+            NotRunning: the proxy was started before.
+            OSError: an address cannot be bound.
+        """
+        self._core.claim()
+        try:
+            await anyio.to_thread.run_sync(self._core.start)
+        except BaseException:
+            # A cancelled asyncio task does not wait for the thread, so the thread must know.
+            self._core.abandon()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Drains if that was not done yet; a cancelled block still closes everything."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await self.drain(self._drain_timeout)
+            except NotRunning:
+                if self._core.state is State.DRAINING:
+                    await self.wait_closed()
+
+    def __enter__(self) -> BlockingProxy:
+        """Starts serving, without an event loop; see `__aenter__` for what it raises."""
+        self._core.claim()
+        self._core.start()
+        return BlockingProxy(self._core)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Drains if that was not done yet."""
+        try:
+            self._core.drain(self._drain_timeout)
+        except NotRunning:
+            if self._core.state is State.DRAINING:
+                self._core.wait_closed(None)
+
+    def __repr__(self) -> str:
+        return f"<kgw.Proxy {self._core.state.value}>"
+
+    @property
+    def state(self) -> State:
+        """Where the proxy is in its life."""
+        return self._core.state
+
+    @property
+    def addresses(self) -> Addresses:
+        """The bound ``(host, port)`` pairs of each listener, by ``namespace/gateway/listener``."""
+        return self._core.addresses()
+
+    @property
+    def config(self) -> Config | None:
+        """What is served: the configuration that was applied last; none before the start."""
+        config = self._core.config
+        return config if isinstance(config, Config) else None
+
+    def stats(self) -> dict[str, Any]:
+        """Returns the data plane's counters."""
+        return self._core.stats()
+
+    async def apply(self, config: Configuration) -> Config:
+        """Serves another configuration from now on; no connection is dropped.
+
+        Returns when every worker runs it. If cancelled while waiting, it is applied all the same.
+
+        Raises:
+            ConfigError: it cannot be used; the one before keeps serving.
+            NotRunning: the proxy is not running.
+        """
+        return await _in_thread(functools.partial(self._core.apply, config))
+
+    def reopen_logs(self) -> None:
+        """Opens the access logs' files anew, after something renamed them."""
+        self._core.reopen_logs()
+
+    async def drain(self, timeout: float = DRAIN_TIMEOUT) -> bool:  # noqa: ASYNC109 - not a time-out of the call
+        """Stops accepting, finishes the requests in flight, and closes.
+
+        What is not finished after *timeout* seconds is cut off. If cancelled, the draining goes on.
+
+        Returns:
+            Whether everything ended by itself.
+
+        Raises:
+            NotRunning: the proxy is not running.
+        """
+        return await _in_thread(functools.partial(self._core.drain, timeout))
+
+    def kill(self) -> None:
+        """Closes everything at once, also while draining. Does nothing if nothing runs."""
+        self._core.kill()
+
+    async def wait_closed(self) -> None:
+        """Returns when the proxy is closed.
+
+        Raises:
+            NotRunning: the proxy was not started.
+        """
+        wait = functools.partial(self._core.wait_closed, _POLL)
+        while not await anyio.to_thread.run_sync(wait, abandon_on_cancel=True):
+            pass
+
+
+class BlockingProxy:
+    """A running proxy in a program without an event loop: what ``with kgw.Proxy(...)`` gives."""
+
+    def __init__(self, core: _Core) -> None:
+        self._core = core
+
+    def __repr__(self) -> str:
+        return f"<kgw.BlockingProxy {self._core.state.value}>"
+
+    @property
+    def state(self) -> State:
+        """Where the proxy is in its life."""
+        return self._core.state
+
+    @property
+    def addresses(self) -> Addresses:
+        """The bound ``(host, port)`` pairs of each listener, by ``namespace/gateway/listener``."""
+        return self._core.addresses()
+
+    def stats(self) -> dict[str, Any]:
+        """Returns the data plane's counters."""
+        return self._core.stats()
+
+    def apply(self, config: Configuration) -> Config:
+        """Serves another configuration; returns when every worker does. See `Proxy.apply`."""
+        return self._core.apply(config)
+
+    def reopen_logs(self) -> None:
+        """Opens the access logs' files anew, after something renamed them."""
+        self._core.reopen_logs()
+
+    def drain(self, timeout: float = DRAIN_TIMEOUT) -> bool:
+        """Stops accepting, finishes the requests in flight, and closes. See `Proxy.drain`."""
+        return self._core.drain(timeout)
+
+    def kill(self) -> None:
+        """Closes everything at once, also while draining. Does nothing if nothing runs."""
+        self._core.kill()
+
+    def wait_closed(self, timeout: float | None = None) -> bool:
+        """Waits until the proxy is closed, at most *timeout* seconds; returns whether it is."""
+        return self._core.wait_closed(timeout)
+
+
+# === Configurations ===
+
+
+def _usable(config: Configuration, strict: bool) -> Config:
+    """Returns a configuration in any of its forms as a `Config`. Raises `ConfigError`."""
+    usable = _as_config(config)
+    if strict and (refused := unreadable(usable)):
+        first, more = refused[0], len(refused) - 1
+        raise ConfigError(
+            f"{first} (and {more} more)" if more else str(first),
+            resource=first.resource,
+            path=first.field or None,
+            code=first.code,
+        )
+    return usable
+
+
+def unreadable(config: Config) -> list[Finding]:
+    """Returns the errors that leave an object unread: syntax and schema (`KGW1xx`, `KGW2xx`).
+
+    An API server would refuse such an object, so there is nothing of it to serve.
+    """
+    return [finding for finding in config.errors if finding.code.startswith(("KGW1", "KGW2"))]
+
+
+def _as_config(config: Configuration) -> Config:
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, str | os.PathLike):
+        return load(config)
+    paths: list[str | os.PathLike[str]] = []
+    objects: list[Mapping[str, Any] | Resource] = []
+    for part in config:
+        if isinstance(part, str | os.PathLike):
+            paths.append(part)
+        else:
+            objects.append(part)
+    if paths and objects:
+        raise TypeError("a configuration is of paths or of resources, not of both")
+    return load(paths) if paths else Config.from_objects(objects)
+
+
+# === Threads, forks, the end ===
+
+
+async def _in_thread(call: Callable[[], _T]) -> _T:
+    """Runs a blocking call in a worker thread; a cancelled task does not wait for it."""
+    return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+
+
+def _after_fork() -> None:
+    for core in list(_RUNNING):
+        core.after_fork()
+    _RUNNING.clear()
+
+
+def _close_all() -> None:
+    for core in list(_RUNNING):
+        core.kill()
+
+
+_RUNNING: set[_Core] = set()
+
+_WHY = {
+    State.NEW: "the proxy was not started: use it with `async with` or `with`",
+    State.RUNNING: "the proxy is still starting",
+    State.DRAINING: "the proxy is draining",
+    State.CLOSED: "the proxy is closed",
+}
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_close_all)

@@ -1,0 +1,27 @@
+"""The examples run as they are, and the README shows them as they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 60.0
+
+
+def test_embed_runs() -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "examples/embed.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("default/kgateway-waypoint/proxy listens on [('127.0.0.1', ")
+
+
+def test_the_readme_shows_embed_as_it_is() -> None:
+    program = (ROOT / "examples" / "embed.py").read_text().partition("\n\n")[2]
+    assert f"```python\n{program}```\n" in (ROOT / "README.md").read_text()
