@@ -1,0 +1,77 @@
+"""What the commands have in common that read manifests: ``-f``, ``-o``, loading, findings."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from kgw.attach.services import ServiceRow
+    from kgw.config import Config
+    from kgw.diagnostics import Finding
+
+_Decorated = TypeVar("_Decorated", bound="Callable[..., Any]")
+
+
+def files_option(*, help: str, required: bool = False) -> Callable[[_Decorated], _Decorated]:
+    """``-f PATH``, any number of times; the argument is called ``files``."""
+    return click.option(
+        "-f",
+        "--filename",
+        "files",
+        type=click.Path(exists=True, allow_dash=True),
+        multiple=True,
+        required=required,
+        metavar="PATH",
+        help=help,
+    )
+
+
+def output_option(command: _Decorated) -> _Decorated:
+    """``-o table|json``; the argument is called ``output``."""
+    decorated: _Decorated = click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="How to print.",
+    )(command)
+    return decorated
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """Prints findings to stderr, with a summary, if there are any."""
+    findings = list(findings)
+    if findings:
+        from kgw.cli.terminal import colored
+        from kgw.diagnostics import render_all
+
+        click.echo(render_all(findings, color=colored(sys.stderr)) + "\n", err=True)
+
+
+def services(config: Config) -> list[ServiceRow]:
+    """Returns the table of services."""
+    from kgw.attach.services import services
+
+    return services(config.resources)
+
+
+def vip(config: Config, host: str) -> str | None:
+    """Returns the VIP of a service by its name as a client in namespace ``default`` writes it.
+
+    That is ``name``, ``name.namespace``, ``name.namespace.svc`` or
+    ``name.namespace.svc.cluster.local``, in any case, with or without a final dot.
+    """
+    labels = host.lower().rstrip(".").removesuffix(".cluster.local").removesuffix(".svc").split(".")
+    name, namespace = (*labels, "default")[:2]
+    if len(labels) > 2:
+        return None
+    for row in services(config):
+        if (row.name, row.namespace) == (name, namespace) and row.vips:
+            return row.vips[0]
+    return None

@@ -1,0 +1,85 @@
+"""`kgw check`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Kgw
+
+
+def test_the_scenario_has_no_errors_and_every_resource_its_status(
+    kgw: Kgw, manifests: Path
+) -> None:
+    result = kgw("check", "-f", manifests)
+
+    assert result.returncode == 0, result.stdout
+    lines = result.stdout.splitlines()
+    heads = next(line for line in lines if line.startswith("RESOURCE"))
+    assert heads.split() == ["RESOURCE", "ABOUT", "CONDITION", "STATUS", "REASON", "MESSAGE"]
+    for resource in (
+        "Gateway default/kgateway-waypoint",
+        "HTTPRoute default/ollama",
+        "TrafficPolicy default/ratelimit",
+        "HTTPListenerPolicy default/access-logging",
+    ):
+        accepted = [line for line in lines if line.startswith(resource) and "Accepted" in line]
+        assert accepted, resource
+        assert all("True" in line for line in accepted)
+
+
+def test_json_has_findings_and_statuses(kgw: Kgw, manifests: Path) -> None:
+    result = kgw("check", "-f", manifests, "-o", "json")
+
+    assert result.returncode == 0
+    report = json.loads(result.stdout)
+    assert report.keys() == {"findings", "statuses"}
+    [route] = [
+        entry["status"]
+        for entry in report["statuses"]
+        if entry["resource"] == "HTTPRoute default/ollama"
+    ]
+    conditions = {one["type"]: one["status"] for one in route["parents"][0]["conditions"]}
+    assert conditions["Accepted"] == conditions["ResolvedRefs"] == "True"
+
+
+def test_an_error_points_at_the_place_and_exits_with_1(kgw: Kgw, manifests: Path) -> None:
+    route = manifests / "httproute-timeout.yaml"
+    route.write_text(route.read_text().replace("type: PathPrefix", "type: PathPrefx"))
+
+    result = kgw("check", "-f", manifests)
+
+    assert result.returncode == 1
+    assert f"--> {route}:13:17\n" in result.stdout
+    assert "13 |           type: PathPrefx\n" in result.stdout
+    assert "   |                 ^^^^^^^^^\n" in result.stdout
+    assert "did you mean `PathPrefix`?" in result.stdout
+
+    findings = json.loads(kgw("check", "-f", manifests, "-o", "json").stdout)["findings"]
+    [error] = [finding for finding in findings if finding.get("file") == str(route)]
+    assert (error["line"], error["column"], error["severity"]) == (13, 17, "error")
+    assert error["resource"] == "HTTPRoute default/ollama"
+    assert error["code"].startswith("KGW2")
+
+
+def test_a_warning_exits_with_1_only_when_strict(kgw: Kgw, manifests: Path) -> None:
+    route = manifests / "httproute-timeout.yaml"
+    route.write_text(route.read_text().replace("timeouts:", "timeout:"))
+
+    lenient, strict = kgw("check", "-f", manifests), kgw("check", "-f", manifests, "--strict")
+
+    assert "did you mean `timeouts`" in lenient.stdout
+    assert lenient.returncode == 0
+    assert strict.returncode == 1
+    assert strict.stdout == lenient.stdout
+
+
+def test_there_are_no_colours_in_a_pipe(kgw: Kgw, manifests: Path) -> None:
+    assert "\x1b" not in kgw("check", "-f", manifests).stdout
+
+
+def test_check_needs_files(kgw: Kgw) -> None:
+    assert kgw("check").returncode == 2

@@ -1,0 +1,285 @@
+"""`kgw run`: serving, reloading, signals."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import socket
+import threading
+import time
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.embed.upstream import TIMEOUT, Upstream, fetch, resources
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Kgw, Running
+
+LOCAL = "127.0.0.1:0"
+
+
+def write(directory: Path, *items: dict[str, Any]) -> None:
+    """Puts the objects into the directory as editors and Kubernetes do: all at once."""
+    directory.mkdir(exist_ok=True)
+    beside = directory / ".new"
+    beside.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    beside.rename(directory / "all.json")
+
+
+@pytest.fixture
+def directory(tmp_path: Path, upstream: Upstream) -> Path:
+    write(tmp_path / "manifests", *resources(upstream))
+    return tmp_path / "manifests"
+
+
+def address(run: Running) -> tuple[str, int]:
+    """Where it listens, once it serves."""
+    line = run.stderr.after("listening")
+    run.stderr.after("serving")
+    found = re.search(r"address=(\S+):(\d+)", line)
+    assert found, line
+    return found[1], int(found[2])
+
+
+def answered(at: tuple[str, int], path: str, status: int) -> None:
+    """Calls until the answer is as expected."""
+    deadline = time.monotonic() + TIMEOUT
+    while (got := fetch(at, path)[0]) != status:
+        assert time.monotonic() < deadline, f"{path} is answered with {got}"
+
+
+def test_run_serves_until_it_is_told_to_end(running: type[Running], directory: Path) -> None:
+    run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "1")
+    at = address(run)
+    assert fetch(at, "/x") == (200, b"/x")
+
+    run.signal(signal.SIGTERM)
+
+    assert run.wait() == 0
+    assert "draining signal=SIGTERM" in str(run.stderr)
+    assert "closed" in str(run.stderr)
+    with pytest.raises(ConnectionRefusedError):
+        fetch(at)
+
+
+def test_run_follows_changes(running: type[Running], directory: Path, upstream: Upstream) -> None:
+    run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "2")
+    at = address(run)
+    assert fetch(at, "/old") == (200, b"/old")
+
+    write(directory, *resources(upstream, prefix="/new"))
+
+    assert "routes=1" in run.stderr.after("configuration is live")
+    assert fetch(at, "/old")[0] == 404
+    assert fetch(at, "/new") == (200, b"/new")
+
+
+def test_a_bad_edit_keeps_the_last_good_configuration_and_says_why(
+    running: type[Running], directory: Path, upstream: Upstream
+) -> None:
+    run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "1")
+    at = address(run)
+
+    (directory / "extra.yaml").write_text("kind: HTTPRoute\n  name: [\n")
+    assert "extra.yaml:" in run.stderr.after("-->")
+    run.stderr.after("kept the last good configuration")
+    assert fetch(at, "/x") == (200, b"/x")
+
+    (directory / "extra.yaml").unlink()
+    write(directory, *resources(upstream, prefix="/new"))
+    run.stderr.after("configuration is live")
+    answered(at, "/x", 404)
+
+
+def test_an_emptied_directory_keeps_the_last_good_configuration(
+    running: type[Running], directory: Path
+) -> None:
+    run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "1")
+    at = address(run)
+
+    (directory / "all.json").unlink()
+
+    run.stderr.after("kept the last good configuration")
+    assert fetch(at, "/x") == (200, b"/x")
+
+
+def test_hangup_reads_the_files_again_without_watching(
+    running: type[Running], directory: Path, upstream: Upstream
+) -> None:
+    run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "1", "--no-watch")
+    at = address(run)
+    write(directory, *resources(upstream, prefix="/new"))
+    assert fetch(at, "/old") == (200, b"/old")
+
+    run.signal(signal.SIGHUP)
+
+    run.stderr.after("configuration is live")
+    assert fetch(at, "/old")[0] == 404
+
+
+def test_hangup_reopens_the_access_log(
+    running: type[Running], directory: Path, upstream: Upstream, tmp_path: Path
+) -> None:
+    log = tmp_path / "access.log"
+    policy = {
+        "apiVersion": "gateway.kgateway.dev/v1alpha1",
+        "kind": "HTTPListenerPolicy",
+        "metadata": {"name": "log"},
+        "spec": {
+            "targetRefs": [
+                {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "web"}
+            ],
+            "accessLog": [
+                {"fileSink": {"path": str(log), "stringFormat": "%REQ(:PATH)% %RESPONSE_CODE%\n"}}
+            ],
+        },
+    }
+    write(directory, *resources(upstream), policy)
+    run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "1", "--no-watch")
+    at = address(run)
+    fetch(at, "/before")
+    holds(log, "/before 200\n")
+    log.rename(tmp_path / "access.log.1")
+
+    run.signal(signal.SIGHUP)
+
+    run.stderr.after("configuration is live")
+    fetch(at, "/after")
+    holds(log, "/after 200\n")
+    holds(tmp_path / "access.log.1", "/before 200\n")
+
+
+def holds(file: Path, text: str) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not file.exists() or file.read_text() != text:
+        assert time.monotonic() < deadline, file.read_text() if file.exists() else "no file"
+
+
+def test_a_request_in_flight_is_finished(
+    running: type[Running], directory: Path, upstream: Upstream
+) -> None:
+    run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "1")
+    at = address(run)
+    answers: list[tuple[int, bytes]] = []
+    asking = threading.Thread(target=lambda: answers.append(fetch(at, "/slow")))
+    asking.start()
+    assert upstream.arrived.wait(TIMEOUT)
+
+    run.signal(signal.SIGINT)
+    run.stderr.after("draining signal=SIGINT")
+    upstream.let_go.set()
+
+    assert run.wait() == 0
+    asking.join(TIMEOUT)
+    assert answers == [(200, b"/slow")]
+
+
+def test_a_second_signal_ends_at_once(
+    running: type[Running], directory: Path, upstream: Upstream
+) -> None:
+    run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "1")
+    at = address(run)
+    failures: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            fetch(at, "/slow")
+        except (OSError, HTTPException) as error:
+            failures.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert upstream.arrived.wait(TIMEOUT)
+
+    run.signal(signal.SIGTERM)
+    run.stderr.after("draining")
+    run.signal(signal.SIGTERM)
+
+    run.stderr.after("ending at once")
+    assert run.wait() == 0
+    asking.join(TIMEOUT)
+    assert len(failures) == 1
+
+
+def test_run_does_not_start_when_nothing_can_be_served(kgw: Kgw, directory: Path) -> None:
+    (directory / "all.json").write_text("{")
+
+    result = kgw("run", "-f", directory)
+
+    assert result.returncode == 1
+    assert "error[KGW1" in result.stderr
+    assert "nothing can be served" in result.stderr
+
+
+def test_run_starts_with_what_can_be_served(running: type[Running], directory: Path) -> None:
+    (directory / "broken.yaml").write_text("kind: [\n")
+
+    run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "1")
+
+    at = address(run)
+    assert "error[KGW1" in str(run.stderr)
+    assert fetch(at, "/x") == (200, b"/x")
+
+
+def test_run_exits_with_3_when_the_address_is_taken(kgw: Kgw, directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = kgw("run", "-f", directory, "--bind", where)
+
+    assert result.returncode == 3
+    assert where in result.stderr
+    assert "in use" in result.stderr
+
+
+def test_run_warns_when_others_can_claim_identities(
+    running: type[Running], manifests: Path
+) -> None:
+    run = running("run", "-f", manifests, "--bind", "0.0.0.0:0", "--workers", "1")
+
+    run.stderr.after("can claim any identity")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "Missing option '-f'"),
+        (["-f", "/does/not/exist"], 2, "does not exist"),
+        (["-f", "{directory}", "--bind", "localhost:80"], 2, "is not an IP address"),
+        (["-f", "{directory}", "--bind", "x=127.0.0.1:0"], 1, "no listener 'x'"),
+        (["-f", "{directory}", "--workers", "0"], 2, "0 is not in the range"),
+    ],
+)
+def test_run_explains_what_it_cannot_understand(
+    kgw: Kgw, directory: Path, arguments: list[str], code: int, message: str
+) -> None:
+    result = kgw("run", *(argument.format(directory=directory) for argument in arguments))
+
+    assert result.returncode == code
+    assert message in result.stderr
+
+
+def test_several_paths_are_one_configuration(
+    running: type[Running], directory: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(directory / "all.json", other / "gateway.json")
+    (directory / "all.json").unlink()
+    (directory / "route.yaml").write_text(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: more}\nspec:\n"
+        "  parentRefs: [{name: web}]\n"
+        "  rules:\n"
+        "  - matches: [{path: {type: Exact, value: /moved}}]\n"
+        "    filters: [{type: RequestRedirect, requestRedirect: {statusCode: 301}}]\n"
+    )
+
+    run = running("run", "-f", directory, "-f", other, "--bind", LOCAL, "--workers", "1")
+
+    at = address(run)
+    assert fetch(at, "/moved")[0] == 301
+    assert fetch(at, "/x") == (200, b"/x")
