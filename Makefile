@@ -20,7 +20,7 @@ unexport PYTHONHOME PYTHONPATH
 help: ## this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
 
-run: build ## the seed's scenario for real: four calls through a waypoint, the fourth limited
+run: build ## the waypoint scenario for real: four calls, the fourth limited
 	$(BIN)/kgw demo $(ARGS)
 
 test: test-rust test-python ## all tests
