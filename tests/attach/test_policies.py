@@ -288,6 +288,7 @@ def test_a_policy_that_cannot_be_read_closes_its_targets() -> None:
     text = policy("a", RULE).replace("maxTokens: 3", "maxTokens: three")
     found, findings = run_all(EDGE, ROUTES, text)
     assert [one.code for one in findings] == ["KGW205"]
+    assert verdict(found, "TrafficPolicy default/a", "Accepted") == ("False", "Invalid")
     assert actions(found)["default/route/two/0"]["status"] == 500
     assert actions(found)["default/route/one/0"]["type"] == "forward"
 

@@ -348,6 +348,8 @@ class Policies:
             if isinstance(name, str) and isinstance(section, str):
                 state.targets.append((kind, policy.namespace, name, section))
                 self._traffic[kind, policy.namespace, name, section].append(state)
+                if kind == "HTTPRoute" or (policy.namespace, name) in self._gateways:
+                    self._ancestors(state, kind, (policy.namespace, name))
 
     # === Effects ===
 
