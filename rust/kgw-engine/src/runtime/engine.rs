@@ -288,8 +288,7 @@ impl Engine {
                 None => return true,
             }
         };
-        let ended =
-            shared.wait_acknowledged(u64::MAX, timeout) && shared.phase() != Phase::Closing;
+        let ended = shared.wait_acknowledged(u64::MAX, timeout) && shared.phase() != Phase::Closing;
         shared.enter(Phase::Closing);
         let running = self.state.lock().running.take();
         if let Some(running) = running {
