@@ -7,6 +7,7 @@ same manifests are served elsewhere: ``127.0.0.1:0``, ``default/web/http=0.0.0.0
 from __future__ import annotations
 
 import ipaddress
+import socket
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from kgw.addresses import Address, parse
@@ -14,7 +15,7 @@ from kgw.addresses import Address, parse
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Binding", "exposed", "rebind"]
+__all__ = ["Binding", "exposed", "has_ipv6", "rebind", "without_ipv6"]
 
 
 class Binding(NamedTuple):
@@ -71,6 +72,29 @@ def rebind(ir: dict[str, Any], bindings: Iterable[str]) -> dict[str, Any]:
 
 def _port(listener: dict[str, Any]) -> int:
     return parse(listener["bind"][0]).port if listener["bind"] else 0
+
+
+def without_ipv6(ir: dict[str, Any]) -> dict[str, Any]:
+    """Returns the IR without the IPv6 addresses of listeners that have IPv4 ones too.
+
+    Listeners are on both families by default, and many containers have no IPv6. A listener that is
+    on IPv6 alone stays as it is, so that binding it says what is wrong.
+    """
+    listeners = []
+    for listener in ir["listeners"]:
+        ipv4 = [bind for bind in listener["bind"] if not bind.startswith("[")]
+        listeners.append({**listener, "bind": ipv4 or listener["bind"]})
+    return {**ir, "listeners": listeners}
+
+
+def has_ipv6() -> bool:
+    """Whether this machine, or container, has IPv6 at least on loopback."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def exposed(ir: dict[str, Any]) -> Iterator[tuple[str, str]]:

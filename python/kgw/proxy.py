@@ -29,7 +29,7 @@ import anyio
 import anyio.to_thread
 
 from kgw._native import engine as native
-from kgw.binding import rebind
+from kgw.binding import has_ipv6, rebind, without_ipv6
 from kgw.config import Config, load
 from kgw.errors import ConfigError, NotRunning
 
@@ -218,12 +218,14 @@ class _Core:
     def _compiled(self, config: Configuration) -> tuple[Config, bytes]:
         """Returns the configuration and what the engine gets. Raises `ConfigError`."""
         usable = _usable(config, self._strict)
-        if not self._bindings:
+        if not self._bindings and has_ipv6():
             return usable, usable.ir_bytes
         try:
             ir = rebind(usable.ir, self._bindings)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        if not has_ipv6():
+            ir = without_ipv6(ir)
         return usable, json.dumps(ir, separators=(",", ":"), ensure_ascii=False).encode()
 
     def _ended(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kgw.binding import Binding, exposed, rebind
+from kgw.binding import Binding, exposed, rebind, without_ipv6
 
 
 def ir(**binds: str) -> dict[str, Any]:
@@ -76,3 +76,10 @@ def test_only_proxy_listeners_off_loopback_are_exposed() -> None:
     assert list(exposed(ir(proxy="127.0.0.1:15088", web="0.0.0.0:80"))) == []
     assert list(exposed(ir(proxy="0.0.0.0:15088"))) == [("default/gw/proxy", "0.0.0.0:15088")]
     assert list(exposed(ir(proxy="[::1]:15088"))) == []
+
+
+def test_without_ipv6_only_listeners_on_ipv6_alone_keep_it() -> None:
+    both = ir(a="127.0.0.1:80", b="[::1]:81")
+    both["listeners"][0]["bind"].append("[::1]:80")
+
+    assert binds(without_ipv6(both)) == ["127.0.0.1:80", "[::1]:81"]

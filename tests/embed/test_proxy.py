@@ -21,6 +21,7 @@ from tests.embed.upstream import TIMEOUT, Upstream, fetch, rate_limit, resources
 
 import kgw
 from kgw.proxy import ManualClock, State
+from kgw.translate import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,6 +139,17 @@ async def test_without_strict_the_rest_is_served(upstream: Upstream) -> None:
     mixed = resources(upstream)
     broken = {**mixed[1], "metadata": {"name": "broken"}, "spec": {"rules": "not a list"}}
     async with kgw.Proxy([*mixed, broken], workers=1, bind=LOCAL, strict=False) as proxy:
+        assert await get(proxy, "/x") == (200, b"/x")
+
+
+async def test_a_machine_without_ipv6_serves_on_ipv4(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kgw.proxy.has_ipv6", lambda: False)
+    options = Options(ports={LISTENER: 0})
+    config = kgw.Config.from_objects(resources(upstream), options=options)
+    async with kgw.Proxy(config, workers=1) as proxy:
+        assert [host for host, _ in proxy.addresses[LISTENER]] == ["0.0.0.0"]
         assert await get(proxy, "/x") == (200, b"/x")
 
 

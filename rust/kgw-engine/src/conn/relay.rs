@@ -115,7 +115,9 @@ impl Relay<'_, '_> {
                 Err(end) => return Poll::Ready(end),
             }
             if matches!(self.answer, Answer::Done) && self.conn.down.unsent() == 0 {
-                self.exchange.timings.set(Point::DownstreamTxEnd, self.now.0);
+                self.exchange
+                    .timings
+                    .set(Point::DownstreamTxEnd, self.now.0);
                 return Poll::Ready(End::Complete {
                     reusable: self.is_reusable(),
                 });
@@ -198,7 +200,9 @@ impl Relay<'_, '_> {
             self.conn.down.consume(step.consumed);
             if step.done {
                 self.exchange.request_complete = true;
-                self.exchange.timings.set(Point::DownstreamRxEnd, self.now.0);
+                self.exchange
+                    .timings
+                    .set(Point::DownstreamRxEnd, self.now.0);
             } else if step.consumed == 0 {
                 break;
             }
