@@ -290,7 +290,10 @@ class Gateway:
         return self.ask(get(path, *fields, host=host))
 
     def apply(self, setup: Setup) -> None:
-        generation = self.engine.apply(setup.encoded())
+        self.apply_ir(setup.ir())
+
+    def apply_ir(self, ir: dict[str, Any]) -> None:
+        generation = self.engine.apply(json.dumps(ir).encode())
         assert self.engine.wait_applied(generation, WAIT)
 
     def stats(self) -> dict[str, Any]:

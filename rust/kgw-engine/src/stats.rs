@@ -96,9 +96,10 @@ stats! {
     proxy_header_timeout,
     /// Connections closed by the peer before a whole PROXY header.
     proxy_header_absent,
-    /// Connections closed because their PROXY header named no address (LOCAL, UNSPEC).
-    proxy_header_no_address,
-    /// Connections closed because no service has the PROXY header's destination.
+    /// Connections closed because their PROXY header is for no service (LOCAL).
+    proxy_header_local,
+    /// Connections closed because no service has the PROXY header's destination, or the host of the first request
+    /// where the header names none.
     proxy_header_no_destination,
     /// Upstream connections opened.
     upstream_cx_total,

@@ -16,8 +16,8 @@ use kgw_limit::TokenBucket;
 
 use super::ir;
 use super::snapshot::{
-    Action, Backend, Cluster, Destination, Forward, Listener, Redirect, Route, Routes, Snapshot,
-    Traffic,
+    Action, Backend, Cluster, Destination, FastMap, Forward, Listener, Redirect, Route, Routes,
+    Snapshot, Traffic,
 };
 use crate::filter::RequestFilter;
 use crate::filter::header_mutation::HeaderMutation;
@@ -226,6 +226,7 @@ impl Compilation<'_> {
                     header_timeout_ms: *header_timeout_ms,
                     max_header_bytes: *max_header_bytes,
                     destinations: compiled,
+                    names: names(destinations),
                 }
             }
         };
@@ -427,6 +428,41 @@ impl Compilation<'_> {
             response_headers: response_headers.into_boxed_slice(),
         })
     }
+}
+
+/// The names by which Kubernetes DNS knows the services, with the address that each stands for.
+fn names(destinations: &[ir::Destination]) -> FastMap<(Box<[u8]>, u16), Option<SocketAddr>> {
+    let mut names: FastMap<(Box<[u8]>, u16), Option<SocketAddr>> = FastMap::default();
+    let mut services: HashMap<(Box<[u8]>, u16), &str> = HashMap::new();
+    for destination in destinations {
+        let Some((namespace, name)) = destination.service.split_once('/') else {
+            continue;
+        };
+        let address = SocketAddr::from((destination.address, destination.port));
+        for host in [
+            name.to_owned(),
+            format!("{name}.{namespace}"),
+            format!("{name}.{namespace}.svc"),
+            format!("{name}.{namespace}.svc.cluster.local"),
+        ] {
+            let key = (
+                host.to_ascii_lowercase().into_bytes().into_boxed_slice(),
+                destination.port,
+            );
+            match services.get(&key) {
+                None => {
+                    services.insert(key.clone(), &destination.service);
+                    names.insert(key, Some(address));
+                }
+                // Another address of the same service (dual stack): the first stands for both.
+                Some(service) if *service == destination.service => {}
+                Some(_) => {
+                    names.insert(key, None);
+                }
+            }
+        }
+    }
+    names
 }
 
 /// What answers in place of a route that cannot be compiled; the text is kgateway's.

@@ -15,7 +15,7 @@ use crate::filter::header_mutation::HeaderMutation;
 use crate::listen::socket::BindKey;
 use crate::telemetry::access_log::AccessLog;
 
-type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// One generation of the configuration.
 #[derive(Debug)]
@@ -46,6 +46,9 @@ pub(crate) enum Traffic {
         header_timeout_ms: u64,
         max_header_bytes: usize,
         destinations: FastMap<(IpAddr, u16), Destination>,
+        /// Addresses by the names that Kubernetes DNS gives a service, and its port. None is a name
+        /// that more than one service has.
+        names: FastMap<(Box<[u8]>, u16), Option<SocketAddr>>,
     },
 }
 

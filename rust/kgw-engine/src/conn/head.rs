@@ -5,12 +5,13 @@ use std::task::Poll;
 
 use kgw_h1::{Limits, RequestError, Status};
 
-use super::{Conn, Target};
+use super::Conn;
 use crate::clock::Nanos;
+use crate::config::ir::HttpOptions;
 use crate::runtime::Phase;
 
-/// How long an idle connection is kept open after draining began: a request may be on its way, and
-/// closing on it would lose it.
+/// How long an idle connection is kept open after draining began or its service went away: a request
+/// may be on its way, and closing on it would lose it.
 const DRAIN_IDLE_MS: u64 = 800;
 
 /// What came of waiting.
@@ -27,9 +28,12 @@ pub(crate) enum Head {
     TimedOut(Nanos),
 }
 
-/// Waits for the next request.
-pub(crate) async fn read(conn: &mut Conn, target: &Target) -> Head {
-    let options = &target.listener.http;
+/// Waits for the next request. An idle connection ends soon after `is_served` says no.
+pub(crate) async fn read(
+    conn: &mut Conn,
+    options: &HttpOptions,
+    is_served: impl Fn() -> bool,
+) -> Head {
     let limits = Limits {
         max_head_bytes: options.max_head_bytes,
         max_fields: options.max_fields,
@@ -70,8 +74,10 @@ pub(crate) async fn read(conn: &mut Conn, target: &Target) -> Head {
             let deadline = match (began, worker.phase()) {
                 (_, Phase::Closing) => return Poll::Ready(Head::Closed),
                 (Some(began), _) => began.after_ms(options.request_head_timeout_ms),
-                (None, Phase::Running) => idle_since.after_ms(options.idle_timeout_ms),
-                (None, Phase::Draining) => {
+                (None, Phase::Running) if is_served() => {
+                    idle_since.after_ms(options.idle_timeout_ms)
+                }
+                (None, Phase::Running | Phase::Draining) => {
                     let since = *draining_since.get_or_insert_with(|| worker.now());
                     since.after_ms(DRAIN_IDLE_MS)
                 }

@@ -1,6 +1,8 @@
 //! HTTP/1.1 on a downstream connection: request after request, answered in order.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::task::Poll;
 
 use kgw_h1::{Method, RequestError, TargetForm, strip_hop_by_hop_request};
@@ -14,7 +16,7 @@ use crate::pipeline::exchange_log::{Exchange, Trigger};
 use crate::pipeline::reply::Reply;
 use crate::pipeline::route_view::RouteView;
 use crate::pipeline::{edge, redirect};
-use crate::runtime::Phase;
+use crate::runtime::{Phase, Worker};
 use crate::telemetry::flags::ResponseFlag;
 
 /// What becomes of the connection after an exchange.
@@ -34,13 +36,24 @@ const LINGER_BYTES: usize = 64 * 1024;
 /// How long a peer may still send after the last answer. Milliseconds.
 const LINGER_MS: u64 = 1_000;
 
-/// Serves requests until the connection ends.
-pub(crate) async fn serve(conn: &mut Conn, listener: &str, mut target: Target) {
+/// Serves requests until the connection ends; `first` is what was read already.
+pub(crate) async fn serve(
+    conn: &mut Conn,
+    listener: &str,
+    mut target: Target,
+    mut first: Option<Head>,
+) {
+    let worker = Rc::clone(&conn.worker);
     loop {
-        let head = head::read(conn, &target).await;
+        let head = if let Some(head) = first.take() {
+            head
+        } else {
+            let local = conn.peers.local;
+            let is_served = || !matches!(target.newer(&worker, listener, local), Newer::Gone);
+            head::read(conn, &target.listener.http, is_served).await
+        };
         let mut serves_still = true;
-        let current = Target::find_if_newer(&conn.worker, listener, &conn.peers, &target);
-        match current {
+        match target.newer(&worker, listener, conn.peers.local) {
             Newer::Same => {}
             Newer::Changed(newer) => target = newer,
             // Whatever served this address is gone. The request in hand is still answered as it
@@ -78,17 +91,14 @@ pub(crate) enum Newer {
 }
 
 impl Target {
-    fn find_if_newer(
-        worker: &crate::runtime::Worker,
-        listener: &str,
-        peers: &super::Peers,
-        current: &Self,
-    ) -> Newer {
+    /// Looks whether a newer generation routes connections to `local` elsewhere: an atomic load if
+    /// there is none.
+    fn newer(&self, worker: &Worker, listener: &str, local: SocketAddr) -> Newer {
         let snapshot = worker.snapshot();
-        if snapshot.generation == current.generation {
+        if snapshot.generation == self.generation {
             return Newer::Same;
         }
-        Self::find(&snapshot, listener, peers).map_or(Newer::Gone, Newer::Changed)
+        Self::find(&snapshot, listener, local).map_or(Newer::Gone, Newer::Changed)
     }
 }
 
@@ -211,7 +221,7 @@ async fn linger(conn: &mut Conn) {
     let deadline = conn.worker.now().after_ms(LINGER_MS);
     let mut discarded = 0;
     let mut shut = false;
-    let worker = std::rc::Rc::clone(&conn.worker);
+    let worker = Rc::clone(&conn.worker);
     poll_fn(|cx| {
         conn.registration.update(cx);
         if !shut {

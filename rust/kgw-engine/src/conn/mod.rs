@@ -15,6 +15,7 @@ use std::sync::Arc;
 use kgw_h1::{Request, Response};
 use tokio::net::TcpStream;
 
+use self::head::Head;
 use self::io::Stream;
 use crate::clock::Timer;
 use crate::config::snapshot::{Listener, Routes, Snapshot, Traffic};
@@ -48,8 +49,9 @@ pub(crate) struct Peers {
     pub(crate) direct_local: SocketAddr,
     /// The client's mesh identity, vouched for by ztunnel: a SPIFFE URI.
     pub(crate) principal: Option<Box<str>>,
-    /// The connection began with a PROXY header.
-    pub(crate) proxied: bool,
+    /// The connection began with a PROXY header that names no addresses: the service is the one
+    /// that the first request names.
+    pub(crate) unaddressed: bool,
 }
 
 /// What a connection's requests are routed by: looked up once per connection and generation.
@@ -62,13 +64,13 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Looks up where the connection's requests go, if the snapshot still says so.
-    pub(crate) fn find(snapshot: &Snapshot, listener: &str, peers: &Peers) -> Option<Self> {
+    /// Looks up where the requests of a connection to `local` go, if the snapshot says so.
+    pub(crate) fn find(snapshot: &Snapshot, listener: &str, local: SocketAddr) -> Option<Self> {
         let listener = snapshot.listeners.get(listener)?;
         let (routes, service) = match &listener.traffic {
             Traffic::Http(routes) => (routes, None),
             Traffic::Waypoint { destinations, .. } => {
-                let key = (peers.local.ip(), peers.local.port());
+                let key = (local.ip(), local.port());
                 let destination = destinations.get(&key)?;
                 (&destination.routes, Some(Arc::clone(&destination.service)))
             }
@@ -105,7 +107,7 @@ pub(crate) async fn serve(
             direct_remote: peer,
             direct_local: local,
             principal: None,
-            proxied: false,
+            unaddressed: false,
         },
         request: Request::new(),
         response: Response::new(),
@@ -122,14 +124,19 @@ pub(crate) async fn serve(
     {
         return;
     }
-    let target = Target::find(&conn.worker.snapshot(), &listener, &conn.peers);
-    let Some(target) = target else {
-        if conn.peers.proxied {
-            conn.worker.stats().proxy_header_no_destination.increment();
+    let mut first = None;
+    if conn.peers.unaddressed {
+        let head = head::read(&mut conn, &configuration.http, || true).await;
+        if let Head::Complete(_) = head {
+            waypoint::address_by_host(&mut conn, &configuration);
         }
-        return;
-    };
-    http1::serve(&mut conn, &listener, target).await;
+        first = Some(head);
+    }
+    let target = Target::find(&conn.worker.snapshot(), &listener, conn.peers.local);
+    match target {
+        Some(target) => http1::serve(&mut conn, &listener, target, first).await,
+        None => conn.worker.stats().proxy_header_no_destination.increment(),
+    }
 }
 
 /// Counts a connection while it is open, and as panicked if its task ends by unwinding.

@@ -3,9 +3,10 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use kgw_proxyproto::{Error, Options, parse};
+use kgw_proxyproto::{Command, Error, Options, parse};
 
 use super::Conn;
+use crate::config::snapshot::{Listener, Traffic};
 use crate::runtime::Phase;
 
 /// The connection is of no use and must be closed, without an answer: nobody knows its protocol yet.
@@ -32,8 +33,15 @@ pub(crate) async fn read_header(
                 Ok(header) => {
                     let (source, destination) = match header.tcp() {
                         Ok(Some(addresses)) => addresses,
+                        // ztunnel sends this when client and service have addresses of different
+                        // families: it knows who the client is, but cannot say where it goes.
+                        Ok(None) if header.command == Command::Proxy => {
+                            conn.peers.unaddressed = true;
+                            (conn.peers.remote, conn.peers.local)
+                        }
+                        // LOCAL: a health check of whoever is in front, for no service.
                         Ok(None) => {
-                            stats.proxy_header_no_address.increment();
+                            stats.proxy_header_local.increment();
                             return Poll::Ready(Err(Unusable));
                         }
                         Err(_) => {
@@ -46,7 +54,6 @@ pub(crate) async fn read_header(
                     conn.peers.principal = header
                         .identity()
                         .map(|identity| identity.uri().into_boxed_str());
-                    conn.peers.proxied = true;
                     let length = header.len();
                     conn.down.consume(length);
                     stats.proxy_header_accepted.increment();
@@ -78,4 +85,42 @@ pub(crate) async fn read_header(
         }
     })
     .await
+}
+
+/// Takes the service that the first request's host names for the connection's destination, if it
+/// names exactly one. Envoy closes such connections.
+pub(crate) fn address_by_host(conn: &mut Conn, listener: &Listener) {
+    let Traffic::Waypoint { names, .. } = &listener.traffic else {
+        return;
+    };
+    let (host, port) = split_port(conn.request.authority());
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    let key = (host.to_ascii_lowercase().into_boxed_slice(), port);
+    if let Some(Some(address)) = names.get(&key) {
+        conn.peers.local = *address;
+    }
+}
+
+/// Host and port of an authority; 80 if it names none.
+fn split_port(authority: &[u8]) -> (&[u8], u16) {
+    let split = memchr::memrchr(b':', authority).and_then(|at| {
+        let port = std::str::from_utf8(&authority[at + 1..])
+            .ok()?
+            .parse()
+            .ok()?;
+        Some((&authority[..at], port))
+    });
+    split.unwrap_or((authority, 80))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_without_port_means_80() {
+        assert_eq!(split_port(b"ollama"), (&b"ollama"[..], 80));
+        assert_eq!(split_port(b"ollama:8080"), (&b"ollama"[..], 8080));
+        assert_eq!(split_port(b"ollama:"), (&b"ollama:"[..], 80));
+    }
 }
