@@ -118,6 +118,24 @@ async def test_apply_is_live_when_it_returns(upstream: Upstream) -> None:
             assert (await get(proxy, "/elsewhere"))[0] == 404
 
 
+async def test_applying_under_load_loses_nothing(upstream: Upstream) -> None:
+    answers: list[tuple[int, bytes]] = []
+    done = False
+
+    async def load(proxy: kgw.Proxy) -> None:
+        while not done:
+            answers.append(await get(proxy, "/x"))
+
+    async with proxy_for(upstream) as proxy, anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(load, proxy)
+        for limit in range(100, 120):
+            await proxy.apply([*resources(upstream), rate_limit(limit * 1000, "1s")])
+        done = True
+    assert len(answers) >= 4
+    assert set(answers) == {(200, b"/x")}
+
+
 async def test_a_refused_configuration_leaves_the_last_good_one(upstream: Upstream) -> None:
     async with proxy_for(upstream) as proxy:
         with pytest.raises(kgw.ConfigError) as caught:
