@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from kgw.proxyproto import MeshIdentity, ProxyHeader
 
 from .harness import VIP, Gateway, Setup, always, eventually, get, ok, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IDENTITY = MeshIdentity.parse("spiffe://cluster.local/ns/default/sa/curl")
 HEADER = ProxyHeader(identity=IDENTITY).encode()

@@ -8,7 +8,7 @@ use super::{Conn, Target, local};
 use crate::pipeline::exchange_log::{Exchange, Trigger};
 use crate::pipeline::reply::{Reply, transport_failure};
 use crate::pipeline::rewrite::rewritten_path;
-use crate::telemetry::access_log::Point;
+use crate::telemetry::access_log::{Point, WireBytes};
 use crate::telemetry::flags::ResponseFlag;
 use crate::upstream::connect::{ConnectError, connect};
 
@@ -72,7 +72,12 @@ pub(crate) async fn forward(
         if reused {
             worker.stats().upstream_rq_reused.increment();
         }
+        let before = upstream.stream.traffic();
         write_request_head(upstream.stream.output(), &conn.request, framing);
+        exchange.upstream_wire = WireBytes {
+            header_sent: upstream.stream.unsent() as u64,
+            ..WireBytes::default()
+        };
         let sent_at = worker.now();
         let mut relay = Relay {
             up: &mut upstream.stream,
@@ -91,6 +96,9 @@ pub(crate) async fn forward(
         };
         let end = relay.run().await;
         let untouched = !relay.wrote;
+        let traffic = upstream.stream.traffic().since(before);
+        exchange.upstream_wire.sent = traffic.sent;
+        exchange.upstream_wire.received = traffic.consumed;
         return match end {
             End::Complete { reusable } => {
                 if reusable {

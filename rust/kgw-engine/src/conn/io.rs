@@ -33,6 +33,26 @@ pub(crate) struct Stream {
     output: Output,
     /// The peer has finished sending.
     pub(crate) eof: bool,
+    traffic: Traffic,
+}
+
+/// Bytes that went through a stream so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traffic {
+    /// Received and consumed.
+    pub(crate) consumed: u64,
+    /// Written to the socket.
+    pub(crate) sent: u64,
+}
+
+impl Traffic {
+    /// What went through since `earlier`.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            consumed: self.consumed - earlier.consumed,
+            sent: self.sent - earlier.sent,
+        }
+    }
 }
 
 /// Received bytes that are not consumed yet.
@@ -57,7 +77,13 @@ impl Stream {
             input: Input::default(),
             output: Output::default(),
             eof: false,
+            traffic: Traffic::default(),
         }
+    }
+
+    /// What went through so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// The bytes received and not consumed.
@@ -69,6 +95,7 @@ impl Stream {
     pub(crate) fn consume(&mut self, count: usize) {
         debug_assert!(count <= self.input.end - self.input.start);
         self.input.start += count;
+        self.traffic.consumed += count as u64;
         if self.input.start == self.input.end {
             self.input.start = 0;
             self.input.end = 0;
@@ -124,7 +151,10 @@ impl Stream {
             let pending = &self.output.bytes[self.output.start..];
             match Pin::new(&mut self.socket).poll_write(cx, pending) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => self.output.start += count,
+                Poll::Ready(Ok(count)) => {
+                    self.output.start += count;
+                    self.traffic.sent += count as u64;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     self.output.compact();

@@ -57,7 +57,9 @@ pub(crate) async fn reply(
     }
     let framing = Framing::Length(reply.body.len() as u64);
     let headers = conn.response.headers();
+    let before = conn.down.output().len();
     write_response_head(conn.down.output(), reply.status, headers, framing, None);
+    exchange.answer_head_bytes = (conn.down.output().len() - before) as u64;
     let body = if head_request { "" } else { &*reply.body };
     conn.down.output().extend_from_slice(body.as_bytes());
 

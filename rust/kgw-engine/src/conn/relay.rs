@@ -315,6 +315,7 @@ impl Relay<'_, '_> {
         };
         let status = response.status();
         let headers = response.headers();
+        let before = self.conn.down.output().len();
         write_response_head(
             self.conn.down.output(),
             status,
@@ -322,6 +323,9 @@ impl Relay<'_, '_> {
             framing,
             advertised,
         );
+        let written = self.conn.down.output().len() - before;
+        self.exchange.answer_head_bytes = written as u64;
+        self.exchange.upstream_wire.header_received = response.head_bytes() as u64;
         self.exchange.code = status;
         self.exchange.details = Some(std::borrow::Cow::Borrowed("via_upstream"));
         self.answer = Answer::Body {

@@ -9,12 +9,13 @@ use kgw_h1::Headers;
 
 use crate::clock::Nanos;
 use crate::config::snapshot::{Cluster, Forward, Route};
+use crate::conn::io::Traffic;
 use crate::conn::{Conn, Target};
 use crate::filter::header_mutation::HeaderMutation;
 use crate::pipeline::reply::Reply;
 use crate::runtime::Worker;
 use crate::telemetry::access_log::{
-    Downstream, HeaderLookup, Point, Record, Request, Response, Timings, Upstream,
+    Downstream, HeaderLookup, Point, Record, Request, Response, Timings, Upstream, WireBytes,
 };
 use crate::telemetry::flags::{ResponseFlag, ResponseFlags};
 
@@ -49,6 +50,11 @@ pub(crate) struct Exchange<'a> {
     pub(crate) upstream_connection_id: u64,
     pub(crate) attempts: u32,
     pub(crate) transport_failure: Option<String>,
+    /// Bytes of the answer's head, as sent to the client.
+    pub(crate) answer_head_bytes: u64,
+    pub(crate) upstream_wire: WireBytes,
+    /// What had gone through the client's connection before this exchange.
+    before: Traffic,
     has_request: bool,
     local_body: Cow<'static, str>,
     active: Active,
@@ -89,6 +95,9 @@ impl Exchange<'_> {
             upstream_connection_id: 0,
             attempts: 0,
             transport_failure: None,
+            answer_head_bytes: 0,
+            upstream_wire: WireBytes::default(),
+            before: conn.down.traffic(),
             has_request: true,
             local_body: Cow::Borrowed(""),
             active: Active(Rc::clone(&conn.worker)),
@@ -162,6 +171,22 @@ impl Exchange<'_> {
         stats.downstream_tx_body_bytes.add(self.bytes_sent);
     }
 
+    fn downstream_wire(&self, conn: &Conn) -> WireBytes {
+        // The head was consumed before the exchange began.
+        let head = if self.has_request {
+            conn.request.head_bytes() as u64
+        } else {
+            0
+        };
+        let traffic = conn.down.traffic().since(self.before);
+        WireBytes {
+            sent: traffic.sent,
+            received: head + traffic.consumed,
+            header_sent: self.answer_head_bytes,
+            header_received: head,
+        }
+    }
+
     fn record<'r>(&'r self, conn: &'r Conn, target: &'r Target, now: Nanos) -> Record<'r> {
         let clock = conn.worker.clock();
         let mut record = Record::new();
@@ -201,6 +226,7 @@ impl Exchange<'_> {
             local: Some(conn.peers.local),
             direct_remote: Some(conn.peers.direct_remote),
             direct_local: Some(conn.peers.direct_local),
+            wire: self.downstream_wire(conn),
             ..record.downstream
         };
         record.upstream = Upstream {
@@ -210,6 +236,7 @@ impl Exchange<'_> {
             connection_id: self.upstream_connection_id,
             protocol: self.upstream_local.map(|_| "HTTP/1.1"),
             local: self.upstream_local,
+            wire: self.upstream_wire,
             transport_failure_reason: self.transport_failure.as_deref(),
             ..Upstream::default()
         };
