@@ -1,4 +1,4 @@
-"""Real sockets around an engine: scripted upstreams, byte-level clients, a configuration in a line."""
+"""Real sockets around an engine: scripted upstreams, byte-level clients, a one-line set-up."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def ok(body: bytes = b"ok", *fields: str, status: str = "200 OK") -> bytes:
 
 
 def echo(peer: Peer) -> None:
-    """Answers every request with what it was: first line and fields as JSON, and the body's size."""
+    """Answers every request with what it was: first line, fields and body size, as JSON."""
     while True:
         first, headers, body = peer.read_request()
         seen = {"line": first, "headers": headers, "body": body.decode("latin-1")}
@@ -244,7 +244,12 @@ class Setup:
                 "header_timeout_ms": self.header_timeout_ms,
                 "destinations": [destination],
             }
-        listener = {"id": "l", "bind": ["127.0.0.1:0"], "traffic": traffic, "http": self.http}
+        listener: dict[str, Any] = {
+            "id": "l",
+            "bind": ["127.0.0.1:0"],
+            "traffic": traffic,
+            "http": self.http,
+        }
         if self.log_path is not None:
             log = {"path": self.log_path, "format": {"json": self.log or SEED_LOG}}
             listener["access_logs"] = [log]

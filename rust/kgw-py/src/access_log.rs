@@ -23,7 +23,7 @@ fn check(kind: &str, value: &str) -> PyResult<Option<String>> {
 /// Returns the line that a format prints for a sample request.
 #[pyfunction]
 fn render_example(py: Python<'_>, kind: &str, value: &str) -> PyResult<String> {
-    let program = compile(kind, value)?.map_err(|message| config_error(py, message))?;
+    let program = compile(kind, value)?.map_err(|message| config_error(py, &message))?;
     let mut line = Vec::new();
     sample(|record| program.render(record, &mut line));
     Ok(String::from_utf8_lossy(&line).into_owned())

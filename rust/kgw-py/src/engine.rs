@@ -128,12 +128,12 @@ impl Engine {
         }
         py.detach(|| call(&self.engine))
             .map_err(|error| match error {
-                EngineError::AlreadyStarted | EngineError::NotRunning => not_running(py, error),
+                EngineError::AlreadyStarted | EngineError::NotRunning => not_running(py, &error),
                 EngineError::Bind { ref source, .. } => match source.raw_os_error() {
                     Some(number) => PyOSError::new_err((number, error.to_string())),
                     None => PyOSError::new_err(error.to_string()),
                 },
-                EngineError::Compile(_) => config_error(py, error),
+                EngineError::Compile(_) => config_error(py, &error),
                 other => PyOSError::new_err(other.to_string()),
             })
     }

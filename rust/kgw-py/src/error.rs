@@ -1,8 +1,9 @@
-#![allow(dead_code)]
 //! The exceptions of `python/kgw/errors.py`, raised from Rust.
 //!
 //! The classes are defined in Python so that their documentation, hierarchy and attributes are
 //! readable there; Rust imports them by name once.
+
+use std::fmt::Display;
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -13,7 +14,6 @@ static INCOMPLETE_PROXY_HEADER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static PROXY_PROTOCOL_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static CONFIG_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static NOT_RUNNING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-static PROTOCOL_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 fn class<'py>(
     py: Python<'py>,
@@ -27,32 +27,32 @@ fn raise(
     py: Python<'_>,
     cell: &'static PyOnceLock<Py<PyType>>,
     name: &str,
-    message: impl ToString,
+    message: String,
 ) -> PyErr {
     match class(py, cell, name) {
-        Ok(class) => PyErr::from_type(class.clone(), message.to_string()),
-        Err(_) => PyException::new_err(message.to_string()),
+        Ok(class) => PyErr::from_type(class.clone(), message),
+        Err(_) => PyException::new_err(message),
     }
 }
 
 /// `kgw.errors.ConfigError`: a configuration that cannot be compiled.
-pub(crate) fn config_error(py: Python<'_>, message: impl ToString) -> PyErr {
-    raise(py, &CONFIG_ERROR, "ConfigError", message)
+pub(crate) fn config_error(py: Python<'_>, message: &(impl Display + ?Sized)) -> PyErr {
+    raise(py, &CONFIG_ERROR, "ConfigError", message.to_string())
 }
 
 /// `kgw.errors.NotRunning`: an engine that was not started, or was stopped or forked.
-pub(crate) fn not_running(py: Python<'_>, message: impl ToString) -> PyErr {
-    raise(py, &NOT_RUNNING, "NotRunning", message)
-}
-
-/// `kgw.errors.ProtocolError`: bytes from the network that no peer may send.
-pub(crate) fn protocol_error(py: Python<'_>, message: impl ToString) -> PyErr {
-    raise(py, &PROTOCOL_ERROR, "ProtocolError", message)
+pub(crate) fn not_running(py: Python<'_>, message: &(impl Display + ?Sized)) -> PyErr {
+    raise(py, &NOT_RUNNING, "NotRunning", message.to_string())
 }
 
 /// `kgw.errors.ProxyProtocolError`: bytes that are not an acceptable PROXY protocol header.
-pub(crate) fn proxy_protocol_error(py: Python<'_>, message: impl ToString) -> PyErr {
-    raise(py, &PROXY_PROTOCOL_ERROR, "ProxyProtocolError", message)
+pub(crate) fn proxy_protocol_error(py: Python<'_>, message: &(impl Display + ?Sized)) -> PyErr {
+    raise(
+        py,
+        &PROXY_PROTOCOL_ERROR,
+        "ProxyProtocolError",
+        message.to_string(),
+    )
 }
 
 /// `kgw.errors.IncompleteProxyHeader`: a PROXY protocol header of which `need` bytes are needed.

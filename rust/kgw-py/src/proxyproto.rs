@@ -509,6 +509,6 @@ fn value_error(error: Error) -> PyErr {
 fn protocol_error(py: Python<'_>, error: Error) -> PyErr {
     match error {
         Error::Incomplete { need } => error::incomplete_proxy_header(py, need),
-        error => error::proxy_protocol_error(py, error),
+        error => error::proxy_protocol_error(py, &error),
     }
 }

@@ -268,7 +268,7 @@ fn fault(route: String, error: &BuildError) -> Fault {
 
 impl Fault {
     fn raise(self, py: Python<'_>) -> PyErr {
-        let raised = config_error(py, self.message);
+        let raised = config_error(py, &self.message);
         match raised.value(py).setattr("path", self.path) {
             Ok(()) => raised,
             Err(failed) => failed,

@@ -128,6 +128,7 @@ const KEEP_BYTES: usize = 256 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
     use std::sync::Arc;
 
     fn push(queue: &Queue, limit: usize, line: &str) {
@@ -195,10 +196,10 @@ mod tests {
             queue.drain(&mut batch);
         }
         thread.join().unwrap();
-        let expected: String = (0..LINES).map(|number| format!("{number}\n")).collect();
-        assert!(
-            batch.bytes == expected.as_bytes(),
-            "lines are lost or out of order"
-        );
+        let mut expected = Vec::new();
+        for number in 0..LINES {
+            writeln!(expected, "{number}").unwrap();
+        }
+        assert!(batch.bytes == expected, "lines are lost or out of order");
     }
 }
