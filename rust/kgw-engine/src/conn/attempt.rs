@@ -12,6 +12,9 @@ use crate::telemetry::access_log::{Point, WireBytes};
 use crate::telemetry::flags::ResponseFlag;
 use crate::upstream::connect::{ConnectError, connect};
 
+/// Time for the client to take what there is of an answer that was cut short. Milliseconds.
+const TRUNCATED_WRITE_MS: u64 = 1_000;
+
 /// Sends the request to one of the cluster's endpoints and its answer to the client.
 pub(crate) async fn forward(
     conn: &mut Conn,
@@ -20,6 +23,9 @@ pub(crate) async fn forward(
     trigger: &Trigger<'_>,
 ) -> Next {
     let framing = conn.request.framing();
+    if framing.is_empty() {
+        exchange.request_received(conn.worker.now());
+    }
     address(&mut conn.request, trigger);
     exchange.attempts = 1;
     if conn.request.expects_continue() {
@@ -45,11 +51,14 @@ pub(crate) async fn forward(
         let mut upstream = if let Some(upstream) = pooled {
             upstream
         } else {
-            let timings = &mut exchange.timings;
-            timings.set(Point::UpstreamConnectBegin, worker.now().0);
-            let timeout = trigger.cluster.connect_timeout;
-            match connect(&worker, &mut conn.timer, endpoint, timeout).await {
+            let began = worker.now();
+            exchange.timings.set(Point::UpstreamConnectBegin, began.0);
+            let connect_by = began.after_ms(trigger.cluster.connect_timeout.as_millis() as u64);
+            let answer_by = exchange.route_deadline(trigger.forward.timeout_ms);
+            let deadline = connect_by.min(answer_by);
+            match connect(&worker, &mut conn.timer, endpoint, deadline).await {
                 Ok(upstream) => {
+                    let timings = &mut exchange.timings;
                     timings.set(Point::UpstreamConnectEnd, worker.now().0);
                     upstream
                 }
@@ -59,7 +68,14 @@ pub(crate) async fn forward(
                             exchange.transport_failure = Some(transport_failure(error));
                             Reply::connect_failed(error)
                         }
-                        ConnectError::TimedOut => Reply::connect_timed_out(),
+                        ConnectError::TimedOut if answer_by <= connect_by => {
+                            worker.stats().upstream_rq_timeout.increment();
+                            Reply::request_timed_out()
+                        }
+                        ConnectError::TimedOut => {
+                            worker.stats().upstream_cx_connect_timeout.increment();
+                            Reply::connect_timed_out()
+                        }
                     };
                     let fields = trigger.response_headers;
                     return local::reply(conn, target, exchange, reply, fields).await;
@@ -117,18 +133,26 @@ pub(crate) async fn forward(
                 exchange.finish(conn, target);
                 Next::Abort
             }
-            End::UpstreamClosed if reused && (untouched || is_replayable(&conn.request)) => {
+            End::UpstreamClosed
+                if reused
+                    && framing.is_empty()
+                    && (untouched || is_idempotent(conn.request.method_kind())) =>
+            {
                 // The endpoint closed the connection while it was idle, and the request crossed
-                // with that: it was not served, or can be served twice (RFC 9110 9.2.2).
+                // with that: it was not served, or can be served twice (RFC 9110 9.2.2). A body
+                // cannot be sent again: it went out of the client's buffer as it came in.
                 worker.stats().upstream_rq_retry_reused.increment();
                 pooled_connection_died = true;
                 continue;
             }
             End::UpstreamClosed => {
-                let reply = Reply::upstream_closed();
+                let mut reply = Reply::upstream_closed();
+                reply.close |= !exchange.request_complete;
                 local::reply(conn, target, exchange, reply, trigger.response_headers).await
             }
-            End::Refused(reply) => {
+            End::Refused(mut reply) => {
+                // Part of the body is consumed: nobody could tell where the next request starts.
+                reply.close |= !exchange.request_complete;
                 if reply.flag == Some(ResponseFlag::UpstreamRequestTimeout) {
                     worker.stats().upstream_rq_timeout.increment();
                 }
@@ -139,19 +163,25 @@ pub(crate) async fn forward(
                     worker.stats().upstream_rq_timeout.increment();
                 }
                 exchange.truncated(flag, details);
+                // What came before the cut is still the client's.
+                let sent = local::flush(conn, TRUNCATED_WRITE_MS).await;
+                if !sent {
+                    let unsent = conn.down.unsent() as u64;
+                    exchange.bytes_sent = exchange.bytes_sent.saturating_sub(unsent);
+                }
                 exchange.finish(conn, target);
-                Next::Abort
+                if sent { Next::Close } else { Next::Abort }
             }
         };
     }
 }
 
-/// Whether sending the request twice does no harm and is possible: an idempotent method, no content.
-fn is_replayable(request: &Request) -> bool {
+/// Whether serving a request twice does no harm (RFC 9110 9.2.2).
+fn is_idempotent(method: Method) -> bool {
     matches!(
-        request.method_kind(),
+        method,
         Method::Get | Method::Head | Method::Options | Method::Trace | Method::Put | Method::Delete
-    ) && request.framing().is_empty()
+    )
 }
 
 /// Rewrites host and path, and states the time-out.

@@ -120,10 +120,14 @@ async fn exchange(conn: &mut Conn, target: &Target, began: Nanos, serves_still: 
     let options = &target.listener.http;
 
     if let Err(error) = prepare(conn, options) {
-        return match error {
-            Prepared::Malformed(error) => refuse(conn, target, began, &error).await,
-            Prepared::Answered(reply) => local::reply(conn, target, exchange, reply, &[]).await,
+        let reply = match error {
+            Prepared::Malformed(error) => {
+                conn.worker.stats().downstream_rq_malformed.increment();
+                Reply::malformed(error)
+            }
+            Prepared::Answered(reply) => reply,
         };
+        return local::reply(conn, target, exchange, reply, &[]).await;
     }
     edge::state_origin(&mut conn.request, options, conn.peers.remote.ip());
 

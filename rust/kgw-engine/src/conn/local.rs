@@ -22,8 +22,8 @@ pub(crate) async fn reply(
 ) -> Next {
     let has_request = exchange.has_request();
     let head_request = has_request && conn.request.method_kind() == Method::Head;
-    let body_taken =
-        has_request && (exchange.request_complete || take_small_body(conn, &mut exchange));
+    let body_taken = has_request
+        && (exchange.request_complete || !reply.close && take_small_body(conn, &mut exchange));
     let keep_alive = exchange.keep_alive && body_taken && !reply.close && !conn.is_draining();
 
     let now = conn.worker.now();
@@ -60,13 +60,15 @@ pub(crate) async fn reply(
     let before = conn.down.output().len();
     write_response_head(conn.down.output(), reply.status, headers, framing, None);
     exchange.answer_head_bytes = (conn.down.output().len() - before) as u64;
-    let body = if head_request { "" } else { &*reply.body };
+    // A configured answer may be one that has no body (RFC 9110 6.4.1).
+    let bodyless = head_request || matches!(reply.status, 204 | 304);
+    let body = if bodyless { "" } else { &*reply.body };
     conn.down.output().extend_from_slice(body.as_bytes());
 
     let body_sent = body.len() as u64;
     exchange.answered_locally(reply, body_sent);
     exchange.timings.set(Point::DownstreamTxBegin, now.0);
-    let sent = flush(conn, &exchange).await;
+    let sent = flush(conn, exchange.write_timeout_ms).await;
     exchange
         .timings
         .set(Point::DownstreamTxEnd, conn.worker.now().0);
@@ -96,7 +98,7 @@ fn take_small_body(conn: &mut Conn, exchange: &mut Exchange<'_>) -> bool {
                 if step.done {
                     conn.down.consume(consumed);
                     exchange.bytes_received += data;
-                    exchange.request_complete = true;
+                    exchange.request_received(conn.worker.now());
                     return true;
                 }
                 if step.consumed == 0 {
@@ -108,9 +110,9 @@ fn take_small_body(conn: &mut Conn, exchange: &mut Exchange<'_>) -> bool {
     }
 }
 
-/// Writes the output, within the stream's idle time. Returns whether it was written.
-async fn flush(conn: &mut Conn, exchange: &Exchange<'_>) -> bool {
-    let deadline = conn.worker.now().after_ms(exchange.write_timeout_ms);
+/// Writes the output within `timeout_ms`. Returns whether it was written.
+pub(crate) async fn flush(conn: &mut Conn, timeout_ms: u64) -> bool {
+    let deadline = conn.worker.now().after_ms(timeout_ms);
     poll_fn(|cx| {
         conn.registration.update(cx);
         match conn.down.poll_flush(cx) {

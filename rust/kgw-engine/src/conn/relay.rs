@@ -199,10 +199,7 @@ impl Relay<'_, '_> {
             }
             self.conn.down.consume(step.consumed);
             if step.done {
-                self.exchange.request_complete = true;
-                self.exchange
-                    .timings
-                    .set(Point::DownstreamRxEnd, self.now.0);
+                self.exchange.request_received(self.now);
             } else if step.consumed == 0 {
                 break;
             }
@@ -428,10 +425,9 @@ impl Relay<'_, '_> {
             return Poll::Ready(End::ClientGone);
         }
         let idle = self.moved_at.after_ms(self.http.stream_idle_timeout_ms);
-        let route = match self.complete_at {
-            Some(complete_at) => complete_at.after_ms(self.trigger.forward.timeout_ms),
-            None => Nanos::NEVER,
-        };
+        let route = self
+            .exchange
+            .route_deadline(self.trigger.forward.timeout_ms);
         match self.conn.timer.poll(cx, idle.min(route)) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) if route <= idle => Poll::Ready(self.fail(Reply::request_timed_out())),

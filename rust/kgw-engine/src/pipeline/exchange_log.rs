@@ -39,6 +39,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) keep_alive: bool,
     /// The last byte of the request has arrived.
     pub(crate) request_complete: bool,
+    /// When it had.
+    received_at: Option<Nanos>,
     pub(crate) write_timeout_ms: u64,
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
@@ -84,6 +86,7 @@ impl Exchange<'_> {
             cluster: None,
             keep_alive: false,
             request_complete: false,
+            received_at: None,
             write_timeout_ms: target.listener.http.stream_idle_timeout_ms,
             bytes_received: 0,
             bytes_sent: 0,
@@ -115,6 +118,20 @@ impl Exchange<'_> {
     /// Whether there is a request to look at.
     pub(crate) fn has_request(&self) -> bool {
         self.has_request
+    }
+
+    /// Notes that the last byte of the request has arrived.
+    pub(crate) fn request_received(&mut self, now: Nanos) {
+        self.request_complete = true;
+        self.received_at = Some(now);
+        self.timings.set(Point::DownstreamRxEnd, now.0);
+    }
+
+    /// When the route's time is over. It runs from the end of the request, so it covers connecting
+    /// for a request without a body and an endpoint that does not read, as Envoy's does.
+    pub(crate) fn route_deadline(&self, timeout_ms: u64) -> Nanos {
+        self.received_at
+            .map_or(Nanos::NEVER, |at| at.after_ms(timeout_ms))
     }
 
     /// Notes an answer of the proxy's own.

@@ -5,12 +5,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 
 use super::pool::UpstreamConnection;
-use crate::clock::Timer;
+use crate::clock::{Nanos, Timer};
 use crate::conn::io::Stream;
 use crate::runtime::Worker;
 
@@ -23,14 +22,13 @@ pub(crate) enum ConnectError {
     TimedOut,
 }
 
-/// Opens a connection to `endpoint` within `timeout`.
+/// Opens a connection to `endpoint` before `deadline`.
 pub(crate) async fn connect(
     worker: &Worker,
     timer: &mut Timer,
     endpoint: SocketAddr,
-    timeout: Duration,
+    deadline: Nanos,
 ) -> Result<UpstreamConnection, ConnectError> {
-    let deadline = worker.now().after_ms(timeout.as_millis() as u64);
     let mut connecting = pin!(TcpStream::connect(endpoint));
     let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
         Poll::Ready(connected) => Poll::Ready(Some(connected)),
@@ -38,10 +36,7 @@ pub(crate) async fn connect(
     })
     .await;
     match connected {
-        None => {
-            worker.stats().upstream_cx_connect_timeout.increment();
-            Err(ConnectError::TimedOut)
-        }
+        None => Err(ConnectError::TimedOut),
         Some(Err(error)) => {
             worker.stats().upstream_cx_connect_fail.increment();
             Err(ConnectError::Failed(error))
