@@ -126,7 +126,13 @@ impl Stream {
                 Poll::Ready(Ok(count))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                // A connection that waits holds no buffer; thousands of them would.
+                if self.input.end == 0 {
+                    self.input.release();
+                }
+                Poll::Pending
+            }
         }
     }
 

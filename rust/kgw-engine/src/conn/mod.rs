@@ -91,8 +91,8 @@ pub(crate) async fn serve(
     socket: TcpStream,
     peer: SocketAddr,
     local: SocketAddr,
+    _open: Open,
 ) {
-    let _open = Open::new(&worker);
     let Some(configuration) = worker.snapshot().listeners.get(&listener).map(Arc::clone) else {
         return;
     };
@@ -140,12 +140,12 @@ pub(crate) async fn serve(
 }
 
 /// Counts a connection while it is open, and as panicked if its task ends by unwinding.
-struct Open {
+pub(crate) struct Open {
     worker: Rc<Worker>,
 }
 
 impl Open {
-    fn new(worker: &Rc<Worker>) -> Self {
+    pub(crate) fn new(worker: &Rc<Worker>) -> Self {
         worker.stats().downstream_cx_total.increment();
         worker.stats().downstream_cx_active.increment();
         Self {
@@ -157,6 +157,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.worker.stats().downstream_cx_active.decrement();
+        self.worker.end_if_done();
         if std::thread::panicking() {
             self.worker.stats().downstream_cx_panicked.increment();
         }

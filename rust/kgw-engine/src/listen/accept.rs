@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::socket::BACKLOG;
 use crate::conn;
 use crate::runtime::{Phase, Worker};
 
@@ -39,7 +40,7 @@ pub(crate) async fn run(
         })
         .await;
         match accepted {
-            None => return,
+            None => return take_waiting(&worker, &listener, socket),
             Some(Ok((stream, peer))) => start(&worker, &listener, stream, peer),
             Some(Err(error)) => {
                 worker.stats().downstream_accept_error.increment();
@@ -47,6 +48,24 @@ pub(crate) async fn run(
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+}
+
+/// Takes what waits in the queue, whether or not the event loop has heard of it.
+fn take_waiting(worker: &Rc<Worker>, listener: &Arc<str>, socket: TcpListener) {
+    let Ok(socket) = socket.into_std() else {
+        return;
+    };
+    for _ in 0..BACKLOG {
+        let Ok((stream, peer)) = socket.accept() else {
+            return;
+        };
+        let stream = stream
+            .set_nonblocking(true)
+            .and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = stream {
+            start(worker, listener, stream, peer);
         }
     }
 }
@@ -66,8 +85,10 @@ fn start(worker: &Rc<Worker>, listener: &Arc<str>, stream: TcpStream, peer: Sock
     };
     let worker_of_task = Rc::clone(worker);
     let listener = Arc::clone(listener);
+    // Counted here and not in the task, which may run only after many more were accepted.
+    let open = conn::Open::new(worker);
     tokio::task::spawn_local(async move {
-        conn::serve(worker_of_task, listener, stream, peer, local).await;
+        conn::serve(worker_of_task, listener, stream, peer, local, open).await;
     });
 }
 

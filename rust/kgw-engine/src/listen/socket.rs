@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// What identifies a socket across reloads: the address, and for port 0 also who asked for it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

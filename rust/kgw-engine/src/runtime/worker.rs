@@ -6,7 +6,7 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Waker};
 
 use slab::Slab;
@@ -16,9 +16,12 @@ use super::{Phase, Shared};
 use crate::clock::{Clock, Nanos};
 use crate::config::snapshot::Snapshot;
 use crate::listen::accept;
-use crate::listen::socket::BindKey;
+use crate::listen::socket::{BindKey, BoundAddress};
 use crate::stats::Stats;
 use crate::upstream::pool::Pools;
+
+/// What a worker accepts on, and how each accepting task is told to stop.
+type Accepting = HashMap<BindKey, (Weak<BoundAddress>, Rc<Cell<bool>>)>;
 
 /// State of one worker thread.
 #[derive(Debug)]
@@ -71,7 +74,7 @@ impl Drop for Ended<'_> {
 
 /// Follows generation and phase until the worker has nothing left to do.
 async fn supervise(worker: Rc<Worker>) {
-    let mut accepting: HashMap<BindKey, Rc<Cell<bool>>> = HashMap::new();
+    let mut accepting: Accepting = HashMap::new();
     loop {
         let phase = worker.phase();
         worker.refresh();
@@ -88,8 +91,7 @@ async fn supervise(worker: Rc<Worker>) {
         }
         if phase == Phase::Draining {
             worker.pools.borrow_mut().clear(&worker);
-            // Accepting tasks count as well: they take what waits in their queues first.
-            if worker.wakers.borrow().is_empty() {
+            if worker.is_done() {
                 return;
             }
         }
@@ -157,11 +159,13 @@ impl Worker {
     }
 
     /// Starts and stops accepting so that the sockets in use are those of the snapshot.
-    fn listen(self: &Rc<Self>, accepting: &mut HashMap<BindKey, Rc<Cell<bool>>>) {
+    fn listen(self: &Rc<Self>, accepting: &mut Accepting) {
         let snapshot = Arc::clone(&self.snapshot.borrow());
         let sockets = self.shared.sockets();
-        accepting.retain(|key, stop| {
-            let keep = sockets.contains_key(key);
+        accepting.retain(|key, (bound, stop)| {
+            // An address that went and came back between two looks has other sockets.
+            let current = sockets.get(key);
+            let keep = current.is_some_and(|current| Arc::as_ptr(current) == bound.as_ptr());
             stop.set(!keep);
             keep
         });
@@ -181,7 +185,7 @@ impl Worker {
                     continue;
                 };
                 let stop = Rc::new(Cell::new(false));
-                accepting.insert(key.clone(), Rc::clone(&stop));
+                accepting.insert(key.clone(), (Arc::downgrade(bound), Rc::clone(&stop)));
                 tokio::task::spawn_local(accept::run(
                     Rc::clone(self),
                     Arc::clone(id),
@@ -189,6 +193,19 @@ impl Worker {
                     stop,
                 ));
             }
+        }
+    }
+
+    /// Whether a draining worker has nothing left to do. Accepting tasks count as well: they take
+    /// what waits in their queues first, as connections whose tasks may not have run yet.
+    fn is_done(&self) -> bool {
+        self.wakers.borrow().is_empty() && self.stats().downstream_cx_active.value() == 0
+    }
+
+    /// Makes a draining worker end if this was the last that it waited for.
+    pub(crate) fn end_if_done(&self) {
+        if self.phase() != Phase::Running && self.is_done() {
+            self.shared.wake();
         }
     }
 
@@ -257,10 +274,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut wakers = self.worker.wakers.borrow_mut();
-        wakers.remove(self.key);
-        if wakers.is_empty() && self.worker.phase() != Phase::Running {
-            self.worker.shared.wake();
-        }
+        self.worker.wakers.borrow_mut().remove(self.key);
+        self.worker.end_if_done();
     }
 }
