@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
+import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -53,36 +56,40 @@ class Peer:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.sock.settimeout(WAIT)
-        self.buffer = b""
+        self.buffer = bytearray()
 
     def send(self, data: bytes) -> None:
-        self.sock.sendall(data)
+        for at in range(0, len(data), 1_000_000):
+            self.sock.sendall(data[at : at + 1_000_000])
 
     def read_until(self, mark: bytes) -> bytes:
         while mark not in self.buffer:
             data = self.sock.recv(65536)
             if not data:
-                raise EOFError(f"closed before {mark!r}; got {self.buffer!r}")
+                raise EOFError(f"closed before {mark!r}; got {bytes(self.buffer)!r}")
             self.buffer += data
-        end = self.buffer.index(mark) + len(mark)
-        taken, self.buffer = self.buffer[:end], self.buffer[end:]
-        return taken
+        return self._take(self.buffer.index(mark) + len(mark))
 
     def read_exactly(self, count: int) -> bytes:
         while len(self.buffer) < count:
             data = self.sock.recv(65536)
             if not data:
-                raise EOFError(f"closed {count - len(self.buffer)} bytes early: {self.buffer!r}")
+                raise EOFError(
+                    f"closed {count - len(self.buffer)} bytes early: {bytes(self.buffer)!r}"
+                )
             self.buffer += data
-        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        return self._take(count)
+
+    def _take(self, count: int) -> bytes:
+        taken = bytes(self.buffer[:count])
+        del self.buffer[:count]
         return taken
 
     def read_to_end(self) -> bytes:
         """Reads until the peer's FIN; a reset is an error."""
         while data := self.sock.recv(65536):
             self.buffer += data
-        taken, self.buffer = self.buffer, b""
-        return taken
+        return self._take(len(self.buffer))
 
     def read_head(self) -> tuple[str, list[tuple[str, str]], bytes]:
         raw = self.read_until(b"\r\n\r\n")
@@ -115,22 +122,59 @@ class Peer:
     def is_closed(self) -> bool:
         """Whether the peer closes without another byte, by FIN or reset."""
         try:
-            return self.buffer == b"" and self.sock.recv(1) == b""
+            return not self.buffer and self.sock.recv(1) == b""
         except ConnectionResetError:
             return True
+
+    def is_readable(self) -> bool:
+        """Whether there is something to read now: bytes, FIN or reset."""
+        return bool(self.buffer) or bool(select.select([self.sock], [], [], 0)[0])
+
+    def fill(self, most: int, gateway: Gateway) -> int:
+        """Sends until the gateway takes no more, or ``most`` bytes; returns how much was taken.
+
+        "No more" is settled by the gateway serving other requests without taking another byte.
+        """
+        self.sock.setblocking(False)
+        sent = stalls = 0
+        while sent < most and stalls < 20:
+            try:
+                sent += self.sock.send(PATTERN[sent % 256 :][: most - sent])
+                stalls = 0
+            except BlockingIOError:
+                gateway.settle()
+                stalls += 1
+        self.sock.settimeout(WAIT)
+        return sent
+
+    def finish_sending(self) -> None:
+        """Sends FIN and goes on reading."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Closes with RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
 
     def close(self) -> None:
         self.sock.close()
 
 
+PATTERN = bytes(range(256)) * 512
+"""Bytes whose place in a stream can be told from their value."""
+
 Script = Callable[[Peer], None]
 
 
 class Upstream:
-    """A server whose every connection is served by a script, in a thread of its own."""
+    """A server whose every connection is served by a script, in a thread of its own.
 
-    def __init__(self, script: Script) -> None:
+    Without a script the test itself takes the connections, with :meth:`accept`.
+    """
+
+    def __init__(self, script: Script | None) -> None:
         self.script = script
+        self.accepted: queue.SimpleQueue[Peer] = queue.SimpleQueue()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.address = "{}:{}".format(*self.listener.getsockname())
         self.connections = 0
@@ -147,11 +191,19 @@ class Upstream:
             self.connections += 1
             peer = Peer(sock)
             self.peers.append(peer)
-            threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
+            if self.script is None:
+                self.accepted.put(peer)
+            else:
+                args = (self.script, peer)
+                threading.Thread(target=self._serve, args=args, daemon=True).start()
 
-    def _serve(self, peer: Peer) -> None:
+    def accept(self) -> Peer:
+        """Returns the next connection that the gateway opens."""
+        return self.accepted.get(timeout=WAIT)
+
+    def _serve(self, script: Script, peer: Peer) -> None:
         try:
-            self.script(peer)
+            script(peer)
         except (EOFError, OSError):
             pass
         except BaseException as error:
@@ -166,6 +218,8 @@ class Upstream:
         for peer in self.peers:
             with contextlib.suppress(OSError):
                 peer.sock.shutdown(socket.SHUT_RDWR)
+            if self.script is None:
+                peer.close()
         assert not self.errors, self.errors
 
 
@@ -176,7 +230,7 @@ def ok(body: bytes = b"ok", *fields: str, status: str = "200 OK") -> bytes:
 
 
 def echo(peer: Peer) -> None:
-    """Answers every request with what it was: first line, fields and body size, as JSON."""
+    """Answers every request with what it was, as JSON: first line, fields and body."""
     while True:
         first, headers, body = peer.read_request()
         seen = {"line": first, "headers": headers, "body": body.decode("latin-1")}
@@ -204,6 +258,18 @@ def rule(path: str, route: str, kind: str = "prefix", **more: Any) -> dict[str, 
     return {"path": {kind: path}, "rank": {"name": route}, "route": route} | more
 
 
+def direct(status: int, body: str = "") -> dict[str, Any]:
+    return {"name": "direct", "action": {"type": "direct", "status": status, "body": body}}
+
+
+PROBE: dict[str, Any] = {
+    "id": "probe",
+    "bind": ["127.0.0.1:0"],
+    "traffic": {"type": "http", "route_table": "probe"},
+    "http": {"idle_timeout_ms": 0},
+}
+"""A listener that answers by itself; see :meth:`Gateway.settle`."""
+
 SEED_LOG = {
     "start_time": "%START_TIME%",
     "method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
@@ -230,8 +296,10 @@ class Setup:
     http: dict[str, Any] = field(default_factory=dict)
     log: dict[str, Any] | None = None
     log_path: str | None = None
+    logs: list[dict[str, Any]] | None = None
     waypoint: bool = False
     header_timeout_ms: int = 15_000
+    listeners: list[dict[str, Any]] = field(default_factory=list)
 
     def ir(self) -> dict[str, Any]:
         routes = self.routes or {"default": {"name": "default", "action": forward("c")}}
@@ -253,13 +321,18 @@ class Setup:
         if self.log_path is not None:
             log = {"path": self.log_path, "format": {"json": self.log or SEED_LOG}}
             listener["access_logs"] = [log]
+        if self.logs is not None:
+            listener["access_logs"] = self.logs
         clusters = {"c": {"endpoints": self.endpoints}} | self.clusters
         hosts = self.hosts if self.hosts is not None else [{"hostname": "*", "rules": rules}]
         return {
             "version": 1,
-            "listeners": [listener],
-            "route_tables": {"t": {"hosts": hosts}},
-            "routes": routes,
+            "listeners": [listener, PROBE, *self.listeners],
+            "route_tables": {
+                "t": {"hosts": hosts},
+                "probe": {"hosts": [{"hostname": "*", "rules": [rule("/", "probe")]}]},
+            },
+            "routes": routes | {"probe": direct(204)},
             "clusters": clusters,
         }
 
@@ -270,18 +343,47 @@ class Setup:
 class Gateway:
     """An engine under test, with its clock turned by hand unless ``real_time``."""
 
-    def __init__(self, setup: Setup, *, workers: int = 1, real_time: bool = False) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        workers: int = 1,
+        real_time: bool = False,
+        max_connections: int | None = None,
+    ) -> None:
         self.setup = setup
-        self.engine = Engine(workers=workers, manual_clock=not real_time)
+        self.engine = Engine(
+            workers=workers, manual_clock=not real_time, max_connections=max_connections
+        )
         self.engine.start(setup.encoded())
         assert self.engine.wait_applied(1, WAIT)
         self.port = self.engine.addresses()["l"][0][1]
         self.clients: list[Peer] = []
+        self.probe: Peer | None = None
 
-    def connect(self) -> Peer:
-        client = Peer(socket.create_connection(("127.0.0.1", self.port), WAIT))
+    def connect(self, *, receive_buffer: int | None = None) -> Peer:
+        sock = socket.socket()
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.settimeout(WAIT)
+        sock.connect(("127.0.0.1", self.port))
+        client = Peer(sock)
         self.clients.append(client)
         return client
+
+    def settle(self) -> None:
+        """Returns once the gateway's only worker has acted on everything that reached it before.
+
+        The worker answers a probe only after it has looked at its sockets, and the one after that
+        only after it has run what it found there.
+        """
+        if self.probe is None:
+            port = self.engine.addresses()["probe"][0][1]
+            self.probe = Peer(socket.create_connection(("127.0.0.1", port), WAIT))
+            self.clients.append(self.probe)
+        for _ in range(3):
+            self.probe.send(get())
+            assert self.probe.read_response().status == 204
 
     def ask(self, request: bytes, *, head: bool = False) -> Response:
         """Sends one request on a new connection and returns its response."""
@@ -309,7 +411,10 @@ class Gateway:
         return int(self.stats()[name])
 
     def advance(self, seconds: float) -> None:
+        """Turns the clock once everything before has been acted on, and lets that be acted on."""
+        self.settle()
         self.engine.advance(seconds)
+        self.settle()
 
     def log_lines(self, count: int) -> list[dict[str, Any]]:
         """The access log, once it has ``count`` lines."""
@@ -332,6 +437,36 @@ class Gateway:
         self.engine.join(0.0)
 
 
+def post(body: bytes = b"", *fields: str, path: str = "/", host: str = "ollama") -> bytes:
+    """A POST request with a length."""
+    lines = [f"POST {path} HTTP/1.1", f"host: {host}", *fields, f"content-length: {len(body)}"]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def refused_address() -> str:
+    """An address where nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return "{}:{}".format(*sock.getsockname())
+
+
+@contextlib.contextmanager
+def deaf_address() -> Iterator[str]:
+    """An address where connecting neither succeeds nor fails: its queue is full."""
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        while True:
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(address)
+            if not select.select([], [filler], [], 0.2)[1]:
+                break
+        yield "{}:{}".format(*address)
+
+
 def get(path: str = "/", *fields: str, host: str = "ollama") -> bytes:
     """A GET request."""
     return "\r\n".join([f"GET {path} HTTP/1.1", f"host: {host}", *fields, "", ""]).encode()
@@ -340,17 +475,18 @@ def get(path: str = "/", *fields: str, host: str = "ollama") -> bytes:
 @contextlib.contextmanager
 def serving(
     setup: Setup | None = None,
-    script: Script = echo,
+    script: Script | None = echo,
     *,
     workers: int = 1,
     real_time: bool = False,
+    max_connections: int | None = None,
 ) -> Iterator[tuple[Gateway, Upstream]]:
-    """A gateway in front of one scripted upstream, which is cluster ``c``."""
+    """A gateway in front of one upstream, which is cluster ``c``; see :class:`Upstream`."""
     upstream = Upstream(script)
     setup = setup or Setup()
     if not setup.endpoints:
         setup.endpoints = [upstream.address]
-    gateway = Gateway(setup, workers=workers, real_time=real_time)
+    gateway = Gateway(setup, workers=workers, real_time=real_time, max_connections=max_connections)
     try:
         yield gateway, upstream
     finally:

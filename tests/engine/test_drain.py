@@ -1,0 +1,159 @@
+"""Draining: what is under way ends well, nothing new begins, and the engine ends."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+from tests.engine.harness import Peer, Setup, always, eventually, get, ok, post, serving
+
+from kgw.errors import NotRunning
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except (ConnectionRefusedError, ConnectionResetError):
+        return True
+    return False
+
+
+def test_a_request_under_way_is_answered_and_then_the_engine_ends() -> None:
+    with serving(script=None) as (gateway, upstream):
+        client = gateway.connect()
+        client.send(get())
+        peer = upstream.accept()
+        peer.read_request()
+        gateway.engine.drain()
+        eventually(lambda: refuses(gateway.port), "closed listening socket")
+        assert not client.is_readable()
+        peer.send(ok(b"answer"))
+        response = client.read_response()
+        assert (response.body, response["connection"]) == (b"answer", "close")
+        assert client.is_closed()
+        client.close()
+        assert gateway.engine.join(5.0) is True
+
+
+def test_a_body_under_way_ends_well() -> None:
+    with serving(script=None) as (gateway, upstream):
+        client = gateway.connect()
+        client.send(post(b"x" * 100)[:-50])
+        peer = upstream.accept()
+        peer.read_head()
+        gateway.engine.drain()
+        client.send(b"x" * 50)
+        assert peer.read_exactly(100) == b"x" * 100
+        peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n")
+        assert client.read_head()[0] == "HTTP/1.1 200 OK"
+        peer.send(b"0\r\n\r\n")
+        assert client.read_to_end() == b"2\r\nok\r\n0\r\n\r\n"
+        client.close()
+        assert gateway.engine.join(5.0) is True
+
+
+def test_idle_connections_are_closed_after_a_moment() -> None:
+    with serving() as (gateway, _):
+        clients = [gateway.connect() for _ in range(5)]
+        for client in clients[:3]:
+            client.send(get())
+            assert client.read_response().status == 200
+        gateway.settle()
+        gateway.engine.drain()
+        # What was sent before the client could know is still served.
+        late = clients[0]
+        late.send(get())
+        assert late.read_response()["connection"] == "close"
+        assert late.is_closed()
+        late.close()
+
+        def closed() -> bool:
+            gateway.engine.advance(0.5)
+            return all(client.is_readable() for client in clients[1:])
+
+        eventually(closed, "closed idle connections")
+        for client in clients[1:]:
+            assert client.is_closed()
+        assert gateway.engine.join(5.0) is True
+
+
+def test_connections_that_wait_to_be_accepted_are_served() -> None:
+    with serving(script=None) as (gateway, upstream):
+        # Real requests that the worker may or may not have looked at when draining begins.
+        clients = [gateway.connect() for _ in range(50)]
+        for client in clients:
+            client.send(get())
+        gateway.engine.drain()
+        peers: list[Peer] = [upstream.accept() for _ in clients]
+        for peer in peers:
+            peer.read_request()
+            peer.send(ok())
+        for client in clients:
+            assert client.read_response().status == 200
+            client.close()
+        assert gateway.engine.join(5.0) is True
+
+
+def test_joining_without_patience_cuts_what_is_under_way() -> None:
+    with serving(script=None) as (gateway, upstream):
+        client = gateway.connect()
+        client.send(get())
+        peer = upstream.accept()
+        peer.read_request()
+        gateway.engine.drain()
+        assert gateway.engine.join(0.0) is False
+        assert client.is_closed()
+        assert peer.is_closed()
+
+
+def test_an_engine_that_was_joined_is_over() -> None:
+    with serving() as (gateway, _):
+        assert gateway.get().status == 200
+        gateway.engine.drain()
+        eventually(lambda: gateway.engine.join(0.0) in (True, False))
+        for call in (gateway.engine.drain, gateway.engine.stats, gateway.engine.addresses):
+            with pytest.raises(NotRunning):
+                call()
+        with pytest.raises(NotRunning):
+            gateway.engine.apply(Setup().encoded())
+        with pytest.raises(NotRunning):
+            gateway.engine.start(Setup().encoded())
+        assert gateway.engine.join(1.0) is True
+
+
+def test_draining_under_load_loses_nothing() -> None:
+    with serving(script=always(ok()), workers=2, real_time=True) as (gateway, _):
+        failures: list[BaseException] = []
+        answers: list[int] = []
+        started = threading.Barrier(5)
+
+        def load() -> None:
+            client = gateway.connect()
+            try:
+                client.send(get())
+                client.read_response()
+                started.wait(5)
+                while True:
+                    client.send(get())
+                    response = client.read_response()
+                    answers.append(response.status)
+                    if response.get("connection") == "close":
+                        assert client.is_closed()
+                        return
+            except BaseException as error:
+                failures.append(error)
+            finally:
+                client.close()
+
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        started.wait(5)
+        gateway.engine.drain()
+        for thread in threads:
+            thread.join(5)
+        assert failures == []
+        assert set(answers) == {200}
+        assert len(answers) >= 4
+        assert gateway.engine.join(5.0) is True
