@@ -50,6 +50,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// The operating system's monotonic clock.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub(crate) fn system() -> Self {
         Self {
             origin: Instant::now(),

@@ -23,6 +23,7 @@ pub struct MonotonicClock;
 
 impl Clock for MonotonicClock {
     #[inline]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     fn now(&self) -> Tick {
         static START: OnceLock<Instant> = OnceLock::new();
         Tick::from_duration(START.get_or_init(Instant::now).elapsed())

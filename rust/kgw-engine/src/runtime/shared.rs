@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -120,17 +120,11 @@ impl Shared {
 
     /// Waits until every worker runs `generation` or a later one, or has ended.
     pub(crate) fn wait_acknowledged(&self, generation: u64, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
         let mut acknowledged = self.acknowledged.lock();
-        while acknowledged.iter().any(|&worker| worker < generation) {
-            if self
-                .acknowledgement
-                .wait_until(&mut acknowledged, deadline)
-                .timed_out()
-            {
-                return acknowledged.iter().all(|&worker| worker >= generation);
-            }
-        }
-        true
+        let behind =
+            |acknowledged: &mut Box<[u64]>| acknowledged.iter().any(|&worker| worker < generation);
+        self.acknowledgement
+            .wait_while_for(&mut acknowledged, behind, timeout);
+        !behind(&mut acknowledged)
     }
 }

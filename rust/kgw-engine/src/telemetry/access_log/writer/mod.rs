@@ -192,8 +192,14 @@ impl LogWriter {
     }
 
     /// Waits until everything queued so far is written; returns whether it was, within `timeout`.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the caller waits in real time, whatever clock the engine runs by"
+    )]
     pub fn flush(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
+        let start = Instant::now();
+        let left = || timeout.saturating_sub(start.elapsed());
+        let progress = &self.shared.progress;
         let mut control = self.shared.control.lock();
         loop {
             control.flush += 1;
@@ -201,23 +207,18 @@ impl LogWriter {
             drop(control);
             self.shared.wake();
             control = self.shared.control.lock();
-            while control.flushed < ticket && !control.stopped {
-                if self
-                    .shared
-                    .progress
-                    .wait_until(&mut control, deadline)
-                    .timed_out()
-                {
-                    return false;
-                }
+            let pending = |control: &mut Control| control.flushed < ticket && !control.stopped;
+            progress.wait_while_for(&mut control, pending, left());
+            if pending(&mut control) {
+                return false;
             }
             if control.clean || control.stopped {
                 return control.clean;
             }
             // A sink is stalled: look again after an interval.
-            let next = (Instant::now() + self.shared.options.interval).min(deadline);
-            self.shared.progress.wait_until(&mut control, next);
-            if Instant::now() >= deadline {
+            let pause = self.shared.options.interval.min(left());
+            progress.wait_for(&mut control, pause);
+            if left().is_zero() {
                 return false;
             }
         }
@@ -241,17 +242,14 @@ impl Drop for LogWriter {
         self.flush(Duration::from_secs(1));
         self.shared.control.lock().stop = true;
         self.shared.wake();
-        let deadline = Instant::now() + Duration::from_secs(1);
         let mut control = self.shared.control.lock();
-        while !control.stopped {
-            if self
-                .shared
-                .progress
-                .wait_until(&mut control, deadline)
-                .timed_out()
-            {
-                return; // It hangs in a write (a dead network file system): leave it behind.
-            }
+        self.shared.progress.wait_while_for(
+            &mut control,
+            |control| !control.stopped,
+            Duration::from_secs(1),
+        );
+        if !control.stopped {
+            return; // It hangs in a write (a dead network file system): leave it behind.
         }
         drop(control);
         if let Some(thread) = self.thread.take() {

@@ -342,6 +342,16 @@ fn a_rotated_file_is_left_complete_and_a_new_one_begun() {
 }
 
 #[test]
+fn a_flush_may_wait_for_ever() {
+    let directory = Directory::new();
+    let path = directory.path("access.log");
+    let writer = writer(1);
+    push(&writer.open(&path).unwrap(), 0, "a\n");
+    assert!(writer.flush(Duration::MAX));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "a\n");
+}
+
+#[test]
 fn a_full_disk_is_counted_and_does_not_end_the_thread() {
     let directory = Directory::new();
     let writer = writer(1);
