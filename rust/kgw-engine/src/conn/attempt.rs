@@ -49,6 +49,7 @@ pub(crate) async fn forward(
         };
         let reused = pooled.is_some();
         let mut upstream = if let Some(upstream) = pooled {
+            exchange.pool_ready_ns = Some(0);
             upstream
         } else {
             let began = worker.now();
@@ -59,7 +60,9 @@ pub(crate) async fn forward(
             match connect(&worker, &mut conn.timer, endpoint, deadline).await {
                 Ok(upstream) => {
                     let timings = &mut exchange.timings;
-                    timings.set(Point::UpstreamConnectEnd, worker.now().0);
+                    let connected = worker.now();
+                    timings.set(Point::UpstreamConnectEnd, connected.0);
+                    exchange.pool_ready_ns = Some(connected.since(began));
                     upstream
                 }
                 Err(error) => {

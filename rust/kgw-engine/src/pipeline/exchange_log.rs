@@ -50,6 +50,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) upstream_local: Option<SocketAddr>,
     pub(crate) upstream_connection_id: u64,
+    /// From the choice of the endpoint to a usable connection. Nanoseconds.
+    pub(crate) pool_ready_ns: Option<u64>,
     pub(crate) attempts: u32,
     pub(crate) transport_failure: Option<String>,
     /// Bytes of the answer's head, as sent to the client.
@@ -96,6 +98,7 @@ impl Exchange<'_> {
             endpoint: None,
             upstream_local: None,
             upstream_connection_id: 0,
+            pool_ready_ns: None,
             attempts: 0,
             transport_failure: None,
             answer_head_bytes: 0,
@@ -210,14 +213,16 @@ impl Exchange<'_> {
         record.start_unix_ns = clock.wall_nanos(self.began).cast_signed();
         record.emit_unix_ns = clock.wall_nanos(now).cast_signed();
         record.timings = self.timings;
+        record.pool_ready_ns = self.pool_ready_ns;
         record.request.protocol = Some("HTTP/1.1");
         record.request.body_bytes = self.bytes_received;
         if self.has_request {
             let request = &conn.request;
             record.request = Request {
                 method: Some(request.method()),
-                path: Some(request.path()),
-                authority: Some(request.authority()),
+                // The target of a CONNECT has no path, and a refused request may have no host.
+                path: Some(request.path()).filter(|path| !path.is_empty()),
+                authority: Some(request.authority()).filter(|host| !host.is_empty()),
                 scheme: Some(b"http"),
                 headers: Some(request.headers()),
                 id: request.headers().get(b"x-request-id"),
@@ -234,7 +239,7 @@ impl Exchange<'_> {
         };
         record.flags = self.flags;
         record.listener_name = Some(&target.listener.id);
-        record.filter_chain_name = target.service.as_deref();
+        record.filter_chain_name = target.service.as_deref().or(Some(&target.listener.id));
         record.route_name = self.route.map(|route| route.name.as_str());
         record.cluster = self.cluster.map(|cluster| cluster.name.as_str());
         record.downstream = Downstream {
@@ -251,6 +256,10 @@ impl Exchange<'_> {
             hosts_attempted: self.endpoint.as_slice(),
             attempts: self.attempts,
             connection_id: self.upstream_connection_id,
+            connection_ids_attempted: match &self.upstream_connection_id {
+                0 => &[],
+                id => std::slice::from_ref(id),
+            },
             protocol: self.upstream_local.map(|_| "HTTP/1.1"),
             local: self.upstream_local,
             wire: self.upstream_wire,

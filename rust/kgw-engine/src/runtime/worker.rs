@@ -191,7 +191,6 @@ impl Worker {
                     Arc::clone(id),
                     socket,
                     stop,
-                    self.register(),
                 ));
             }
         }
