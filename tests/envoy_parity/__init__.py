@@ -1,0 +1,1 @@
+"""kgw beside a real Envoy: the same bytes in, the same observations out."""

@@ -1,0 +1,307 @@
+"""Renders kgw's IR as an Envoy bootstrap, the way kgateway configures Envoy."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+Json = dict[str, Any]
+
+TYPES = "type.googleapis.com/envoy."
+LIMIT = "ratelimit/local"
+IDENTITY = "peer_principal"
+REDIRECTS = {
+    301: "MOVED_PERMANENTLY",
+    302: "FOUND",
+    303: "SEE_OTHER",
+    307: "TEMPORARY_REDIRECT",
+    308: "PERMANENT_REDIRECT",
+}
+
+
+def render(config: Json) -> Json:
+    """The bootstrap of an Envoy that does what ``config`` says."""
+    return {
+        "node": {"id": "parity", "cluster": "parity"},
+        "admin": {"address": _address("127.0.0.1:0")},
+        "static_resources": {
+            "listeners": [_listener(config, listener) for listener in config["listeners"]],
+            "clusters": [_cluster(name, it) for name, it in config["clusters"].items()],
+        },
+    }
+
+
+def _address(text: str) -> Json:
+    host, _, port = text.rpartition(":")
+    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
+
+
+def _typed(name: str, kind: str, **fields: Any) -> Json:
+    return {"name": name, "typed_config": {"@type": TYPES + kind} | fields}
+
+
+def _ms(milliseconds: int) -> str:
+    return f"{milliseconds / 1000}s"
+
+
+def _cluster(name: str, cluster: Json) -> Json:
+    endpoints = [{"endpoint": {"address": _address(it)}} for it in cluster["endpoints"]]
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": _ms(cluster.get("connect_timeout_ms", 5000)),
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": endpoints}] if endpoints else [],
+        },
+    }
+
+
+# === listeners ===
+
+
+def _listener(config: Json, listener: Json) -> Json:
+    rendered = {"name": listener["id"], "address": _address(listener["bind"][0])}
+    traffic = listener["traffic"]
+    if traffic["type"] == "http":
+        chain = _http_chain(config, listener, traffic["route_table"])
+        return rendered | {"filter_chains": [{"name": listener["id"], "filters": [chain]}]}
+    header = _typed(
+        "envoy.filters.listener.proxy_protocol",
+        "extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+        rules=[{"tlv_type": 0xD0, "on_tlv_present": {"key": IDENTITY}}],
+    )
+    chains = [_waypoint_chain(config, listener, it) for it in traffic["destinations"]]
+    timeout = _ms(traffic["header_timeout_ms"])
+    return rendered | {
+        "listener_filters": [header],
+        "listener_filters_timeout": timeout,
+        "filter_chains": chains,
+    }
+
+
+def _waypoint_chain(config: Json, listener: Json, destination: Json) -> Json:
+    address = destination["address"]
+    principal = f"%DYNAMIC_METADATA(envoy.filters.listener.proxy_protocol:{IDENTITY})%"
+    identity = _typed(
+        "proxy_protocol_authority",
+        "extensions.filters.network.set_filter_state.v3.Config",
+        on_new_connection=[
+            {
+                "object_key": "io.istio.peer_principal",
+                "factory_key": "envoy.string",
+                "format_string": {"text_format_source": {"inline_string": principal}},
+                "shared_with_upstream": "ONCE",
+            }
+        ],
+    )
+    bits = 128 if ":" in address else 32
+    return {
+        "name": f"{listener['id']}/{destination['service']}",
+        "filter_chain_match": {
+            "destination_port": destination["port"],
+            "prefix_ranges": [{"address_prefix": address, "prefix_len": bits}],
+        },
+        "filters": [identity, _http_chain(config, listener, destination["route_table"])],
+    }
+
+
+def _http_chain(config: Json, listener: Json, table: str) -> Json:
+    http = listener["http"]
+    edge = http.get("use_remote_address", True)
+    options: Json = {
+        "normalize_path": http.get("normalize_path", True),
+        "merge_slashes": http.get("merge_slashes", True),
+        "use_remote_address": edge,
+        # A refused request's connection lingers this long for unread bytes; 1 s is slow to test.
+        "delayed_close_timeout": "0.2s",
+        # An idle connection is closed this long after its time-out.
+        "drain_timeout": "0.1s",
+    }
+    common: Json = {}
+    if "request_head_timeout_ms" in http:
+        options["request_headers_timeout"] = _ms(http["request_head_timeout_ms"])
+    if "stream_idle_timeout_ms" in http:
+        options["stream_idle_timeout"] = _ms(http["stream_idle_timeout_ms"])
+    if "idle_timeout_ms" in http:
+        common["idle_timeout"] = _ms(http["idle_timeout_ms"])
+    if "max_head_bytes" in http:
+        options["max_request_headers_kb"] = http["max_head_bytes"] // 1024
+    if "max_fields" in http:
+        common["max_headers_count"] = http["max_fields"]
+    return _typed(
+        "envoy.filters.network.http_connection_manager",
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="http",
+        common_http_protocol_options=common,
+        http_filters=[
+            _local_rate_limit(None) | {"disabled": True},
+            _typed("envoy.filters.http.router", "extensions.filters.http.router.v3.Router"),
+        ],
+        route_config={
+            "name": table,
+            "ignore_port_in_host_matching": True,
+            "validate_clusters": False,
+            "virtual_hosts": [_host(config, it) for it in config["route_tables"][table]["hosts"]],
+        },
+        access_log=[_access_log(log) for log in listener["access_logs"]],
+        **options,
+    )
+
+
+def _access_log(log: Json) -> Json:
+    form = log["format"]
+    if "json" in form:
+        line = {"json_format": form["json"]}
+    else:
+        line = {"text_format_source": {"inline_string": form["text"]}}
+    line["formatters"] = [
+        _typed(
+            "envoy.formatter.req_without_query",
+            "extensions.formatter.req_without_query.v3.ReqWithoutQuery",
+        ),
+        _typed("envoy.formatter.metadata", "extensions.formatter.metadata.v3.Metadata"),
+    ]
+    kind = "extensions.access_loggers.file.v3.FileAccessLog"
+    return _typed("envoy.access_loggers.file", kind, path=log["path"], log_format=line)
+
+
+# === routes ===
+
+
+def _host(config: Json, host: Json) -> Json:
+    routes = [_route(rule, config["routes"][rule["route"]]) for rule in host["rules"]]
+    return {"name": host["hostname"], "domains": [host["hostname"]], "routes": routes}
+
+
+def _route(rule: Json, route: Json) -> Json:
+    rendered: Json = {"name": route["name"], "match": _match(rule)} | _headers(route["filters"])
+    for limit in route["filters"]:
+        if limit["type"] == "local_rate_limit":
+            bucket = _local_rate_limit(limit)["typed_config"]
+            rendered["typed_per_filter_config"] = {LIMIT: bucket}
+    action = route["action"]
+    if action["type"] == "redirect":
+        return rendered | {"redirect": _redirect(action)}
+    if action["type"] == "direct":
+        answer = {"status": action["status"]}
+        if "body" in action:
+            answer["body"] = {"inline_string": action["body"]}
+        return rendered | {"direct_response": answer}
+    return rendered | {"route": _forward(action)}
+
+
+def _match(rule: Json) -> Json:
+    ((kind, path),) = rule["path"].items()
+    if kind == "exact":
+        match: Json = {"path": path}
+    elif kind == "regex":
+        match = {"safe_regex": {"regex": path}}
+    elif path == "/":
+        match = {"prefix": "/"}
+    else:
+        match = {"path_separated_prefix": path}
+    headers = [_predicate(it) for it in rule.get("headers", [])]
+    if "method" in rule:
+        headers.append({"name": ":method", "string_match": {"exact": rule["method"]}})
+    if headers:
+        match["headers"] = headers
+    if "query" in rule:
+        match["query_parameters"] = [_predicate(it) for it in rule["query"]]
+    return match
+
+
+def _predicate(predicate: Json) -> Json:
+    value = predicate["value"]
+    if value == "present":
+        return {"name": predicate["name"], "present_match": True}
+    ((kind, text),) = value.items()
+    match = {"safe_regex": {"regex": text}} if kind == "regex" else {"exact": text}
+    return {"name": predicate["name"], "string_match": match}
+
+
+def _forward(action: Json) -> Json:
+    route: Json = {
+        "timeout": _ms(action["request_timeout_ms"]),
+        "cluster_not_found_response_code": "INTERNAL_SERVER_ERROR",
+    }
+    backends = [
+        {"name": it["cluster"] or "blackhole", "weight": it["weight"]}
+        | _headers(it.get("filters", []))
+        for it in action["backends"]
+    ]
+    if len(backends) == 1 and len(backends[0]) == 2:
+        route["cluster"] = backends[0]["name"]
+    else:
+        route["weighted_clusters"] = {"clusters": backends}
+    rewrite = action.get("rewrite", {})
+    if "hostname" in rewrite:
+        route["host_rewrite_literal"] = rewrite["hostname"]
+    path = rewrite.get("path", {})
+    if "full" in path:
+        route["regex_rewrite"] = _rewrite("^/[^?]*", path["full"])
+    elif "prefix" in path:
+        source, target = path["prefix"]["from"], path["prefix"]["to"]
+        if target == "/":
+            route["regex_rewrite"] = _rewrite(f"^{re.escape(source)}\\/*", "/")
+        else:
+            route["prefix_rewrite"] = target
+    return route
+
+
+def _rewrite(pattern: str, substitution: str) -> Json:
+    return {"pattern": {"regex": pattern}, "substitution": substitution}
+
+
+def _redirect(action: Json) -> Json:
+    redirect: Json = {"response_code": REDIRECTS[action["status"]]}
+    names = {"scheme": "scheme_redirect", "hostname": "host_redirect", "port": "port_redirect"}
+    for name, field in names.items():
+        if name in action:
+            redirect[field] = action[name]
+    path = action.get("path", {})
+    if "full" in path:
+        redirect["path_redirect"] = path["full"]
+    elif "prefix" in path:
+        redirect["prefix_rewrite"] = path["prefix"]["to"]
+    return redirect
+
+
+# === filters ===
+
+
+def _headers(filters: list[Json]) -> Json:
+    rendered: Json = {}
+    for mutation in filters:
+        if mutation["type"] == "local_rate_limit":
+            continue
+        fields = mutation["type"]
+        added = [
+            {"header": {"key": name, "value": value}, "append_action": append}
+            for operation, append in APPEND_ACTIONS.items()
+            for name, value in mutation.get(operation, [])
+        ]
+        if added:
+            rendered[f"{fields}_to_add"] = added
+        if "remove" in mutation:
+            rendered[f"{fields}_to_remove"] = mutation["remove"]
+    return rendered
+
+
+APPEND_ACTIONS = {"set": "OVERWRITE_IF_EXISTS_OR_ADD", "add": "APPEND_IF_EXISTS_OR_ADD"}
+
+
+def _local_rate_limit(limit: Json | None) -> Json:
+    kind = "extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+    filter_ = _typed(LIMIT, kind, stat_prefix="http_local_rate_limiter")
+    if limit is not None:
+        filter_["typed_config"] |= {
+            "token_bucket": {
+                "max_tokens": limit["max_tokens"],
+                "tokens_per_fill": limit["tokens_per_fill"],
+                "fill_interval": f"{limit['fill_interval_ns'] / 1e9}s",
+            },
+            "filter_enabled": {"default_value": {"numerator": 100}},
+            "filter_enforced": {"default_value": {"numerator": 100}},
+        }
+    return filter_

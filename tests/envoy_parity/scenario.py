@@ -1,0 +1,385 @@
+"""The configuration that both proxies run, as kgw's IR; ``bootstrap`` renders it for Envoy.
+
+A lane is one set of listeners with upstreams and an access log of its own, so that cases of
+different lanes can run side by side. Rules stand in Gateway API precedence, which is the order that
+Envoy tries.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+
+OPERATORS_FILE = Path(__file__).parents[1] / "data" / "access_log_operators.json"
+TEXT_MARK = "TEXT "
+TEXT_SEPARATOR = " | "
+VIP = "10.9.8.7"
+VIP6 = "fd00::7"
+
+LOG = {
+    "start_time": "%START_TIME%",
+    "method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
+    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "protocol": "%PROTOCOL%",
+    "response_code": "%RESPONSE_CODE%",
+    "response_flags": "%RESPONSE_FLAGS%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "authority": "%REQ(:AUTHORITY)%",
+    "flags_long": "%RESPONSE_FLAGS_LONG%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "connection_end": "%CONNECTION_TERMINATION_DETAILS%",
+    "upstream_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    "upstream_host": "%UPSTREAM_HOST%",
+    "cluster": "%UPSTREAM_CLUSTER%",
+    "route": "%ROUTE_NAME%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "remote": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "direct_remote": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "local": "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "peer": "%FILTER_STATE(io.istio.peer_principal:PLAIN)%",
+}
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One lane: its number, the access log's path, and the addresses of its upstreams by name."""
+
+    number: int
+    log: str
+    upstreams: dict[str, str]
+
+    def named(self, name: str) -> str:
+        """The id of a listener, route table or cluster of this lane."""
+        return f"{name}.{self.number}"
+
+    def config(self) -> Json:
+        """This lane's part of the IR."""
+        routes: Json = {}
+        tables = {
+            self.named(name): {"hosts": [_host(self, routes, *host) for host in hosts]}
+            for name, hosts in _tables(self).items()
+        }
+        return {
+            "version": 1,
+            "listeners": _listeners(self),
+            "route_tables": tables,
+            "routes": routes,
+            "clusters": _clusters(self),
+        }
+
+
+def merged(lanes: list[Lane]) -> Json:
+    """The IR of all lanes."""
+    whole: Json = {
+        "version": 1,
+        "listeners": [],
+        "route_tables": {},
+        "routes": {},
+        "clusters": {},
+    }
+    for part in (lane.config() for lane in lanes):
+        whole["listeners"] += part["listeners"]
+        for key in ("route_tables", "routes", "clusters"):
+            whole[key] |= part[key]
+    return whole
+
+
+def operators() -> list[str]:
+    """The access log operators that are compared: all that kgw has."""
+    recorded = json.loads(OPERATORS_FILE.read_text())["requests"][0]["operators"]
+    return [operator for operator in recorded if "CEL(" not in operator]
+
+
+# === listeners ===
+
+
+def _listeners(lane: Lane) -> list[Json]:
+    def listener(name: str, table: str = "all", log: Json | None = None, **http: Any) -> Json:
+        return {
+            "id": lane.named(name),
+            "bind": ["127.0.0.1:0"],
+            "traffic": {"type": "http", "route_table": lane.named(table)},
+            "http": http,
+            "access_logs": [{"path": lane.log, "format": {"json": log or LOG}}],
+        }
+
+    known = operators()
+    ops = listener("ops", log={operator: operator for operator in known})
+    text = TEXT_MARK + TEXT_SEPARATOR.join(known) + "\n"
+    ops["access_logs"].append({"path": lane.log, "format": {"text": text}})
+    waypoint = listener("waypoint")
+    waypoint["traffic"] = {
+        "type": "waypoint",
+        "header_timeout_ms": 500,
+        "max_header_bytes": 65_535,
+        "destinations": [
+            _destination(lane, VIP, "svc-a"),
+            _destination(lane, VIP6, "svc-c"),
+        ],
+    }
+    return [
+        listener("main", "main"),
+        listener(
+            "timeouts",
+            request_head_timeout_ms=400,
+            stream_idle_timeout_ms=800,
+            idle_timeout_ms=500,
+        ),
+        listener("limits", max_head_bytes=8192, max_fields=20),
+        listener("bare", use_remote_address=False, normalize_path=False, merge_slashes=False),
+        ops,
+        waypoint,
+        listener("mark", "mark", log={"mark": "%REQ(:PATH)%"}),
+    ]
+
+
+def _destination(lane: Lane, address: str, name: str) -> Json:
+    table = lane.named(name)
+    return {"address": address, "port": 80, "service": f"default/{name}", "route_table": table}
+
+
+def _clusters(lane: Lane) -> Json:
+    clusters: Json = {
+        lane.named(name): {"endpoints": [address]} for name, address in lane.upstreams.items()
+    }
+    clusters[lane.named("hang")]["connect_timeout_ms"] = 300
+    clusters[lane.named("empty")] = {"endpoints": []}
+    return clusters
+
+
+# === routes ===
+
+Host = tuple[str, list[Json]]
+
+
+def _host(lane: Lane, routes: Json, hostname: str, rules: list[Json]) -> Json:
+    compiled = []
+    for number, rule in enumerate(rules):
+        name = rule["name"]
+        key = lane.named(f"{hostname}/{name}")
+        routes[key] = {
+            "name": name,
+            "filters": rule.get("filters", []),
+            "action": rule["action"],
+        }
+        match = {key: rule[key] for key in ("path", "method", "headers", "query") if key in rule}
+        rank = {"name": f"default/{name}", "rule": number}
+        compiled.append(match | {"rank": rank, "route": key})
+    return {"hostname": hostname, "rules": compiled}
+
+
+def _tables(lane: Lane) -> dict[str, list[Host]]:
+    def to(*clusters: str | None, ms: int = 15_000, **more: Any) -> Json:
+        backends = [
+            {"cluster": cluster and lane.named(cluster), "weight": 1} for cluster in clusters
+        ]
+        action = {"type": "forward", "backends": backends, "request_timeout_ms": ms}
+        return action | more
+
+    def rule(name: str, path: Json | str = "/", action: Json | None = None, **more: Any) -> Json:
+        predicate = {"prefix": path} if isinstance(path, str) else path
+        return {"name": name, "path": predicate, "action": action or to("a")} | more
+
+    def any_host(name: str, cluster: str) -> list[Host]:
+        return [("*", [rule(name, action=to(cluster))])]
+
+    return {
+        "main": [
+            ("match.test", _matches(rule)),
+            *[(host, [rule(f"at-{host}")]) for host in WILDCARDS],
+            ("rw.test", _rewrites(rule, to)),
+            ("rd.test", _redirects(rule)),
+            ("dr.test", _direct(rule)),
+            ("hd.test", _modifiers(rule, to)),
+            ("tr.test", _splits(rule, lane)),
+            ("err.test", _errors(rule, to)),
+            ("rl.test", _limits(rule, lane)),
+            ("plain.test", [rule("plain")]),
+        ],
+        "all": any_host("all", "a"),
+        "svc-a": any_host("svc-a", "a"),
+        "svc-c": any_host("svc-c", "c"),
+        "mark": [("*", [rule("mark", action={"type": "direct", "status": 200})])],
+    }
+
+
+WILDCARDS = ["w.dom.test", "*.dom.test", "*.b.dom.test"]
+
+
+def _value(name: str, kind: str, text: str | None = None) -> Json:
+    return {"name": name, "value": "present" if text is None else {kind: text}}
+
+
+def _matches(rule: Any) -> list[Json]:
+    def header(name: str, *predicates: Json) -> Json:
+        found: Json = rule(f"h-{name}", f"/h/{name}", headers=list(predicates))
+        return found
+
+    def query(name: str, *predicates: Json) -> Json:
+        found: Json = rule(f"q-{name}", f"/q/{name}", query=list(predicates))
+        return found
+
+    return [
+        rule("exact", {"exact": "/exact"}),
+        rule("encoded", {"exact": "/a%20b"}),
+        rule("regex", {"regex": "/re/[0-9]+"}),
+        header("exact", _value("x-t", "exact", "v1")),
+        header("present", _value("x-t", "present")),
+        header("regex", _value("x-t", "regex", "v[0-9]")),
+        header("cookie", _value("cookie", "regex", r".*\buser=bob\b.*")),
+        header("two", _value("x-t", "exact", "1"), _value("x-u", "exact", "2")),
+        query("exact", _value("a", "exact", "1")),
+        query("present", _value("a", "present")),
+        query("regex", _value("a", "regex", "[0-9]+")),
+        query("empty", _value("a", "exact", "")),
+        query("space", _value("a", "exact", "x y")),
+        query("two", _value("a", "exact", "1"), _value("b", "exact", "2")),
+        rule("method-post", "/method", method="POST"),
+        rule("method-any", "/method"),
+        rule("psp", "/psp"),
+        rule("h-fallback", "/h"),
+        rule("q-fallback", "/q"),
+        rule("slash", {"exact": "/"}),
+    ]
+
+
+def _rewrites(rule: Any, to: Any) -> list[Json]:
+    def rewrite(name: str, matched: str, **rewrite: Any) -> Json:
+        found: Json = rule(name, matched, to("a", rewrite=rewrite))
+        return found
+
+    def prefix(path: str, target: str) -> Json:
+        return {"prefix": {"from": path, "to": target}}
+
+    return [
+        rewrite("prefix", "/old", path=prefix("/old", "/new")),
+        rewrite("prefix-slash", "/olds", path=prefix("/olds", "/")),
+        rewrite("full", "/full", path={"full": "/replaced"}),
+        rewrite("host", "/hlit", hostname="lit.example"),
+        rule("any"),
+    ]
+
+
+def _redirects(rule: Any) -> list[Json]:
+    def redirect(name: str, status: int = 301, **target: Any) -> Json:
+        action = {"type": "redirect", "status": status} | target
+        found: Json = rule(f"rd-{name}", f"/{name}", action)
+        return found
+
+    return [
+        redirect("https", scheme="https"),
+        redirect("https443", scheme="https", port=443),
+        redirect("host", hostname="other.test"),
+        redirect("hostport", hostname="other.test", port=8443),
+        redirect("port", port=8080),
+        redirect("path", path={"full": "/newpath"}),
+        redirect("prefix", path={"prefix": {"from": "/prefix", "to": "/np"}}),
+        *[redirect(f"c{status}", status, hostname="o.test") for status in (302, 303, 307, 308)],
+        redirect("all", scheme="https", hostname="h.test", port=444, path={"full": "/p"}),
+    ]
+
+
+def _direct(rule: Any) -> list[Json]:
+    def answer(name: str, status: int, body: str = "") -> Json:
+        found: Json = rule(
+            f"dr-{name}",
+            f"/{name}",
+            {"type": "direct", "status": status} | ({"body": body} if body else {}),
+        )
+        return found
+
+    return [
+        answer("body", 200, "hello"),
+        answer("nobody", 404),
+        answer(
+            "s503", 503, "invalid route configuration detected and replaced with a direct response."
+        ),
+    ]
+
+
+def _modify(**changes: Any) -> list[Json]:
+    """Request and response modifiers that do the same to ``x-q`` and ``x-r``."""
+
+    def of(name: str) -> Json:
+        mutation: Json = {}
+        for operation, value in changes.items():
+            mutation[operation] = [name] if operation == "remove" else [[name, value]]
+        return mutation
+
+    return [{"type": "request_headers"} | of("x-q"), {"type": "response_headers"} | of("x-r")]
+
+
+def _modifiers(rule: Any, to: Any) -> list[Json]:
+    return [
+        rule("h-gone", "/gone", to("d"), filters=_modify(set="new")),
+        rule("h-append", "/append", filters=_modify(add="new")),
+        rule("h-over", "/over", filters=_modify(set="new")),
+        rule("h-remove", "/remove", filters=_modify(remove=True)),
+        rule(
+            "h-on-redirect",
+            "/redirect",
+            {"type": "redirect", "status": 302, "hostname": "o.test"},
+            filters=_modify(set="new"),
+        ),
+        rule(
+            "h-on-direct",
+            "/direct",
+            {"type": "direct", "status": 200, "body": "hi"},
+            filters=_modify(set="new"),
+        ),
+        rule("h-any"),
+    ]
+
+
+def _splits(rule: Any, lane: Lane) -> list[Json]:
+    def split(*backends: Json) -> Json:
+        return {"type": "forward", "backends": list(backends), "request_timeout_ms": 15_000}
+
+    def backend(name: str, weight: int, filters: list[Json] | None = None) -> Json:
+        return {"cluster": lane.named(name), "weight": weight, "filters": filters or []}
+
+    return [
+        rule("w0", "/w0", split(backend("a", 0), backend("b", 1))),
+        rule("whdr", "/whdr", split(backend("a", 1, _modify(set="backend")))),
+    ]
+
+
+def _errors(rule: Any, to: Any) -> list[Json]:
+    return [
+        rule("refused", "/refused", to("refused")),
+        rule("empty", "/empty", to("empty")),
+        rule("nocluster", "/nocluster", to(None)),
+        rule("connect-timeout", "/cto", to("hang")),
+        rule("gone", "/gone", to("d")),
+        rule("timeout", "/to", to("a", ms=400)),
+        rule("no-timeout", "/zero", to("a", ms=0)),
+        rule("any"),
+    ]
+
+
+def _limits(rule: Any, lane: Lane) -> list[Json]:
+    def limit(name: str, tokens: int, interval_s: float = 600, action: Json | None = None) -> Json:
+        bucket = {
+            "type": "local_rate_limit",
+            "bucket": lane.named(f"bucket-{name}"),
+            "max_tokens": tokens,
+            "tokens_per_fill": tokens,
+            "fill_interval_ns": int(interval_s * 1e9),
+        }
+        found: Json = rule(name, f"/{name}", action, filters=[bucket])
+        return found
+
+    names = ("r3", "post", "late", "head", "pipeline", "gone")
+    return [
+        *[limit(name, 3 if name == "r3" else 1) for name in names],
+        limit("refill", 1, 0.25),
+        limit("direct", 1, action={"type": "direct", "status": 200, "body": "hello"}),
+        limit("redirect", 1, action={"type": "redirect", "status": 302, "hostname": "o.test"}),
+        rule("unlimited"),
+    ]
