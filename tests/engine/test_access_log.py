@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,17 @@ def test_a_full_disk_stops_no_traffic() -> None:
 
         eventually(lambda: lost() > 0, "a counted error")
         assert gateway.get().status == 200
+
+
+def test_a_pipe_that_nobody_reads_stops_no_traffic(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with serving(Setup(logs=[sink(path, text="%REQ(:PATH)%\n")]), real_time=True) as (gateway, _):
+        assert [gateway.get(f"/{n}").status for n in range(10)] == [200] * 10
+        # What was kept for it is there when somebody comes to read.
+        with open(path, encoding="utf-8") as pipe:
+            gateway.get("/10")
+            assert [pipe.readline() for _ in range(11)] == [f"/{n}\n" for n in range(11)]
 
 
 def test_a_format_that_is_wrong_is_reported_and_left_out(tmp_path: Path) -> None:

@@ -12,21 +12,22 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::socket::BACKLOG;
 use crate::conn;
-use crate::runtime::{Phase, Worker};
+use crate::runtime::{Phase, Registration, Worker};
 
 /// Pause after a failed `accept`: the usual cause is a want of file descriptors, which only other
 /// connections' ends can mend.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Accepts connections for `listener` until it is stopped or the worker drains, and then those that
-/// are waiting already: the kernel would reset them.
+/// are waiting already: the kernel would reset them. The registration is the caller's, so that a
+/// worker that drains before this task has run knows of it.
 pub(crate) async fn run(
     worker: Rc<Worker>,
     listener: Arc<str>,
     socket: TcpListener,
     stop: Rc<std::cell::Cell<bool>>,
+    registration: Registration,
 ) {
-    let registration = worker.register();
     loop {
         let accepted = poll_fn(|cx| {
             registration.update(cx);

@@ -191,6 +191,7 @@ impl Worker {
                     Arc::clone(id),
                     socket,
                     stop,
+                    self.register(),
                 ));
             }
         }
