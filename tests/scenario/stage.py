@@ -111,9 +111,7 @@ class Answer:
         return seen
 
 
-def request(
-    path: str = "/", *fields: str, host: str = "example.org", method: str = "GET"
-) -> bytes:
+def request(path: str = "/", *fields: str, host: str = "example.org", method: str = "GET") -> bytes:
     """The bytes of a request without a body."""
     return "\r\n".join([f"{method} {path} HTTP/1.1", f"host: {host}", *fields, "", ""]).encode()
 

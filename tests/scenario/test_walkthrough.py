@@ -1,4 +1,4 @@
-"""The walkthrough: its four manifests as they are, the bytes ztunnel sends, the document's answers."""
+"""The walkthrough: its four manifests unchanged, ztunnel's bytes, the document's answers."""
 
 from __future__ import annotations
 
@@ -181,9 +181,7 @@ def test_a_refused_call_does_not_reach_the_backend_and_keeps_its_connection(
 
 
 def test_the_limit_is_the_routes_and_not_its_neighbours(stage: Stage, directory: Path) -> None:
-    scene = serve(
-        stage, directory, ollama=greeting(stage), client=stage.backend("client")
-    )
+    scene = serve(stage, directory, ollama=greeting(stage), client=stage.backend("client"))
     assert [curl(scene).status for _ in range(4)][-1] == 429
     assert [curl(scene, TO_CLIENT).status for _ in range(6)] == [200] * 6
 
@@ -214,8 +212,9 @@ def test_the_access_log_has_the_lines_of_the_document(
         ]
         start, ident = entry.pop("start_time"), entry.pop("request_id")
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", start), start
-        assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
-                            ident), ident
+        assert re.fullmatch(
+            r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", ident
+        ), ident
         assert entry == {
             "authority": "ollama",
             "bytes_received": 0,
