@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
+import random
 import select
 import socket
 import struct
@@ -443,11 +444,21 @@ def post(body: bytes = b"", *fields: str, path: str = "/", host: str = "ollama")
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def refused_address() -> str:
-    """An address where nobody listens."""
+@contextlib.contextmanager
+def refused_address() -> Iterator[str]:
+    """An address where nobody listens, and that nobody else gets."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        return "{}:{}".format(*sock.getsockname())
+        yield "{}:{}".format(*sock.getsockname())
+
+
+def free_port() -> int:
+    """A port to listen on, below those that the kernel gives away."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

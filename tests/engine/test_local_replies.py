@@ -158,9 +158,10 @@ def test_a_broken_route_takes_no_other_down(setup: Setup) -> None:
 
 
 def test_connect_refused(setup: Setup) -> None:
-    setup.endpoints = [refused_address()]
     details = BEFORE + "{remote_connection_failure|delayed_connect_error:_Connection_refused}"
-    check(setup, Case(503, RESET + "remote connection failure", "UF", details, 1, True))
+    with refused_address() as address:
+        setup.endpoints = [address]
+        check(setup, Case(503, RESET + "remote connection failure", "UF", details, 1, True))
 
 
 def test_connect_time_out(setup: Setup) -> None:

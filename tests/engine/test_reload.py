@@ -7,7 +7,18 @@ import socket
 import threading
 
 import pytest
-from tests.engine.harness import Gateway, Peer, Setup, always, direct, get, ok, rule, serving
+from tests.engine.harness import (
+    Gateway,
+    Peer,
+    Setup,
+    always,
+    direct,
+    free_port,
+    get,
+    ok,
+    rule,
+    serving,
+)
 
 from kgw.errors import ConfigError
 
@@ -126,9 +137,7 @@ def extra(port: int = 0) -> dict[str, object]:
 
 def test_a_listener_comes_and_goes_and_comes_back() -> None:
     with serving() as (gateway, upstream):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         plain = Setup(endpoints=[upstream.address])
         more = Setup(endpoints=[upstream.address], listeners=[extra(port)])
         for _ in range(3):
