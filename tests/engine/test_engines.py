@@ -6,7 +6,7 @@ import os
 import socket
 
 import pytest
-from tests.engine.harness import Peer, Setup, always, direct, eventually, get, ok, serving
+from tests.engine.harness import Peer, Setup, always, direct, eventually, free_port, get, ok, serving
 
 from kgw._native.engine import Engine
 from kgw.errors import ConfigError, NotRunning
@@ -65,7 +65,7 @@ def test_an_engine_that_was_not_started_does_nothing() -> None:
 
 
 def test_an_engine_that_cannot_start_can_be_started_later() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
         ir = Setup()
         ir.listeners = [
             {
