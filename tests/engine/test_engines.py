@@ -6,7 +6,17 @@ import os
 import socket
 
 import pytest
-from tests.engine.harness import Peer, Setup, always, direct, eventually, free_port, get, ok, serving
+from tests.engine.harness import (
+    Peer,
+    Setup,
+    always,
+    direct,
+    eventually,
+    free_port,
+    get,
+    ok,
+    serving,
+)
 
 from kgw._native.engine import Engine
 from kgw.errors import ConfigError, NotRunning
