@@ -1,10 +1,12 @@
-"""The stage of a scenario."""
+"""The stage of a scenario, and the `kgw` command as a user runs it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cli.conftest import kgw as kgw
+from tests.cli.conftest import running as running
 from tests.scenario.stage import Stage
 
 if TYPE_CHECKING:
