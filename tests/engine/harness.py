@@ -400,8 +400,11 @@ class Gateway:
     def apply(self, setup: Setup) -> None:
         self.apply_ir(setup.ir())
 
+    def publish(self, ir: dict[str, Any]) -> int:
+        return self.engine.apply(json.dumps(ir).encode())
+
     def apply_ir(self, ir: dict[str, Any]) -> None:
-        generation = self.engine.apply(json.dumps(ir).encode())
+        generation = self.publish(ir)
         assert self.engine.wait_applied(generation, WAIT)
 
     def stats(self) -> dict[str, Any]:

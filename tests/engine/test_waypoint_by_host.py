@@ -69,9 +69,15 @@ def test_a_name_that_two_services_share_is_closed() -> None:
         assert client.read_response().body == b"served"
 
 
-def test_later_requests_stay_with_the_service_of_the_first() -> None:
+def test_a_later_request_for_another_service_is_misdirected() -> None:
     with serving(Setup(waypoint=True), always(ok(b"served"))) as (gateway, _):
         client = gateway.connect()
-        client.send(HEADER + get(host="ollama") + get(host="another.example"))
+        client.send(HEADER + get(host="ollama") + get(host="another.example") + get(host="ollama"))
         assert client.read_response().body == b"served"
+        assert client.read_response().status == 421
         assert client.read_response().body == b"served"
+
+
+def test_a_malformed_first_request_is_told_so() -> None:
+    with serving(Setup(waypoint=True)) as (gateway, _):
+        assert open_with_header(gateway, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")

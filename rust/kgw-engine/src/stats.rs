@@ -69,8 +69,6 @@ stats! {
     /// Requests being served.
     downstream_rq_active,
     /// Answers by class.
-    downstream_rq_1xx,
-    /// Answers by class.
     downstream_rq_2xx,
     /// Answers by class.
     downstream_rq_3xx,

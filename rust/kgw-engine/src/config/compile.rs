@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use kgw_limit::TokenBucket;
 use super::ir;
 use super::snapshot::{
     Action, Backend, Cluster, Destination, FastMap, Forward, Listener, Redirect, Route, Routes,
-    Snapshot, Traffic,
+    Snapshot, Traffic, Turn,
 };
 use crate::filter::RequestFilter;
 use crate::filter::header_mutation::HeaderMutation;
@@ -56,6 +55,16 @@ pub enum CompileError {
         /// Why not.
         error: Box<kgw_route::BuildError>,
     },
+    /// A limit that would be none.
+    #[error("{place}: {what} is {value}, more than {MAX_HEAD_BYTES}")]
+    TooLarge {
+        /// The listener.
+        place: String,
+        /// The option.
+        what: &'static str,
+        /// Its value.
+        value: usize,
+    },
     /// Another version of the IR.
     #[error(
         "the configuration has version {found}, this engine reads version {}",
@@ -74,6 +83,9 @@ pub(crate) struct Compiler {
     buckets: HashMap<BucketKey, Weak<TokenBucket>>,
 }
 
+/// Most bytes that a head may be allowed to have.
+const MAX_HEAD_BYTES: usize = 1024 * 1024;
+
 type BucketKey = (String, u64, u64, u64);
 
 /// What a compilation works with.
@@ -90,6 +102,7 @@ impl Compiler {
         &mut self,
         bytes: &[u8],
         logs: &LogWriter,
+        workers: usize,
         generation: u64,
     ) -> Result<Snapshot, CompileError> {
         let config: ir::Config = serde_json::from_slice(bytes)?;
@@ -99,7 +112,7 @@ impl Compiler {
             });
         }
         let mut compilation = Compilation {
-            clusters: clusters(&config),
+            clusters: clusters(&config, workers),
             routes: BTreeMap::new(),
             problems: Vec::new(),
             compiler: self,
@@ -167,7 +180,16 @@ impl Compiler {
     }
 }
 
-fn clusters(config: &ir::Config) -> BTreeMap<&str, Arc<Cluster>> {
+fn max_header_bytes(listener: &ir::Listener) -> usize {
+    match listener.traffic {
+        ir::Traffic::Http { .. } => 0,
+        ir::Traffic::Waypoint {
+            max_header_bytes, ..
+        } => max_header_bytes,
+    }
+}
+
+fn clusters(config: &ir::Config, workers: usize) -> BTreeMap<&str, Arc<Cluster>> {
     config
         .clusters
         .iter()
@@ -176,7 +198,7 @@ fn clusters(config: &ir::Config) -> BTreeMap<&str, Arc<Cluster>> {
                 name: id.clone(),
                 endpoints: cluster.endpoints.clone().into_boxed_slice(),
                 connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
-                next: AtomicUsize::new(0),
+                turns: (0..workers).map(|_| Turn::random()).collect(),
             };
             (id.as_str(), Arc::new(compiled))
         })
@@ -230,6 +252,18 @@ impl Compilation<'_> {
                 }
             }
         };
+        for (what, value) in [
+            ("max_head_bytes", listener.http.max_head_bytes),
+            ("max_header_bytes", max_header_bytes(listener)),
+        ] {
+            if value > MAX_HEAD_BYTES {
+                return Err(CompileError::TooLarge {
+                    place: listener.id.clone(),
+                    what,
+                    value,
+                });
+            }
+        }
         let mut access_logs = Vec::with_capacity(listener.access_logs.len());
         for log in &listener.access_logs {
             match AccessLog::new(log, logs) {

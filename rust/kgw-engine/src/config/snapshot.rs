@@ -143,18 +143,33 @@ pub(crate) struct Cluster {
     pub(crate) name: String,
     pub(crate) endpoints: Box<[SocketAddr]>,
     pub(crate) connect_timeout: Duration,
-    pub(crate) next: AtomicUsize,
+    /// Whose turn it is, for each worker: no worker waits for another's cache line.
+    pub(crate) turns: Box<[Turn]>,
+}
+
+/// A worker's place in the round, on a cache line of its own.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Turn(AtomicUsize);
+
+impl Turn {
+    /// Starts anywhere, so that reloads and many workers favour no endpoint.
+    pub(crate) fn random() -> Self {
+        Self(AtomicUsize::new(fastrand::usize(..)))
+    }
 }
 
 impl Cluster {
-    /// The next endpoint in turn, over all workers.
-    pub(crate) fn next_endpoint(&self) -> Option<SocketAddr> {
+    /// The next endpoint in the worker's turn.
+    pub(crate) fn next_endpoint(&self, worker: usize) -> Option<SocketAddr> {
         match &*self.endpoints {
             [] => None,
             [only] => Some(*only),
             endpoints => {
-                let turn = self.next.fetch_add(1, Ordering::Relaxed);
-                Some(endpoints[turn % endpoints.len()])
+                let turn = &self.turns[worker].0;
+                let next = turn.load(Ordering::Relaxed);
+                turn.store(next.wrapping_add(1), Ordering::Relaxed);
+                Some(endpoints[next % endpoints.len()])
             }
         }
     }

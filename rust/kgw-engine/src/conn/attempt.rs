@@ -5,7 +5,7 @@ use kgw_h1::{BodyDecoder, BodyEncoder, Method, Request, write_continue, write_re
 use super::http1::Next;
 use super::relay::{End, Relay};
 use super::{Conn, Target, local};
-use crate::pipeline::exchange_log::{Exchange, Trigger};
+use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::{Reply, transport_failure};
 use crate::pipeline::rewrite::rewritten_path;
 use crate::telemetry::access_log::{Point, WireBytes};
@@ -20,25 +20,23 @@ pub(crate) async fn forward(
     conn: &mut Conn,
     target: &Target,
     mut exchange: Exchange<'_>,
-    trigger: &Trigger<'_>,
+    dispatch: &Dispatch<'_>,
 ) -> Next {
     let framing = conn.request.framing();
     if framing.is_empty() {
         exchange.request_received(conn.worker.now());
     }
-    address(&mut conn.request, trigger);
+    address(&mut conn.request, dispatch);
     exchange.attempts = 1;
-    if conn.request.expects_continue() {
+    let mut asks_to_continue = conn.request.expects_continue();
+    if asks_to_continue {
         conn.request.headers_mut().remove(b"expect");
-        if conn.down.input().is_empty() && !framing.is_empty() {
-            write_continue(conn.down.output());
-        }
     }
     let mut pooled_connection_died = false;
     loop {
-        let Some(endpoint) = trigger.cluster.next_endpoint() else {
+        let Some(endpoint) = dispatch.cluster.next_endpoint(conn.worker.index()) else {
             let reply = Reply::no_healthy_upstream();
-            return local::reply(conn, target, exchange, reply, trigger.response_headers).await;
+            return local::reply(conn, target, exchange, reply, dispatch.response_headers).await;
         };
         exchange.endpoint = Some(endpoint);
         let worker = std::rc::Rc::clone(&conn.worker);
@@ -54,10 +52,10 @@ pub(crate) async fn forward(
         } else {
             let began = worker.now();
             exchange.timings.set(Point::UpstreamConnectBegin, began.0);
-            let connect_by = began.after_ms(trigger.cluster.connect_timeout.as_millis() as u64);
-            let answer_by = exchange.route_deadline(trigger.forward.timeout_ms);
+            let connect_by = began.after_ms(dispatch.cluster.connect_timeout.as_millis() as u64);
+            let answer_by = exchange.route_deadline(dispatch.forward.timeout_ms);
             let deadline = connect_by.min(answer_by);
-            match connect(&worker, &mut conn.timer, endpoint, deadline).await {
+            match connect(conn, endpoint, deadline, exchange.request_complete).await {
                 Ok(upstream) => {
                     let timings = &mut exchange.timings;
                     let connected = worker.now();
@@ -67,6 +65,11 @@ pub(crate) async fn forward(
                 }
                 Err(error) => {
                     let reply = match &error {
+                        ConnectError::ClientGone => {
+                            exchange.client_gone(0);
+                            exchange.finish(conn, target);
+                            return Next::Abort;
+                        }
                         ConnectError::Failed(error) => {
                             exchange.transport_failure = Some(transport_failure(error));
                             Reply::connect_failed(error)
@@ -80,11 +83,15 @@ pub(crate) async fn forward(
                             Reply::connect_timed_out()
                         }
                     };
-                    let fields = trigger.response_headers;
+                    let fields = dispatch.response_headers;
                     return local::reply(conn, target, exchange, reply, fields).await;
                 }
             }
         };
+        if asks_to_continue && conn.down.input().is_empty() && !framing.is_empty() {
+            write_continue(conn.down.output());
+        }
+        asks_to_continue = false;
         exchange.upstream_local = upstream.local;
         exchange.upstream_connection_id = upstream.id;
         worker.stats().upstream_rq_total.increment();
@@ -104,7 +111,7 @@ pub(crate) async fn forward(
             request_out: BodyEncoder::new(framing),
             conn: &mut *conn,
             exchange: &mut exchange,
-            trigger,
+            dispatch,
             http: &target.listener.http,
             answer: super::relay::Answer::Head,
             complete_at: None,
@@ -146,12 +153,14 @@ pub(crate) async fn forward(
                 // cannot be sent again: it went out of the client's buffer as it came in.
                 worker.stats().upstream_rq_retry_reused.increment();
                 pooled_connection_died = true;
+                exchange.upstream_local = None;
+                exchange.upstream_connection_id = 0;
                 continue;
             }
             End::UpstreamClosed => {
                 let mut reply = Reply::upstream_closed();
                 reply.close |= !exchange.request_complete;
-                local::reply(conn, target, exchange, reply, trigger.response_headers).await
+                local::reply(conn, target, exchange, reply, dispatch.response_headers).await
             }
             End::Refused(mut reply) => {
                 // Part of the body is consumed: nobody could tell where the next request starts.
@@ -159,7 +168,7 @@ pub(crate) async fn forward(
                 if reply.flag == Some(ResponseFlag::UpstreamRequestTimeout) {
                     worker.stats().upstream_rq_timeout.increment();
                 }
-                local::reply(conn, target, exchange, reply, trigger.response_headers).await
+                local::reply(conn, target, exchange, reply, dispatch.response_headers).await
             }
             End::Truncated(flag, details) => {
                 if flag == ResponseFlag::UpstreamRequestTimeout {
@@ -188,8 +197,8 @@ fn is_idempotent(method: Method) -> bool {
 }
 
 /// Rewrites host and path, and states the time-out.
-fn address(request: &mut Request, trigger: &Trigger<'_>) {
-    let forward = trigger.forward;
+fn address(request: &mut Request, dispatch: &Dispatch<'_>) {
+    let forward = dispatch.forward;
     if let Some(rewrite) = &forward.path {
         let path = rewritten_path(rewrite, request.path());
         let original = request.path().to_vec();

@@ -1,18 +1,21 @@
 //! Waiting for a request's head.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::Poll;
 
-use kgw_h1::{Limits, RequestError, Status};
+use kgw_h1::{Limits, MAX_LEADING_EMPTY_LINES, Request, RequestError, Response, Status};
 
-use super::Conn;
+use super::{Conn, Target};
 use crate::clock::Nanos;
-use crate::config::ir::HttpOptions;
 use crate::runtime::Phase;
 
 /// How long an idle connection is kept open after draining began or its service went away: a request
 /// may be on its way, and closing on it would lose it.
-const DRAIN_IDLE_MS: u64 = 800;
+pub(crate) const DRAIN_IDLE_MS: u64 = 800;
+
+/// Heads above this do not leave their room to the next. Bytes.
+const LARGE_HEAD: usize = 4096;
 
 /// What came of waiting.
 pub(crate) enum Head {
@@ -28,25 +31,25 @@ pub(crate) enum Head {
     TimedOut(Nanos),
 }
 
-/// Waits for the next request. An idle connection ends soon after `is_served` says no.
-pub(crate) async fn read(
-    conn: &mut Conn,
-    options: &HttpOptions,
-    is_served: impl Fn() -> bool,
-) -> Head {
-    let limits = Limits {
-        max_head_bytes: options.max_head_bytes,
-        max_fields: options.max_fields,
-    };
+/// Waits for the next request, while `target` follows the configuration. A connection that nothing
+/// serves any longer, or whose worker drains, ends soon if it is idle.
+pub(crate) async fn read(conn: &mut Conn, listener: &str, target: &mut Target) -> Head {
+    forget_large(conn);
     conn.request.clear();
-    let idle_since = conn.worker.now();
+    let worker = Rc::clone(&conn.worker);
+    let idle_since = worker.now();
     let mut began: Option<Nanos> = None;
-    let mut draining_since: Option<Nanos> = None;
-    let worker = std::rc::Rc::clone(&conn.worker);
+    let mut ending_since: Option<Nanos> = None;
     poll_fn(|cx| {
         conn.registration.update(cx);
         loop {
-            if !conn.down.input().is_empty() {
+            let served = target.refresh(&worker, listener, &conn.peers);
+            let options = &target.listener.http;
+            let limits = Limits {
+                max_head_bytes: options.max_head_bytes,
+                max_fields: options.max_fields,
+            };
+            if is_begun(conn.down.input()) {
                 let began = *began.get_or_insert_with(|| worker.now());
                 match conn.request.parse(conn.down.input(), &limits) {
                     Ok(Status::Complete(length)) => {
@@ -64,7 +67,12 @@ pub(crate) async fn read(
             } else {
                 conn.down.release_buffers();
             }
-            match conn.down.poll_fill(cx, limits.max_head_bytes + 1) {
+            // The limit does not count empty lines before the head.
+            let empty_lines = 2 * (MAX_LEADING_EMPTY_LINES + 1);
+            match conn
+                .down
+                .poll_fill(cx, limits.max_head_bytes + empty_lines + 1)
+            {
                 Poll::Ready(Ok(_)) => continue,
                 Poll::Ready(Err(_)) => {
                     return Poll::Ready(began.map_or(Head::Closed, Head::Abandoned));
@@ -74,11 +82,9 @@ pub(crate) async fn read(
             let deadline = match (began, worker.phase()) {
                 (_, Phase::Closing) => return Poll::Ready(Head::Closed),
                 (Some(began), _) => began.after_ms(options.request_head_timeout_ms),
-                (None, Phase::Running) if is_served() => {
-                    idle_since.after_ms(options.idle_timeout_ms)
-                }
+                (None, Phase::Running) if served => idle_since.after_ms(options.idle_timeout_ms),
                 (None, Phase::Running | Phase::Draining) => {
-                    let since = *draining_since.get_or_insert_with(|| worker.now());
+                    let since = *ending_since.get_or_insert_with(|| worker.now());
                     since.after_ms(DRAIN_IDLE_MS)
                 }
             };
@@ -90,4 +96,21 @@ pub(crate) async fn read(
         }
     })
     .await
+}
+
+/// Whether there is more than empty lines, which may come before a request (RFC 9112 2.2); too many
+/// of them are for the parser to refuse.
+fn is_begun(input: &[u8]) -> bool {
+    input.len() > 2 * MAX_LEADING_EMPTY_LINES
+        || input.iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
+}
+
+/// An idle connection does not keep the room that a large head needed.
+fn forget_large(conn: &mut Conn) {
+    if conn.request.head_bytes() > LARGE_HEAD {
+        conn.request = Request::new();
+    }
+    if conn.response.head_bytes() > LARGE_HEAD {
+        conn.response = Response::new();
+    }
 }

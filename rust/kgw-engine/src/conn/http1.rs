@@ -1,22 +1,21 @@
 //! HTTP/1.1 on a downstream connection: request after request, answered in order.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
 use kgw_h1::{Method, RequestError, TargetForm, strip_hop_by_hop_request};
 
 use super::head::{self, Head};
-use super::{Conn, Target, attempt, local};
+use super::{Addressed, Conn, Target, attempt, local, waypoint};
 use crate::clock::Nanos;
 use crate::config::snapshot::Action;
 use crate::filter::header_mutation::HeaderMutation;
-use crate::pipeline::exchange_log::{Exchange, Trigger};
+use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::Reply;
 use crate::pipeline::route_view::RouteView;
 use crate::pipeline::{edge, redirect};
-use crate::runtime::{Phase, Worker};
+use crate::runtime::Phase;
 use crate::telemetry::flags::ResponseFlag;
 
 /// What becomes of the connection after an exchange.
@@ -36,33 +35,31 @@ const LINGER_BYTES: usize = 64 * 1024;
 /// How long a peer may still send after the last answer. Milliseconds.
 const LINGER_MS: u64 = 1_000;
 
-/// Serves requests until the connection ends; `first` is what was read already.
-pub(crate) async fn serve(
-    conn: &mut Conn,
-    listener: &str,
-    mut target: Target,
-    mut first: Option<Head>,
-) {
+/// Serves requests until the connection ends.
+pub(crate) async fn serve(conn: &mut Conn, listener: &str, mut target: Target) {
     let worker = Rc::clone(&conn.worker);
     loop {
-        let head = if let Some(head) = first.take() {
-            head
-        } else {
-            let local = conn.peers.local;
-            let is_served = || !matches!(target.newer(&worker, listener, local), Newer::Gone);
-            head::read(conn, &target.listener.http, is_served).await
-        };
-        let mut serves_still = true;
-        match target.newer(&worker, listener, conn.peers.local) {
-            Newer::Same => {}
-            Newer::Changed(newer) => target = newer,
-            // Whatever served this address is gone. The request in hand is still answered as it
-            // would have been when the client sent it; the connection then ends.
-            Newer::Gone => serves_still = false,
+        let head = head::read(conn, listener, &mut target).await;
+        if matches!(head, Head::Complete(_)) && conn.peers.addressed == Addressed::Nothing {
+            // Envoy closes such connections; the host of a request can say what their PROXY header
+            // could not.
+            let Some(address) = waypoint::named_address(&conn.request, &target.listener) else {
+                worker.stats().proxy_header_no_destination.increment();
+                return;
+            };
+            conn.peers.local = address;
+            conn.peers.addressed = Addressed::ByHost;
+            match Target::find(&worker.snapshot(), listener, &conn.peers) {
+                Some(found) => target = found,
+                None => return,
+            }
         }
+        // A request whose service went away is still answered as it would have been when the client
+        // sent it; the connection then ends.
+        let served = target.refresh(&worker, listener, &conn.peers);
         let next = match head {
             Head::Closed => return,
-            Head::Complete(began) => exchange(conn, &target, began, serves_still).await,
+            Head::Complete(began) => exchange(conn, &target, began, served).await,
             Head::Abandoned(began) => {
                 let mut exchange = Exchange::without_request(conn, &target, began);
                 exchange.client_gone(0);
@@ -83,25 +80,6 @@ pub(crate) async fn serve(
     }
 }
 
-/// Whether a newer generation routes a connection elsewhere.
-pub(crate) enum Newer {
-    Same,
-    Changed(Target),
-    Gone,
-}
-
-impl Target {
-    /// Looks whether a newer generation routes connections to `local` elsewhere: an atomic load if
-    /// there is none.
-    fn newer(&self, worker: &Worker, listener: &str, local: SocketAddr) -> Newer {
-        let snapshot = worker.snapshot();
-        if snapshot.generation == self.generation {
-            return Newer::Same;
-        }
-        Self::find(&snapshot, listener, local).map_or(Newer::Gone, Newer::Changed)
-    }
-}
-
 async fn refuse(conn: &mut Conn, target: &Target, began: Nanos, error: &RequestError) -> Next {
     conn.worker.stats().downstream_rq_malformed.increment();
     // A request that only lacks a host, or has a path that cannot be normalised, can be shown.
@@ -114,27 +92,28 @@ async fn refuse(conn: &mut Conn, target: &Target, began: Nanos, error: &RequestE
 }
 
 /// Answers the request in `conn.request`.
-async fn exchange(conn: &mut Conn, target: &Target, began: Nanos, serves_still: bool) -> Next {
+async fn exchange(conn: &mut Conn, target: &Target, began: Nanos, served: bool) -> Next {
     let mut exchange = Exchange::new(conn, target, began);
-    exchange.keep_alive = conn.request.keep_alive() && serves_still && !conn.is_draining();
+    exchange.keep_alive = conn.request.keep_alive() && served && !conn.is_draining();
     let options = &target.listener.http;
 
-    if let Err(error) = prepare(conn, options) {
-        let reply = match error {
-            Prepared::Malformed(error) => {
-                conn.worker.stats().downstream_rq_malformed.increment();
-                Reply::malformed(error)
-            }
-            Prepared::Answered(reply) => reply,
-        };
+    let refusal = refusal(conn, target);
+    strip_hop_by_hop_request(&mut conn.request, false);
+    edge::state_origin(&mut conn.request, options, conn.peers.remote.ip());
+    if let Some(reply) = refusal {
         return local::reply(conn, target, exchange, reply, &[]).await;
     }
-    edge::state_origin(&mut conn.request, options, conn.peers.remote.ip());
+    if options.normalize_path
+        && let Err(error) = conn.request.normalize_path(options.merge_slashes)
+    {
+        conn.worker.stats().downstream_rq_malformed.increment();
+        return local::reply(conn, target, exchange, Reply::malformed(error), &[]).await;
+    }
 
     let found = target
         .routes
-        .table
-        .find(&RouteView::new(&conn.request))
+        .as_deref()
+        .and_then(|routes| routes.table.find(&RouteView::new(&conn.request)))
         .and_then(|found| found.value.as_ref());
     let Some(route) = found else {
         conn.worker.stats().no_route.increment();
@@ -151,7 +130,7 @@ async fn exchange(conn: &mut Conn, target: &Target, began: Nanos, serves_still: 
     exchange.cluster = backend.and_then(|backend| backend.cluster.as_deref());
 
     for filter in &route.request_filters {
-        if let Err(reply) = filter.on_request(&mut conn.request, began) {
+        if let Err(reply) = filter.on_request(&mut conn.request, conn.worker.now()) {
             if reply.flag == Some(ResponseFlag::RateLimited) {
                 conn.worker.stats().rate_limited.increment();
             }
@@ -166,12 +145,12 @@ async fn exchange(conn: &mut Conn, target: &Target, began: Nanos, serves_still: 
                 }
                 let response_headers: &[&[HeaderMutation]] =
                     &[&backend.response_headers, &route.response_headers];
-                let trigger = Trigger {
+                let dispatch = Dispatch {
                     forward,
                     cluster,
                     response_headers,
                 };
-                return attempt::forward(conn, target, exchange, &trigger).await;
+                return attempt::forward(conn, target, exchange, &dispatch).await;
             }
             None => Reply::no_backend(),
         },
@@ -186,37 +165,33 @@ async fn exchange(conn: &mut Conn, target: &Target, began: Nanos, serves_still: 
     local::reply(conn, target, exchange, reply, response_headers).await
 }
 
-/// Why a request goes no further.
-enum Prepared {
-    Malformed(RequestError),
-    Answered(Reply),
-}
-
-/// Makes the request one that can be routed and passed on.
-fn prepare(conn: &mut Conn, options: &crate::config::ir::HttpOptions) -> Result<(), Prepared> {
-    let request = &mut conn.request;
+/// What answers a request that is none for a route: no path, a switch of protocols, a host that the
+/// connection does not lead to.
+fn refusal(conn: &Conn, target: &Target) -> Option<Reply> {
+    let request = &conn.request;
     if request.method_kind() == Method::Connect {
-        return Err(Prepared::Answered(Reply {
+        let reply = Reply::no_route();
+        return Some(Reply {
             close: true,
-            ..Reply::no_route()
-        }));
+            ..reply
+        });
     }
     if request.target_form() == TargetForm::Asterisk {
-        return Err(Prepared::Answered(Reply::no_path()));
+        return Some(Reply::no_path());
     }
-    if let Some(protocol) = request.upgrade() {
-        // `h2c` is not offered, so it is not taken up (RFC 9110 7.8); another protocol is refused.
-        if !protocol.eq_ignore_ascii_case(b"h2c") {
-            return Err(Prepared::Answered(Reply::upgrade_refused()));
-        }
+    // `h2c` is not offered, so it is not taken up (RFC 9110 7.8); another protocol is refused.
+    if request
+        .upgrade()
+        .is_some_and(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+    {
+        return Some(Reply::upgrade_refused());
     }
-    if options.normalize_path {
-        request
-            .normalize_path(options.merge_slashes)
-            .map_err(Prepared::Malformed)?;
+    if conn.peers.addressed == Addressed::ByHost
+        && waypoint::named_address(request, &target.listener) != Some(conn.peers.local)
+    {
+        return Some(Reply::misdirected());
     }
-    strip_hop_by_hop_request(request, false);
-    Ok(())
+    None
 }
 
 /// Tells the peer that nothing more comes, and waits for it to be done: closing with bytes unread

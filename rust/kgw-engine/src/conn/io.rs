@@ -8,12 +8,14 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Size of a read buffer. Bytes. One buffer holds any request head that Envoy's limits allow once
-/// it is grown to [`MAX_READ_BUFFER`].
+/// Size of a read buffer. Bytes. It grows for a head that is larger, up to the head's limit.
 const READ_BUFFER: usize = 16 * 1024;
 
+/// Unconsumed bytes of a body, or of what follows one, to hold. Bytes.
+pub(crate) const BODY_BUFFER: usize = 16 * 1024;
+
 /// Buffered output above which no more input is taken for it. Bytes.
-pub(crate) const WRITE_WATERMARK: usize = 64 * 1024;
+const WRITE_WATERMARK: usize = 64 * 1024;
 
 /// Largest write buffer that an idle connection keeps: that of a plain answer's head. Bytes.
 const IDLE_OUTPUT: usize = 1024;
@@ -134,6 +136,16 @@ impl Stream {
                 Poll::Pending
             }
         }
+    }
+
+    /// Whether the peer has neither closed the stream nor sent anything, as far as the event loop
+    /// has heard. No system call unless it has heard something. Asks past the task's budget, which
+    /// makes polls say "pending" when it is spent.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let nothing = self.socket.try_read(&mut [0]);
+        matches!(nothing, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            && !self.eof
+            && self.input().is_empty()
     }
 
     /// The output to append to.

@@ -46,12 +46,14 @@ pub(crate) async fn reply(
             headers.append(b"retry-after", number.format(*seconds).as_bytes());
         }
     }
-    conn.worker
-        .with_date(now, |date| headers.append(b"date", date));
-    headers.append(b"server", target.listener.http.server_name.as_bytes());
     for mutation in response_headers.iter().copied().flatten() {
         mutation.apply(headers);
     }
+    if !headers.contains(b"date") {
+        conn.worker
+            .with_date(now, |date| headers.append(b"date", date));
+    }
+    headers.set(b"server", target.listener.http.server_name.as_bytes());
     if !keep_alive {
         headers.append(b"connection", b"close");
     }

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use kgw_h1::{Request, Response};
 use tokio::net::TcpStream;
 
-use self::head::Head;
 use self::io::Stream;
 use crate::clock::Timer;
 use crate::config::snapshot::{Listener, Routes, Snapshot, Traffic};
@@ -49,38 +48,81 @@ pub(crate) struct Peers {
     pub(crate) direct_local: SocketAddr,
     /// The client's mesh identity, vouched for by ztunnel: a SPIFFE URI.
     pub(crate) principal: Option<Box<str>>,
-    /// The connection began with a PROXY header that names no addresses: the service is the one
-    /// that the first request names.
-    pub(crate) unaddressed: bool,
+    /// What says where the connection goes.
+    pub(crate) addressed: Addressed,
+}
+
+/// What says where a connection goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Addressed {
+    /// Its own addresses, or those in its PROXY header.
+    ByConnection,
+    /// The host of its first request: the PROXY header names no addresses.
+    ByHost,
+    /// The host of a request that has not come yet.
+    Nothing,
 }
 
 /// What a connection's requests are routed by: looked up once per connection and generation.
 #[derive(Debug)]
 pub(crate) struct Target {
-    pub(crate) generation: u64,
+    /// Holds the rest of it: the engine sees who still uses a snapshot, and frees it elsewhere.
+    snapshot: Arc<Snapshot>,
     pub(crate) listener: Arc<Listener>,
-    pub(crate) routes: Arc<Routes>,
+    /// None while nothing says where the connection goes.
+    pub(crate) routes: Option<Arc<Routes>>,
     pub(crate) service: Option<Arc<str>>,
 }
 
+/// Whether a newer generation routes a connection elsewhere.
+enum Newer {
+    Same,
+    Changed(Target),
+    Gone,
+}
+
 impl Target {
-    /// Looks up where the requests of a connection to `local` go, if the snapshot says so.
-    pub(crate) fn find(snapshot: &Snapshot, listener: &str, local: SocketAddr) -> Option<Self> {
+    /// Looks up where the requests of a connection go, if the snapshot says so.
+    fn find(snapshot: &Arc<Snapshot>, listener: &str, peers: &Peers) -> Option<Self> {
         let listener = snapshot.listeners.get(listener)?;
         let (routes, service) = match &listener.traffic {
-            Traffic::Http(routes) => (routes, None),
+            Traffic::Http(routes) => (Some(routes), None),
+            Traffic::Waypoint { .. } if peers.addressed == Addressed::Nothing => (None, None),
             Traffic::Waypoint { destinations, .. } => {
-                let key = (local.ip(), local.port());
+                let key = (peers.local.ip(), peers.local.port());
                 let destination = destinations.get(&key)?;
-                (&destination.routes, Some(Arc::clone(&destination.service)))
+                (Some(&destination.routes), Some(&destination.service))
             }
         };
         Some(Self {
-            generation: snapshot.generation,
+            snapshot: Arc::clone(snapshot),
             listener: Arc::clone(listener),
-            routes: Arc::clone(routes),
-            service,
+            routes: routes.map(Arc::clone),
+            service: service.map(Arc::clone),
         })
+    }
+
+    /// Looks whether a newer generation routes the connection elsewhere: an atomic load if there is
+    /// none.
+    fn newer(&self, worker: &Worker, listener: &str, peers: &Peers) -> Newer {
+        let snapshot = worker.snapshot();
+        if snapshot.generation == self.snapshot.generation {
+            return Newer::Same;
+        }
+        Self::find(&snapshot, listener, peers).map_or(Newer::Gone, Newer::Changed)
+    }
+
+    /// Moves on to the newest generation. Returns whether that serves the connection still; if not,
+    /// the target stays what it was.
+    pub(crate) fn refresh(&mut self, worker: &Worker, listener: &str, peers: &Peers) -> bool {
+        match self.newer(worker, listener, peers) {
+            Newer::Same => true,
+            Newer::Changed(newer) => {
+                *self = newer;
+                true
+            }
+            Newer::Gone => false,
+        }
     }
 }
 
@@ -107,7 +149,7 @@ pub(crate) async fn serve(
             direct_remote: peer,
             direct_local: local,
             principal: None,
-            unaddressed: false,
+            addressed: Addressed::ByConnection,
         },
         request: Request::new(),
         response: Response::new(),
@@ -124,17 +166,9 @@ pub(crate) async fn serve(
     {
         return;
     }
-    let mut first = None;
-    if conn.peers.unaddressed {
-        let head = head::read(&mut conn, &configuration.http, || true).await;
-        if let Head::Complete(_) = head {
-            waypoint::address_by_host(&mut conn, &configuration);
-        }
-        first = Some(head);
-    }
-    let target = Target::find(&conn.worker.snapshot(), &listener, conn.peers.local);
+    let target = Target::find(&conn.worker.snapshot(), &listener, &conn.peers);
     match target {
-        Some(target) => http1::serve(&mut conn, &listener, target, first).await,
+        Some(target) => http1::serve(&mut conn, &listener, target).await,
         None => conn.worker.stats().proxy_header_no_destination.increment(),
     }
 }

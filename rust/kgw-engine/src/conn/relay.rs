@@ -21,17 +21,14 @@ use kgw_h1::{
 };
 
 use super::Conn;
-use super::io::Stream;
+use super::io::{BODY_BUFFER, Stream};
 use crate::clock::Nanos;
 use crate::config::ir::HttpOptions;
-use crate::pipeline::exchange_log::{Exchange, Trigger};
+use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::Reply;
 use crate::runtime::Phase;
 use crate::telemetry::access_log::Point;
 use crate::telemetry::flags::ResponseFlag;
-
-/// Unconsumed bytes to hold of a body. Bytes.
-const BODY_BUFFER: usize = 16 * 1024;
 
 /// Largest response head. Bytes (Envoy: 80 KiB) and fields (Envoy: 100).
 const RESPONSE_LIMITS: Limits = Limits {
@@ -77,7 +74,7 @@ pub(crate) struct Relay<'a, 'x> {
     pub(crate) conn: &'a mut Conn,
     pub(crate) up: &'a mut Stream,
     pub(crate) exchange: &'a mut Exchange<'x>,
-    pub(crate) trigger: &'a Trigger<'a>,
+    pub(crate) dispatch: &'a Dispatch<'a>,
     pub(crate) http: &'a HttpOptions,
     pub(crate) request_body: BodyDecoder,
     pub(crate) request_out: BodyEncoder,
@@ -295,7 +292,7 @@ impl Relay<'_, '_> {
             let milliseconds = number.format(now.since(complete_at) / 1_000_000);
             headers.set(b"x-envoy-upstream-service-time", milliseconds.as_bytes());
         }
-        for mutation in self.trigger.response_headers.iter().copied().flatten() {
+        for mutation in self.dispatch.response_headers.iter().copied().flatten() {
             mutation.apply(headers);
         }
         if !headers.contains(b"date") {
@@ -427,7 +424,7 @@ impl Relay<'_, '_> {
         let idle = self.moved_at.after_ms(self.http.stream_idle_timeout_ms);
         let route = self
             .exchange
-            .route_deadline(self.trigger.forward.timeout_ms);
+            .route_deadline(self.dispatch.forward.timeout_ms);
         match self.conn.timer.poll(cx, idle.min(route)) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) if route <= idle => Poll::Ready(self.fail(Reply::request_timed_out())),

@@ -1,11 +1,14 @@
 //! The start of a waypoint's connection: the PROXY header that ztunnel sends.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::task::Poll;
 
+use kgw_h1::Request;
 use kgw_proxyproto::{Command, Error, Options, parse};
 
-use super::Conn;
+use super::head::DRAIN_IDLE_MS;
+use super::{Addressed, Conn};
 use crate::config::snapshot::{Listener, Traffic};
 use crate::runtime::Phase;
 
@@ -23,7 +26,8 @@ pub(crate) async fn read_header(
         max_header: max_header_bytes,
         ..Options::WAYPOINT
     };
-    let deadline = conn.worker.now().after_ms(timeout_ms);
+    let mut deadline = conn.worker.now().after_ms(timeout_ms);
+    let mut draining = false;
     let worker = std::rc::Rc::clone(&conn.worker);
     let stats = worker.stats();
     poll_fn(|cx| {
@@ -36,7 +40,7 @@ pub(crate) async fn read_header(
                         // ztunnel sends this when client and service have addresses of different
                         // families: it knows who the client is, but cannot say where it goes.
                         Ok(None) if header.command == Command::Proxy => {
-                            conn.peers.unaddressed = true;
+                            conn.peers.addressed = Addressed::Nothing;
                             (conn.peers.remote, conn.peers.local)
                         }
                         // LOCAL: a health check of whoever is in front, for no service.
@@ -72,6 +76,10 @@ pub(crate) async fn read_header(
                     return Poll::Ready(Err(Unusable));
                 }
                 Poll::Pending => {
+                    if worker.phase() == Phase::Draining && !draining {
+                        draining = true;
+                        deadline = deadline.min(worker.now().after_ms(DRAIN_IDLE_MS));
+                    }
                     if conn.timer.poll(cx, deadline).is_ready() {
                         stats.proxy_header_timeout.increment();
                         return Poll::Ready(Err(Unusable));
@@ -87,18 +95,14 @@ pub(crate) async fn read_header(
     .await
 }
 
-/// Takes the service that the first request's host names for the connection's destination, if it
-/// names exactly one. Envoy closes such connections.
-pub(crate) fn address_by_host(conn: &mut Conn, listener: &Listener) {
+/// The service address that a request's host names, if it names exactly one.
+pub(crate) fn named_address(request: &Request, listener: &Listener) -> Option<SocketAddr> {
     let Traffic::Waypoint { names, .. } = &listener.traffic else {
-        return;
+        return None;
     };
-    let (host, port) = split_port(conn.request.authority());
+    let (host, port) = split_port(request.authority());
     let host = host.strip_suffix(b".").unwrap_or(host);
-    let key = (host.to_ascii_lowercase().into_boxed_slice(), port);
-    if let Some(Some(address)) = names.get(&key) {
-        conn.peers.local = *address;
-    }
+    *names.get(&(host.to_ascii_lowercase().into_boxed_slice(), port))?
 }
 
 /// Host and port of an authority; 80 if it names none.

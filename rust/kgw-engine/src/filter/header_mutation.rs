@@ -63,6 +63,20 @@ impl HeaderMutation {
     }
 }
 
+/// Fields that say how a message is framed, where it goes or what the connection does.
+const RESERVED: [&str; 10] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 fn check(name: &str, value: &str) -> Result<(), String> {
     if !kgw_h1::is_valid_name(name.as_bytes()) {
         return Err(format!("{name:?} is not a header field name"));
@@ -74,7 +88,7 @@ fn check(name: &str, value: &str) -> Result<(), String> {
     }
     // The proxy decides how messages are framed and where they go; a filter that changed these
     // would let its requests be read differently by the next hop.
-    if ["connection", "content-length", "host", "transfer-encoding"]
+    if RESERVED
         .iter()
         .any(|reserved| name.eq_ignore_ascii_case(reserved))
     {

@@ -1,5 +1,6 @@
 //! Accepting connections and starting their tasks.
 
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -18,14 +19,42 @@ use crate::runtime::{Phase, Registration, Worker};
 /// connections' ends can mend.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Accepts connections for `listener` until it is stopped or the worker drains, and then those that
-/// are waiting already: the kernel would reset them. The registration is the caller's, so that a
-/// worker that drains before this task has run knows of it.
+/// What an accepting task is told by its worker.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    listener: RefCell<Arc<str>>,
+    stop: Cell<bool>,
+}
+
+impl Orders {
+    pub(crate) fn new(listener: &Arc<str>) -> Self {
+        Self {
+            listener: RefCell::new(Arc::clone(listener)),
+            stop: Cell::new(false),
+        }
+    }
+
+    /// Connections are the listener's from now on.
+    pub(crate) fn accept_for(&self, listener: &Arc<str>) {
+        if *self.listener.borrow() != *listener {
+            *self.listener.borrow_mut() = Arc::clone(listener);
+        }
+    }
+
+    /// The socket is given up; what waits on it is still taken.
+    pub(crate) fn stop(&self) {
+        self.stop.set(true);
+    }
+}
+
+/// Accepts connections until it is told to stop or the worker drains, and then those that are
+/// waiting already: the kernel would reset them. Holds the address's lease as long. The registration
+/// is the caller's, so that a worker that drains before this task has run knows of it.
 pub(crate) async fn run(
     worker: Rc<Worker>,
-    listener: Arc<str>,
+    orders: Rc<Orders>,
     socket: TcpListener,
-    stop: Rc<std::cell::Cell<bool>>,
+    lease: Arc<()>,
     registration: Registration,
 ) {
     loop {
@@ -33,7 +62,7 @@ pub(crate) async fn run(
             registration.update(cx);
             match socket.poll_accept(cx) {
                 Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
-                Poll::Pending if stop.get() || worker.phase() != Phase::Running => {
+                Poll::Pending if orders.stop.get() || worker.phase() != Phase::Running => {
                     Poll::Ready(None)
                 }
                 Poll::Pending => Poll::Pending,
@@ -41,20 +70,22 @@ pub(crate) async fn run(
         })
         .await;
         match accepted {
-            None => return take_waiting(&worker, &listener, socket),
-            Some(Ok((stream, peer))) => start(&worker, &listener, stream, peer),
+            None => break,
+            Some(Ok((stream, peer))) => start(&worker, &orders, stream, peer),
             Some(Err(error)) => {
                 worker.stats().downstream_accept_error.increment();
-                if is_exhaustion(&error) {
+                if !is_of_one_connection(&error) {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
+    take_waiting(&worker, &orders, socket);
+    drop(lease);
 }
 
 /// Takes what waits in the queue, whether or not the event loop has heard of it.
-fn take_waiting(worker: &Rc<Worker>, listener: &Arc<str>, socket: TcpListener) {
+fn take_waiting(worker: &Rc<Worker>, orders: &Orders, socket: TcpListener) {
     let Ok(socket) = socket.into_std() else {
         return;
     };
@@ -66,12 +97,12 @@ fn take_waiting(worker: &Rc<Worker>, listener: &Arc<str>, socket: TcpListener) {
             .set_nonblocking(true)
             .and_then(|()| TcpStream::from_std(stream));
         if let Ok(stream) = stream {
-            start(worker, listener, stream, peer);
+            start(worker, orders, stream, peer);
         }
     }
 }
 
-fn start(worker: &Rc<Worker>, listener: &Arc<str>, stream: TcpStream, peer: SocketAddr) {
+fn start(worker: &Rc<Worker>, orders: &Orders, stream: TcpStream, peer: SocketAddr) {
     let stats = worker.stats();
     if stats.downstream_cx_active.value() >= worker.max_connections() {
         stats.downstream_cx_overflow.increment();
@@ -85,7 +116,7 @@ fn start(worker: &Rc<Worker>, listener: &Arc<str>, stream: TcpStream, peer: Sock
         return;
     };
     let worker_of_task = Rc::clone(worker);
-    let listener = Arc::clone(listener);
+    let listener = Arc::clone(&orders.listener.borrow());
     // Counted here and not in the task, which may run only after many more were accepted.
     let open = conn::Open::new(worker);
     tokio::task::spawn_local(async move {
@@ -93,9 +124,10 @@ fn start(worker: &Rc<Worker>, listener: &Arc<str>, stream: TcpStream, peer: Sock
     });
 }
 
-fn is_exhaustion(error: &io::Error) -> bool {
+/// Whether an error is about the connection that would have been accepted, not about accepting.
+fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
     )
 }

@@ -1,11 +1,12 @@
 //! Listening sockets: one per worker and address, sharing the port.
 //!
 //! The engine binds and owns them; workers listen on duplicates. A socket therefore outlives any
-//! reload that keeps its address, and connections waiting in its queue are never reset by one.
+//! reload that keeps its address; where one goes away, the worker takes what waits in its queue first.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Weak};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -33,12 +34,25 @@ impl BindKey {
 #[derive(Debug)]
 pub(crate) struct BoundAddress {
     pub(crate) local: SocketAddr,
+    /// Held by whoever listens on a duplicate.
+    pub(crate) lease: Arc<()>,
     sockets: Vec<TcpListener>,
 }
 
+/// Ports on which the engine listens or, after a reload, still takes what waits.
+#[derive(Debug, Default)]
+pub(crate) struct Leases(Vec<(u16, Weak<()>)>);
+
+impl Leases {
+    fn holds(&mut self, port: u16) -> bool {
+        self.0.retain(|(_, lease)| lease.strong_count() > 0);
+        self.0.iter().any(|(held, _)| *held == port)
+    }
+}
+
 impl BoundAddress {
-    fn bind(requested: SocketAddr, workers: usize) -> io::Result<Self> {
-        if requested.port() != 0 {
+    fn bind(requested: SocketAddr, workers: usize, leases: &mut Leases) -> io::Result<Self> {
+        if requested.port() != 0 && !leases.holds(requested.port()) {
             // A port shared by workers could be shared with a stranger as well, who would take half
             // of the connections. A socket that does not share finds out whether someone is there.
             open(requested)?.bind(&requested.into())?;
@@ -49,7 +63,13 @@ impl BoundAddress {
         for _ in 1..workers {
             sockets.push(bind(local)?);
         }
-        Ok(Self { local, sockets })
+        let lease = Arc::new(());
+        leases.0.push((local.port(), Arc::downgrade(&lease)));
+        Ok(Self {
+            local,
+            lease,
+            sockets,
+        })
     }
 
     /// A duplicate of the worker's socket.
@@ -59,7 +79,7 @@ impl BoundAddress {
 }
 
 /// Every bound address of an engine.
-pub(crate) type Sockets = HashMap<BindKey, std::sync::Arc<BoundAddress>>;
+pub(crate) type Sockets = HashMap<BindKey, Arc<BoundAddress>>;
 
 /// Binds what `wanted` names and `current` does not have, and keeps the rest. An address that
 /// cannot be bound fails the whole set, and nothing of `current` is changed.
@@ -67,13 +87,14 @@ pub(crate) fn rebind(
     current: &Sockets,
     wanted: impl IntoIterator<Item = BindKey>,
     workers: usize,
+    leases: &mut Leases,
 ) -> Result<Sockets, (BindKey, io::Error)> {
     let mut sockets = Sockets::new();
     for key in wanted {
         let bound = match current.get(&key) {
-            Some(bound) => std::sync::Arc::clone(bound),
-            None => match BoundAddress::bind(key.requested, workers) {
-                Ok(bound) => std::sync::Arc::new(bound),
+            Some(bound) => Arc::clone(bound),
+            None => match BoundAddress::bind(key.requested, workers, leases) {
+                Ok(bound) => Arc::new(bound),
                 Err(error) => return Err((key, error)),
             },
         };

@@ -10,28 +10,38 @@ use kgw_h1::{Headers, Request};
 
 use crate::config::ir::HttpOptions;
 
-/// Fields that only the proxy itself may set or that would steer it.
+/// Fields that only the proxy itself may set or that would steer it, all of them `x-envoy-…`.
 const STRIPPED: [&[u8]; 20] = [
-    b"x-envoy-retry-on",
-    b"x-envoy-retry-grpc-on",
-    b"x-envoy-max-retries",
-    b"x-envoy-upstream-rq-timeout-ms",
-    b"x-envoy-upstream-rq-per-try-timeout-ms",
-    b"x-envoy-upstream-rq-timeout-alt-response",
-    b"x-envoy-upstream-alt-stat-name",
-    b"x-envoy-upstream-stream-duration-ms",
-    b"x-envoy-decorator-operation",
-    b"x-envoy-downstream-service-cluster",
-    b"x-envoy-downstream-service-node",
-    b"x-envoy-force-trace",
-    b"x-envoy-ip-tags",
-    b"x-envoy-original-path",
-    b"x-envoy-original-host",
-    b"x-envoy-internal",
-    b"x-envoy-expected-rq-timeout-ms",
-    b"x-envoy-hedge-on-per-try-timeout",
-    b"x-envoy-retriable-status-codes",
+    b"retry-on",
+    b"retry-grpc-on",
+    b"max-retries",
+    b"retriable-status-codes",
+    b"retriable-header-names",
+    b"upstream-rq-timeout-ms",
+    b"upstream-rq-per-try-timeout-ms",
+    b"upstream-rq-timeout-alt-response",
+    b"upstream-alt-stat-name",
+    b"upstream-stream-duration-ms",
+    b"decorator-operation",
+    b"downstream-service-cluster",
+    b"downstream-service-node",
+    b"force-trace",
+    b"ip-tags",
+    b"original-path",
+    b"original-host",
+    b"internal",
+    b"expected-rq-timeout-ms",
+    b"hedge-on-per-try-timeout",
+];
+
+/// Fields that the proxy states. A spelling with `_` is taken off: some servers read it as `-`.
+const STATED: [&[u8]; 6] = [
+    b"x-envoy-external-address",
     b"x-forwarded-client-cert",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-request-id",
 ];
 
 /// Takes off what clients may not say and states where the request came from.
@@ -58,13 +68,37 @@ pub(crate) fn state_origin(request: &mut Request, options: &HttpOptions, client:
 fn strip_control_fields(headers: &mut Headers) {
     headers.remove_if(|name, _| {
         // Almost every field is told apart by its first two bytes.
-        if !matches!(name, [b'x' | b'X', b'-', ..]) {
+        if !matches!(name, [b'x' | b'X', b'-' | b'_', ..]) {
             return false;
         }
-        STRIPPED
-            .iter()
-            .any(|stripped| name.eq_ignore_ascii_case(stripped))
+        if memchr::memchr(b'_', name).is_some() {
+            return is_alias(name);
+        }
+        match name.split_at_checked(b"x-envoy-".len()) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case(b"x-envoy-") => STRIPPED
+                .iter()
+                .any(|stripped| rest.eq_ignore_ascii_case(stripped)),
+            _ => name.eq_ignore_ascii_case(b"x-forwarded-client-cert"),
+        }
     });
+}
+
+/// Whether a name with `_` would be one of the proxy's own with `-`.
+fn is_alias(name: &[u8]) -> bool {
+    let dashed: Vec<u8> = name
+        .iter()
+        .map(|&byte| {
+            if byte == b'_' {
+                b'-'
+            } else {
+                byte.to_ascii_lowercase()
+            }
+        })
+        .collect();
+    STATED.contains(&&*dashed)
+        || dashed
+            .strip_prefix(b"x-envoy-")
+            .is_some_and(|rest| STRIPPED.contains(&rest))
 }
 
 /// All `x-forwarded-for` lines become one, with the client at its end.
@@ -114,7 +148,7 @@ mod tests {
                 bytes.as_bytes(),
                 &Limits {
                     max_head_bytes: 4096,
-                    max_fields: 50,
+                    max_fields: 100,
                 },
             )
             .unwrap();
@@ -135,9 +169,15 @@ mod tests {
     fn a_client_cannot_forge_what_the_proxy_states() {
         let mut forged = String::new();
         for name in STRIPPED {
-            forged.push_str(std::str::from_utf8(name).unwrap());
-            forged.push_str(": forged\r\n");
+            let name = std::str::from_utf8(name).unwrap();
+            forged.push_str(&["X-Envoy-", name, ": forged\r\n"].concat());
+            forged.push_str(&["x_envoy_", &name.replace('-', "_"), ": forged\r\n"].concat());
         }
+        for name in STATED {
+            let name = std::str::from_utf8(name).unwrap();
+            forged.push_str(&[&name.replace('-', "_"), ": forged\r\n"].concat());
+        }
+        forged.push_str("x-forwarded-client-cert: forged\r\n");
         for name in [
             "x-request-id",
             "x-forwarded-proto",

@@ -21,7 +21,7 @@ use crate::telemetry::flags::{ResponseFlag, ResponseFlags};
 
 /// What to do upstream for a request.
 #[derive(Debug)]
-pub(crate) struct Trigger<'a> {
+pub(crate) struct Dispatch<'a> {
     pub(crate) forward: &'a Forward,
     pub(crate) cluster: &'a Cluster,
     /// The backend's changes first, then the route's.
@@ -180,7 +180,6 @@ impl Exchange<'_> {
         let stats = self.active.0.stats();
         debug_assert!(std::ptr::eq(stats, conn.worker.stats()));
         match self.code {
-            100..=199 => stats.downstream_rq_1xx.increment(),
             200..=299 => stats.downstream_rq_2xx.increment(),
             300..=399 => stats.downstream_rq_3xx.increment(),
             400..=499 => stats.downstream_rq_4xx.increment(),

@@ -84,6 +84,11 @@ impl Reply {
         Self::new(403, "", "upgrade_failed", None).closing()
     }
 
+    /// The connection leads to another service than the one the request names (RFC 9110 15.5.20).
+    pub(crate) fn misdirected() -> Self {
+        Self::new(421, "", "misdirected_request", None)
+    }
+
     /// A fixed answer of the configuration.
     pub(crate) fn direct(status: u16, body: String) -> Self {
         Self::new(status, body, "direct_response", None)

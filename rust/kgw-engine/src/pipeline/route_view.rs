@@ -12,11 +12,7 @@ pub(crate) struct RouteView<'a> {
 
 impl<'a> RouteView<'a> {
     pub(crate) fn new(request: &'a Request) -> Self {
-        let target = request.path();
-        let (path, query) = match memchr::memchr(b'?', target) {
-            Some(at) => (&target[..at], Some(&target[at + 1..])),
-            None => (target, None),
-        };
+        let (path, query) = kgw_h1::split_path_and_query(request.path());
         Self {
             request,
             path,

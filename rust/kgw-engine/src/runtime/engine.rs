@@ -16,7 +16,7 @@ use super::worker;
 use crate::clock::Clock;
 use crate::config::compile::{CompileError, Compiler};
 use crate::config::snapshot::Snapshot;
-use crate::listen::socket::{self, Sockets};
+use crate::listen::socket::{self, Leases, Sockets};
 use crate::stats;
 use crate::telemetry::access_log::{LogWriter, WriterOptions};
 
@@ -83,6 +83,7 @@ pub struct Engine {
 #[derive(Debug, Default)]
 struct State {
     compiler: Compiler,
+    leases: Leases,
     running: Option<Running>,
     ended: bool,
 }
@@ -92,9 +93,16 @@ struct Running {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     logs: Arc<LogWriter>,
-    /// Published snapshots that a worker or connection may still hold. They are freed here, by the
-    /// thread that applies the next one, so that no worker pays for freeing 100,000 routes.
+    /// Published snapshots that a worker or connection may still hold. They are freed by the
+    /// thread that applies the next one or waits for it: no worker pays for freeing 100,000 routes.
     past: Vec<Arc<Snapshot>>,
+}
+
+impl Running {
+    /// Frees the snapshots that nobody holds any longer.
+    fn free_past(&mut self) {
+        self.past.retain(|past| Arc::strong_count(past) > 1);
+    }
 }
 
 impl Engine {
@@ -127,8 +135,7 @@ impl Engine {
             ..WriterOptions::default()
         };
         let logs = Arc::new(LogWriter::start(options).map_err(EngineError::Thread)?);
-        let (snapshot, sockets) =
-            self.compile(&mut state.compiler, config, &logs, &Sockets::new(), 1)?;
+        let (snapshot, sockets) = self.compile(&mut state, config, &logs, &Sockets::new(), 1)?;
         let snapshot = Arc::new(snapshot);
         let shared = Shared::new(
             self.clock.clone(),
@@ -141,9 +148,11 @@ impl Engine {
         for index in 0..self.workers {
             let shared_of_worker = Arc::clone(&shared);
             let max_connections = self.max_connections;
-            let thread = std::thread::Builder::new()
-                .name(format!("kgw-worker-{index}"))
-                .spawn(move || worker::run(index, &shared_of_worker, max_connections));
+            let thread = worker::runtime().and_then(|runtime| {
+                std::thread::Builder::new()
+                    .name(format!("kgw-worker-{index}"))
+                    .spawn(move || worker::run(index, runtime, &shared_of_worker, max_connections))
+            });
             match thread {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
@@ -169,47 +178,47 @@ impl Engine {
     /// on. Returns its generation. On error the last one goes on serving, untouched.
     pub fn apply(&self, config: &[u8]) -> Result<u64, EngineError> {
         let mut state = self.state.lock();
-        let State {
-            compiler, running, ..
-        } = &mut *state;
-        let running = running.as_mut().ok_or(EngineError::NotRunning)?;
-        let current = running.shared.snapshot();
-        let generation = current.generation + 1;
-        let (snapshot, sockets) = self.compile(
-            compiler,
-            config,
-            &running.logs,
-            &running.shared.sockets(),
-            generation,
-        )?;
+        let running = state.running.as_ref().ok_or(EngineError::NotRunning)?;
+        let (shared, logs) = (Arc::clone(&running.shared), Arc::clone(&running.logs));
+        if shared.phase() != Phase::Running {
+            return Err(EngineError::NotRunning);
+        }
+        let generation = shared.generation() + 1;
+        let (snapshot, sockets) =
+            self.compile(&mut state, config, &logs, &shared.sockets(), generation)?;
         let snapshot = Arc::new(snapshot);
-        running.shared.publish(Arc::clone(&snapshot), sockets);
-        drop(current);
-        running.past.push(snapshot);
-        running.past.retain(|past| Arc::strong_count(past) > 1);
+        shared.publish(Arc::clone(&snapshot), sockets);
+        if let Some(running) = &mut state.running {
+            running.past.push(snapshot);
+            running.free_past();
+        }
         Ok(generation)
     }
 
     /// Compiles a configuration and binds the addresses that are not bound yet.
     fn compile(
         &self,
-        compiler: &mut Compiler,
+        state: &mut State,
         config: &[u8],
         logs: &LogWriter,
         sockets: &Sockets,
         generation: u64,
     ) -> Result<(Snapshot, Sockets), EngineError> {
-        let snapshot = compiler.compile(config, logs, generation)?;
+        let snapshot = state
+            .compiler
+            .compile(config, logs, self.workers, generation)?;
         let listeners = || snapshot.listeners.values();
         let wanted = listeners().flat_map(|listener| listener.bind.iter().cloned());
-        let sockets = socket::rebind(sockets, wanted, self.workers).map_err(|(key, source)| {
-            let asked = listeners().find(|listener| listener.bind.contains(&key));
-            EngineError::Bind {
-                listener: asked.map_or_else(String::new, |listener| listener.id.to_string()),
-                address: key.requested,
-                source,
-            }
-        })?;
+        let sockets = socket::rebind(sockets, wanted, self.workers, &mut state.leases).map_err(
+            |(key, source)| {
+                let asked = listeners().find(|listener| listener.bind.contains(&key));
+                EngineError::Bind {
+                    listener: asked.map_or_else(String::new, |listener| listener.id.to_string()),
+                    address: key.requested,
+                    source,
+                }
+            },
+        )?;
         Ok((snapshot, sockets))
     }
 
@@ -222,7 +231,11 @@ impl Engine {
     /// Waits until every worker serves `generation` (or a later one) and listens on its sockets.
     /// Returns whether they do.
     pub fn wait_applied(&self, generation: u64, timeout: Duration) -> Result<bool, EngineError> {
-        Ok(self.shared()?.wait_acknowledged(generation, timeout))
+        let applied = self.shared()?.wait_acknowledged(generation, timeout);
+        if let Some(running) = &mut self.state.lock().running {
+            running.free_past();
+        }
+        Ok(applied)
     }
 
     /// The bound addresses by listener; none once draining began.

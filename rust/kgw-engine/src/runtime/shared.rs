@@ -86,8 +86,12 @@ impl Shared {
     /// Makes `snapshot` the one that workers serve from their next request on.
     pub(crate) fn publish(&self, snapshot: Arc<Snapshot>, sockets: Sockets) {
         let generation = snapshot.generation;
-        if self.phase() == Phase::Running {
-            *self.sockets.lock() = sockets;
+        {
+            // Under the lock: draining empties it, and must not find it filled again.
+            let mut current = self.sockets.lock();
+            if self.phase() == Phase::Running {
+                *current = sockets;
+            }
         }
         *self.snapshot.lock() = snapshot;
         self.generation.store(generation, Ordering::Release);

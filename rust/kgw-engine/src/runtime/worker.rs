@@ -5,11 +5,14 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Waker};
 
 use slab::Slab;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
 use super::{Phase, Shared};
@@ -18,10 +21,10 @@ use crate::config::snapshot::Snapshot;
 use crate::listen::accept;
 use crate::listen::socket::{BindKey, BoundAddress};
 use crate::stats::Stats;
-use crate::upstream::pool::Pools;
+use crate::upstream::pool::{Pools, SWEEP_INTERVAL};
 
-/// What a worker accepts on, and how each accepting task is told to stop.
-type Accepting = HashMap<BindKey, (Weak<BoundAddress>, Rc<Cell<bool>>)>;
+/// What a worker accepts on, and how each accepting task is told what for.
+type Accepting = HashMap<BindKey, (Weak<BoundAddress>, Rc<accept::Orders>)>;
 
 /// State of one worker thread.
 #[derive(Debug)]
@@ -37,27 +40,27 @@ pub(crate) struct Worker {
     wakers: RefCell<Slab<Option<Waker>>>,
 }
 
-/// Runs a worker to its end on the current thread.
-pub(crate) fn run(index: usize, shared: &Arc<Shared>, max_connections: u64) {
-    // However the thread ends, nobody waits for it any longer.
-    let _ended = Ended { index, shared };
-    let runtime = tokio::runtime::Builder::new_current_thread()
+/// Makes the event loop of a worker.
+pub(crate) fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread()
         .enable_io()
         .enable_time()
         // Sockets are looked at after this many task polls; the default of 61 would let answers wait
         // behind a burst of requests.
         .event_interval(31)
-        .build();
-    match runtime {
-        Ok(runtime) => {
-            let tasks = LocalSet::new();
-            let worker = Rc::new(Worker::new(index, Arc::clone(shared), max_connections));
-            runtime.block_on(tasks.run_until(supervise(worker)));
-            // Whatever is left is dropped here: connections close.
-            drop(tasks);
-        }
-        Err(_) => shared.stats[index].downstream_accept_error.increment(),
-    }
+        .build()
+}
+
+/// Runs a worker to its end on the current thread.
+pub(crate) fn run(index: usize, runtime: Runtime, shared: &Arc<Shared>, max_connections: u64) {
+    // However the thread ends, nobody waits for it any longer.
+    let _ended = Ended { index, shared };
+    let tasks = LocalSet::new();
+    let worker = Rc::new(Worker::new(index, Arc::clone(shared), max_connections));
+    runtime.block_on(tasks.run_until(supervise(worker)));
+    // Whatever is left is dropped here: connections close.
+    drop(tasks);
+    drop(runtime);
 }
 
 /// Acknowledges every generation to come when a worker's thread ends.
@@ -68,6 +71,11 @@ struct Ended<'a> {
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The kernel goes on giving this worker its share of the connections. An engine that
+            // ends is noticed and replaced; one that swallows every n-th connection is not.
+            self.shared.enter(Phase::Draining);
+        }
         self.shared.acknowledge(self.index, u64::MAX);
     }
 }
@@ -75,6 +83,7 @@ impl Drop for Ended<'_> {
 /// Follows generation and phase until the worker has nothing left to do.
 async fn supervise(worker: Rc<Worker>) {
     let mut accepting: Accepting = HashMap::new();
+    let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         let phase = worker.phase();
         worker.refresh();
@@ -95,9 +104,11 @@ async fn supervise(worker: Rc<Worker>) {
                 return;
             }
         }
-        tokio::select! {
-            () = worker.shared.woken(worker.index) => {}
-            () = worker.pool_sweep() => {}
+        loop {
+            tokio::select! {
+                () = worker.shared.woken(worker.index) => break,
+                _ = sweep.tick() => worker.pools.borrow_mut().sweep(&worker),
+            }
         }
     }
 }
@@ -158,20 +169,29 @@ impl Worker {
         }
     }
 
+    /// Whether the snapshot in use has an endpoint of this address.
+    pub(crate) fn has_endpoint(&self, endpoint: SocketAddr) -> bool {
+        self.snapshot.borrow().endpoints.contains(&endpoint)
+    }
+
     /// Starts and stops accepting so that the sockets in use are those of the snapshot.
     fn listen(self: &Rc<Self>, accepting: &mut Accepting) {
         let snapshot = Arc::clone(&self.snapshot.borrow());
         let sockets = self.shared.sockets();
-        accepting.retain(|key, (bound, stop)| {
+        accepting.retain(|key, (bound, orders)| {
             // An address that went and came back between two looks has other sockets.
             let current = sockets.get(key);
             let keep = current.is_some_and(|current| Arc::as_ptr(current) == bound.as_ptr());
-            stop.set(!keep);
+            if !keep {
+                orders.stop();
+            }
             keep
         });
         for (id, listener) in &snapshot.listeners {
             for key in &listener.bind {
-                if accepting.contains_key(key) {
+                if let Some((_, orders)) = accepting.get(key) {
+                    // A listener of another name may have the address now.
+                    orders.accept_for(id);
                     continue;
                 }
                 let Some(bound) = sockets.get(key) else {
@@ -184,14 +204,16 @@ impl Worker {
                     self.stats().downstream_accept_error.increment();
                     continue;
                 };
-                let stop = Rc::new(Cell::new(false));
-                accepting.insert(key.clone(), (Arc::downgrade(bound), Rc::clone(&stop)));
+                let orders = Rc::new(accept::Orders::new(id));
+                accepting.insert(key.clone(), (Arc::downgrade(bound), Rc::clone(&orders)));
+                let lease = Arc::clone(&bound.lease);
+                let registration = self.register();
                 tokio::task::spawn_local(accept::run(
                     Rc::clone(self),
-                    Arc::clone(id),
+                    orders,
                     socket,
-                    stop,
-                    self.register(),
+                    lease,
+                    registration,
                 ));
             }
         }
@@ -243,12 +265,6 @@ impl Worker {
             *date = (seconds, httpdate::fmt_http_date(time));
         }
         use_date(date.1.as_bytes())
-    }
-
-    /// Waits for the next moment at which pooled connections may be too old, and drops those.
-    async fn pool_sweep(&self) {
-        tokio::time::sleep(crate::upstream::pool::SWEEP_INTERVAL).await;
-        self.pools.borrow_mut().sweep(self);
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -10,7 +9,7 @@ use hashbrown::HashMap;
 use crate::clock::Nanos;
 use crate::config::snapshot::Snapshot;
 use crate::conn::io::Stream;
-use crate::runtime::Worker;
+use crate::runtime::{Phase, Worker};
 
 /// How often idle connections are looked through.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -50,11 +49,14 @@ impl UpstreamConnection {
         }
     }
 
+    fn is_fresh(&self, now: Nanos) -> bool {
+        now < self.idle_since.after_ms(IDLE_TIMEOUT_MS)
+    }
+
     /// Whether the peer has neither closed the connection nor sent anything nobody asked for, as
     /// far as the event loop has heard. No system call unless it has heard something.
-    fn is_quiet(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        matches!(self.stream.poll_fill(&mut cx, 1), Poll::Pending)
+    fn is_quiet(&self) -> bool {
+        self.stream.is_quiet()
     }
 }
 
@@ -73,10 +75,10 @@ impl Pools {
         endpoint: SocketAddr,
     ) -> Option<UpstreamConnection> {
         let idle = self.idle.get_mut(&endpoint)?;
-        while let Some(mut connection) = idle.pop() {
+        while let Some(connection) = idle.pop() {
             self.count -= 1;
             worker.stats().upstream_cx_idle.decrement();
-            if connection.is_quiet() {
+            if connection.is_fresh(worker.now()) && connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -87,6 +89,10 @@ impl Pools {
     /// message: whatever follows an answer would be taken for the next one.
     pub(crate) fn put(&mut self, worker: &Worker, mut connection: UpstreamConnection) {
         if self.count >= MAX_IDLE || connection.stream.unsent() > 0 || !connection.is_quiet() {
+            return;
+        }
+        // A reload may have taken the endpoint away meanwhile, and a drain ends all use.
+        if worker.phase() != Phase::Running || !worker.has_endpoint(connection.endpoint) {
             return;
         }
         let idle = self.idle.entry(connection.endpoint).or_default();
@@ -104,7 +110,7 @@ impl Pools {
     pub(crate) fn sweep(&mut self, worker: &Worker) {
         let now = worker.now();
         self.keep(worker, |connection| {
-            now < connection.idle_since.after_ms(IDLE_TIMEOUT_MS) && connection.is_quiet()
+            connection.is_fresh(now) && connection.is_quiet()
         });
     }
 
@@ -121,9 +127,9 @@ impl Pools {
         self.keep(worker, |_| false);
     }
 
-    fn keep(&mut self, worker: &Worker, mut keep: impl FnMut(&mut UpstreamConnection) -> bool) {
+    fn keep(&mut self, worker: &Worker, mut keep: impl FnMut(&UpstreamConnection) -> bool) {
         for idle in self.idle.values_mut() {
-            idle.retain_mut(&mut keep);
+            idle.retain(&mut keep);
         }
         self.idle.retain(|_, idle| !idle.is_empty());
         let count: usize = self.idle.values().map(Vec::len).sum();
