@@ -38,7 +38,7 @@ def test_a_client_that_only_finished_sending_still_gets_the_time_out_of_its_conn
 
 
 def test_nobody_is_told_to_continue_before_there_is_an_upstream() -> None:
-    with serving(Setup(endpoints=[refused_address()])) as (gateway, _):
+    with refused_address() as nobody, serving(Setup(endpoints=[nobody])) as (gateway, _):
         client = gateway.connect()
         client.send(
             b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n"
