@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.engine.harness import Peer, Setup, eventually, get, ok, post, serving
+from tests.engine.harness import Peer, Setup, always, eventually, get, ok, post, serving
 
 
 def test_a_connection_is_used_again_by_other_clients() -> None:
