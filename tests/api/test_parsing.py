@@ -93,6 +93,23 @@ def test_a_wrong_value_is_refused_with_what_is_legal(
 
 
 @pytest.mark.parametrize(
+    ("value", "shown", "hint"),
+    [
+        ("n", "false", "without quotes it is a boolean; put quotes around it"),
+        ("1", "1", "without quotes it is a number; put quotes around it"),
+        ("[a]", "['a']", None),
+    ],
+)
+def test_a_text_that_yaml_reads_as_something_else_is_to_be_quoted(
+    value: str, shown: str, hint: str | None
+) -> None:
+    match = f"{{rules: [{{matches: [{{headers: [{{name: a, value: {value}}}]}}]}}]}}"
+    (finding,) = load(route(match)).findings
+    assert finding.message == f"`{shown}` has the wrong type"
+    assert finding.hint == hint
+
+
+@pytest.mark.parametrize(
     ("spec", "message"),
     [
         (

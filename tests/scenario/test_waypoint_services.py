@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.engine.harness import eventually
-from tests.scenario.stage import CLIENT, EDGE, MESH_NAMESPACE, WAYPOINT, ask, route
+from tests.scenario.stage import CLIENT, EDGE, MESH_NAMESPACE, WAYPOINT, ask, log_lines, route
+
+import kgw
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.scenario.stage import Scene, Stage
 
 USE = "istio.io/use-waypoint"
@@ -82,14 +87,53 @@ def test_a_label_that_is_taken_away_closes_the_next_connection(stage: Stage) -> 
     assert scene.call(WEB).backend == "web"
 
 
-def test_the_source_is_the_workload_and_not_ztunnel(stage: Stage) -> None:
+LOG = """
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: ListenerPolicy
+metadata: {{name: log}}
+spec:
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: way}}]
+  default: {{httpSettings: {{accessLog: [{{fileSink: {{path: {path}, jsonFormat: {{
+    who: "%FILTER_STATE(io.istio.peer_principal:PLAIN)%",
+    source: "%DOWNSTREAM_REMOTE_ADDRESS%", to: "%DOWNSTREAM_LOCAL_ADDRESS%"}}}}}}]}}}}
+"""
+
+
+def test_the_source_is_the_workload_and_not_ztunnel(stage: Stage, tmp_path: Path) -> None:
     stage.service("web", WEB)
+    log = tmp_path / "access.log"
+    scene = stage.serve(WAYPOINT, MESH_NAMESPACE, LOG.format(path=log))
+    known = ask(scene.mesh(WEB, identity=CLIENT))
+    assert known.received("x-forwarded-for") == ["10.244.0.24"]
+    assert ask(scene.mesh(WEB, identity=None)).backend == "web"
+
+    first, second = (json.loads(line) for line in log_lines(log, 2))
+    assert first == {"who": str(CLIENT), "source": "10.244.0.24:46238", "to": f"{WEB}:80"}
+    assert second == first | {"who": None}
+
+
+def test_a_service_is_reached_by_its_ipv6_address(stage: Stage) -> None:
+    stage.service("web", "fd00::1")
     scene = stage.serve(WAYPOINT, MESH_NAMESPACE)
-    assert scene.call(WEB).received("x-forwarded-for") == ["10.244.0.24"]
-    anonymous = scene.mesh(WEB, identity=None)
-    assert ask(anonymous).backend == "web"
-    known = scene.mesh(WEB, identity=CLIENT)
-    assert ask(known).backend == "web"
+    header = kgw.ProxyHeader(("fd00::24", 46238), ("fd00::1", 80), identity=CLIENT)
+    peer = scene.connect("default/way/proxy")
+    peer.send(header.encode())
+    answer = ask(peer, host="web")
+    assert answer.backend == "web"
+    assert answer.received("x-forwarded-for") == ["fd00::24"]
+
+
+def test_between_address_families_the_host_names_the_service(stage: Stage) -> None:
+    """ztunnel's header then has no addresses; Envoy closes such connections."""
+    stage.service("web", "fd00::1")
+    stage.service("api", "fd00::2")
+    scene = stage.serve(WAYPOINT, MESH_NAMESPACE)
+    for host in ("web", "api.default.svc.cluster.local"):
+        header = kgw.ProxyHeader(("10.244.0.24", 46238), ("fd00::1", 80), identity=CLIENT)
+        assert header.family == "unspec"
+        peer = scene.connect("default/way/proxy")
+        peer.send(header.encode())
+        assert ask(peer, host=host).backend == host.partition(".")[0]
 
 
 # === Routes ===

@@ -313,6 +313,7 @@ class _Reader:
                     f"{_shown(error['input'])} has the wrong type",
                     path,
                     legal=_expectation(error["msg"]),
+                    hint=_quoting(kind, error["input"]),
                 )
             case _:
                 self.report(
@@ -355,8 +356,19 @@ def _without_nulls(model: type[Model], value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = _WORDS.get(value, repr(value)) if isinstance(value, bool | None) else repr(value)
     return f"`{text if len(text) <= 60 else text[:57] + '...'}`"
+
+
+def _quoting(kind: str, value: Any) -> str | None:
+    """How to write a text that YAML reads as something else: ``n`` and ``on`` are booleans."""
+    if kind != "string_type" or not isinstance(value, bool | int | float):
+        return None
+    what = "a boolean" if isinstance(value, bool) else "a number"
+    return f"without quotes it is {what}; put quotes around it"
+
+
+_WORDS: Final = {True: "true", False: "false", None: "null"}
 
 
 def _expectation(message: str) -> str:
