@@ -33,6 +33,7 @@ test-python: build $(STAMPS)/test ## Python tests, with real sockets and a real 
 
 check: build $(STAMPS)/test $(STAMPS)/lint ## formatting, lints, types, stubs
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -41,6 +42,7 @@ check: build $(STAMPS)/test $(STAMPS)/lint ## formatting, lints, types, stubs
 
 fmt: $(STAMPS)/lint ## format everything
 	$(CARGO) fmt
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
@@ -61,7 +63,10 @@ FUZZ_TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets
 FUZZ_SECONDS ?= 60
 
 fuzz: ## every parser for FUZZ_SECONDS (nightly Rust and cargo-fuzz are needed)
+	@$(CARGO) +nightly --version >/dev/null 2>&1 || { \
+	  echo 'make fuzz needs nightly Rust: rustup toolchain install nightly --profile minimal' >&2; exit 1; }
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --quiet
+	$(PYTHON) fuzz/seed.py
 	for target in $(FUZZ_TARGETS); do \
 	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 || exit 1; \
 	done

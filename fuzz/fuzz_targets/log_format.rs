@@ -5,9 +5,19 @@ use kgw_engine::telemetry::access_log::{FormatOptions, LogProgram, sample};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
-fuzz_target!(|data: (&str, &[u8], bool)| {
-    let (format, path, omit_empty_values) = data;
-    let options = FormatOptions { omit_empty_values };
+// The input is settings, a path, a zero byte and a format.
+fuzz_target!(|input: (u8, &[u8])| {
+    let (settings, bytes) = input;
+    let Some(end) = bytes.iter().position(|&byte| byte == 0) else {
+        return;
+    };
+    let path = &bytes[..end];
+    let Ok(format) = str::from_utf8(&bytes[end + 1..]) else {
+        return;
+    };
+    let options = FormatOptions {
+        omit_empty_values: settings & 1 != 0,
+    };
     let mut out = Vec::new();
     if let Ok(program) = LogProgram::text(format, options) {
         sample(|record| program.render(record, &mut out));

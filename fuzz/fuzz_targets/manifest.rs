@@ -5,7 +5,13 @@ use kgw_manifest::{Document, Limits, Node, Parsed, Step, Value, parse};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let parsed = parse(bytes, &Limits { alias_nodes: 1000, ..Limits::default() });
+    let parsed = parse(
+        bytes,
+        &Limits {
+            alias_nodes: 1000,
+            ..Limits::default()
+        },
+    );
     for problem in &parsed.problems {
         assert!(problem.place.line as usize <= parsed.source.lines());
         assert!(problem.place.column <= problem.place.end_column);
@@ -18,8 +24,13 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn visit<'a>(parsed: &'a Parsed, document: &'a Document, node: Node<'a>, path: &mut Vec<Step<'a>>) {
     for key in [false, true] {
-        let place = document.locate(&parsed.source, path, key).expect("what exists has a place");
-        let line = parsed.source.line(place.line as usize).expect("a place is on a line");
+        let place = document
+            .locate(&parsed.source, path, key)
+            .expect("what exists has a place");
+        let line = parsed
+            .source
+            .line(place.line as usize)
+            .expect("a place is on a line");
         assert!(place.end_column as usize <= line.chars().count() + 1);
     }
     match node.value() {

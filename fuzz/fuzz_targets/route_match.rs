@@ -71,7 +71,9 @@ impl Request for AnyRequest {
     }
 
     fn any_header(&self, name: &[u8], mut matches: impl FnMut(&[u8]) -> bool) -> bool {
-        self.headers.iter().any(|(n, value)| name == field_name(*n).as_bytes() && matches(value))
+        self.headers
+            .iter()
+            .any(|(n, value)| name == field_name(*n).as_bytes() && matches(value))
     }
 }
 
@@ -87,7 +89,10 @@ fn values(given: Vec<(u8, AnyValue)>) -> Vec<ValueMatch> {
     };
     given
         .into_iter()
-        .map(|(name, given)| ValueMatch { name: field_name(name), value: value(given) })
+        .map(|(name, given)| ValueMatch {
+            name: field_name(name),
+            value: value(given),
+        })
         .collect()
 }
 
@@ -107,15 +112,22 @@ fuzz_target!(|input: Input| {
         };
         let rule = Rule {
             path,
-            method: given.method.map(|get| if get { "GET" } else { "POST" }.to_owned()),
+            method: given
+                .method
+                .map(|get| if get { "GET" } else { "POST" }.to_owned()),
             headers: values(given.headers),
             query: values(given.query),
-            rank: Rank { created: given.created.map(i64::from), ..Rank::default() },
+            rank: Rank {
+                created: given.created.map(i64::from),
+                ..Rank::default()
+            },
         };
         // A refused rule leaves the builder usable.
         let _ = builder.add(&hostname, rule, index);
     }
-    let table = builder.build().expect("rules that were taken compile together");
+    let table = builder
+        .build()
+        .expect("rules that were taken compile together");
     for request in &input.requests {
         let found = table.find(request).map(|found| *found.value);
         let explained = table.explain(request).selected().map(|rule| *rule.value);

@@ -1,0 +1,89 @@
+"""Fills the fuzzers' corpora with the inputs of the tests: what a mutation should start from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FUZZ = Path(__file__).parent
+ROOT = FUZZ.parent
+
+SETTINGS = (b"\x01", b"\xff")
+"""First byte of the targets with settings: in the smallest steps and the largest."""
+
+
+def vectors(name: str) -> Any:
+    """Returns a file of test data."""
+    return json.loads((ROOT / "tests" / "data" / name).read_text())
+
+
+def messages(name: str) -> Iterator[bytes]:
+    """Returns test messages, without those that are lists of parts because they are huge."""
+    for vector in vectors(name):
+        if isinstance(vector["data"], str):
+            yield vector["data"].encode("latin-1")
+
+
+def h1_request() -> Iterator[bytes]:
+    """Returns requests after the settings."""
+    for message in messages("http1_requests.json"):
+        yield from (settings + message for settings in SETTINGS)
+
+
+def h1_response() -> Iterator[bytes]:
+    """Returns responses after the settings."""
+    for message in messages("http1_responses.json"):
+        yield from (settings + message for settings in SETTINGS)
+
+
+def h1_chunked() -> Iterator[bytes]:
+    """Returns chunked bodies after the settings."""
+    for name in ("http1_requests.json", "http1_responses.json"):
+        for message in messages(name):
+            head, _, body = message.partition(b"\r\n\r\n")
+            if b"chunked" in head.lower():
+                yield from (settings + body for settings in SETTINGS)
+
+
+def log_format() -> Iterator[bytes]:
+    """Returns settings, a path, a zero byte and a format: text, or the JSON of a format's tree."""
+    for request in vectors("access_log_operators.json")["requests"]:
+        operators = list(request["operators"])
+        for operator in operators:
+            yield from (settings + b"/a\0" + operator.encode() for settings in SETTINGS)
+        tree = {"list": operators[:3], "text": "".join(operators[3:6]), "other": [1, True, None]}
+        yield b"\x00/\xff\0" + json.dumps(tree).encode()
+
+
+def manifest() -> Iterator[bytes]:
+    """Returns manifests."""
+    for path in sorted((ROOT / "examples").rglob("*.yaml")):
+        yield path.read_bytes()
+    yield b"a: &a [1]\nb: [*a, *a]\n<<: *a\n"
+    yield b"a: |\n  b\n---\n? [k]\n: !!str 1\n...\n"
+    yield b'{"a": [1.5e3, null]}'
+
+
+def proxy_header() -> Iterator[bytes]:
+    """Returns headers of both versions, good and bad."""
+    yield from (bytes.fromhex(vector["hex"]) for vector in vectors("proxy_protocol.json"))
+    yield from messages("proxy_protocol_cases.json")
+
+
+def write() -> None:
+    """Writes one file per seed, named by its content, so that a second run adds nothing."""
+    for seeds in (h1_request, h1_response, h1_chunked, log_format, manifest, proxy_header):
+        corpus = FUZZ / "corpus" / seeds.__name__
+        corpus.mkdir(parents=True, exist_ok=True)
+        for seed in seeds():
+            name = hashlib.sha1(seed, usedforsecurity=False).hexdigest()
+            (corpus / name).write_bytes(seed)
+
+
+if __name__ == "__main__":
+    write()
