@@ -1,0 +1,1 @@
+"""Malformed and hostile input against a whole proxy, judged by what reached the other side."""
