@@ -133,3 +133,13 @@ def test_an_engine_that_is_dropped_closes_everything() -> None:
     client.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), 5)
+
+
+def test_a_wait_may_be_longer_than_any_clock() -> None:
+    centuries = 1e19  # more seconds than fit an i64
+    engine = Engine(workers=1)
+    engine.start(Setup(routes={"d": direct(200, "ok")}).encoded())
+    assert engine.wait_applied(1, centuries)
+    assert engine.flush_logs(centuries)
+    engine.drain()
+    assert engine.join(centuries)
