@@ -103,6 +103,20 @@ def test_listeners_are_isolated(stage: Stage, host: str, path: str) -> None:
     assert outcomes == dict.fromkeys(paths.values(), 404) | {path: 200}
 
 
+def test_a_route_of_a_wider_listener_does_not_get_hosts_of_a_narrower_one(stage: Stage) -> None:
+    """Also when the route names the host and the narrower listener has no route for it."""
+    stage.service("web")
+    hosts = 'hostnames: [bar.com, bar.example.com, "*.foo.example.com"]'
+    scene = stage.serve(
+        LISTENERS, route(to("web"), parent="{name: edge, sectionName: http}", more=hosts)
+    )
+    outcomes = [
+        scene.get(host=host).outcome
+        for host in ("bar.com", "bar.example.com", "x.foo.example.com", "abc.foo.example.com")
+    ]
+    assert outcomes == ["web", 404, 404, 404]
+
+
 def test_hostnames_of_listener_and_route_intersect(stage: Stage) -> None:
     stage.service("web")
     listener = EDGE.replace("protocol: HTTP", 'protocol: HTTP, hostname: "*.foo.example.com"')
