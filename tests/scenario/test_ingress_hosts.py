@@ -117,6 +117,13 @@ def test_a_route_of_a_wider_listener_does_not_get_hosts_of_a_narrower_one(stage:
     assert outcomes == ["web", 404, 404, 404]
 
 
+def test_a_listener_without_routes_keeps_its_hosts_from_wider_ones(stage: Stage) -> None:
+    stage.service("web")
+    scene = stage.serve(LISTENERS, route(to("web"), parent="{name: edge, sectionName: http}"))
+    outcomes = [scene.get(host=host).outcome for host in ("bar.com", "x.example.com")]
+    assert outcomes == ["web", 404]
+
+
 def test_hostnames_of_listener_and_route_intersect(stage: Stage) -> None:
     stage.service("web")
     listener = EDGE.replace("protocol: HTTP", 'protocol: HTTP, hostname: "*.foo.example.com"')
