@@ -231,7 +231,7 @@ pub enum StringMatch {
 }
 
 /// Gateway API tie-breakers, compared in this order; lower wins.
-#[derive(Clone, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rank {
     /// The route's creation time in seconds since 1970; unknown sorts last.
