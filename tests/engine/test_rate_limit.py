@@ -154,3 +154,19 @@ def test_a_limited_head_request_has_no_body() -> None:
     with serving(limited(LIMIT | {"max_tokens": 0})) as (gateway, _):
         response = gateway.ask(b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n", head=True)
         assert (response.status, response["content-length"]) == (429, "18")
+
+
+def test_taking_a_limit_away_and_putting_it_back_refills_nothing() -> None:
+    with serving(limited()) as (gateway, upstream):
+        assert [gateway.get().status for _ in range(4)] == [200, 200, 200, 429]
+        free = Setup(endpoints=[upstream.address])
+        again = limited(endpoints=[upstream.address])
+        for _ in range(3):
+            gateway.apply(free)
+            assert gateway.get().status == 200
+        gateway.apply(again)
+        assert gateway.get().status == 429
+        gateway.apply(free)
+        gateway.advance(60)
+        gateway.apply(again)
+        assert [gateway.get().status for _ in range(4)] == [200, 200, 200, 429]

@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use kgw_limit::TokenBucket;
+use kgw_limit::{Tick, TokenBucket};
 
 use super::ir;
 use super::snapshot::{
@@ -79,8 +79,10 @@ pub enum CompileError {
 /// Compiles configurations, and remembers what has identity across them.
 #[derive(Debug, Default)]
 pub(crate) struct Compiler {
-    /// Token buckets by id and rate: an unrelated change must not refill them.
-    buckets: HashMap<BucketKey, Weak<TokenBucket>>,
+    /// Token buckets by id and rate: an unrelated change must not refill them, nor may taking a limit
+    /// away and putting it back. A bucket is forgotten once it is out of use and full, since it then
+    /// equals a new one.
+    buckets: HashMap<BucketKey, Arc<TokenBucket>>,
 }
 
 /// Most bytes that a head may be allowed to have.
@@ -104,6 +106,7 @@ impl Compiler {
         logs: &LogWriter,
         workers: usize,
         generation: u64,
+        now: Tick,
     ) -> Result<Snapshot, CompileError> {
         let config: ir::Config = serde_json::from_slice(bytes)?;
         if config.version != ir::VERSION {
@@ -153,7 +156,9 @@ impl Compiler {
             .collect();
         let problems = compilation.problems;
         drop(compilation.routes);
-        self.buckets.retain(|_, bucket| bucket.strong_count() > 0);
+        self.buckets.retain(|(_, max_tokens, ..), bucket| {
+            Arc::strong_count(bucket) > 1 || bucket.remaining(now) < *max_tokens
+        });
         Ok(Snapshot {
             generation,
             listeners,
@@ -170,12 +175,12 @@ impl Compiler {
         fill_interval_ns: u64,
     ) -> Result<Arc<TokenBucket>, kgw_limit::Error> {
         let key = (id.to_owned(), max_tokens, tokens_per_fill, fill_interval_ns);
-        if let Some(bucket) = self.buckets.get(&key).and_then(Weak::upgrade) {
-            return Ok(bucket);
+        if let Some(bucket) = self.buckets.get(&key) {
+            return Ok(Arc::clone(bucket));
         }
         let interval = Duration::from_nanos(fill_interval_ns);
         let bucket = Arc::new(TokenBucket::new(max_tokens, tokens_per_fill, interval)?);
-        self.buckets.insert(key, Arc::downgrade(&bucket));
+        self.buckets.insert(key, Arc::clone(&bucket));
         Ok(bucket)
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use kgw_limit::Tick;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -204,9 +205,13 @@ impl Engine {
         sockets: &Sockets,
         generation: u64,
     ) -> Result<(Snapshot, Sockets), EngineError> {
-        let snapshot = state
-            .compiler
-            .compile(config, logs, self.workers, generation)?;
+        let snapshot = state.compiler.compile(
+            config,
+            logs,
+            self.workers,
+            generation,
+            Tick::from_nanos(self.clock.now().0),
+        )?;
         let listeners = || snapshot.listeners.values();
         let wanted = listeners().flat_map(|listener| listener.bind.iter().cloned());
         let sockets = socket::rebind(sockets, wanted, self.workers, &mut state.leases).map_err(
