@@ -93,6 +93,7 @@ pub(crate) async fn forward(
         }
         asks_to_continue = false;
         exchange.upstream_local = upstream.local;
+        exchange.upstream_close_type = Some("Normal");
         exchange.upstream_connection_id = upstream.id;
         worker.stats().upstream_rq_total.increment();
         if reused {
@@ -154,6 +155,7 @@ pub(crate) async fn forward(
                 worker.stats().upstream_rq_retry_reused.increment();
                 pooled_connection_died = true;
                 exchange.upstream_local = None;
+                exchange.upstream_close_type = None;
                 exchange.upstream_connection_id = 0;
                 continue;
             }

@@ -54,6 +54,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) pool_ready_ns: Option<u64>,
     pub(crate) attempts: u32,
     pub(crate) transport_failure: Option<String>,
+    /// How the endpoint closed its connection, in Envoy's words; `Normal` also while it is open.
+    pub(crate) upstream_close_type: Option<&'static str>,
     /// Bytes of the answer's head, as sent to the client.
     pub(crate) answer_head_bytes: u64,
     pub(crate) upstream_wire: WireBytes,
@@ -101,6 +103,7 @@ impl Exchange<'_> {
             pool_ready_ns: None,
             attempts: 0,
             transport_failure: None,
+            upstream_close_type: None,
             answer_head_bytes: 0,
             upstream_wire: WireBytes::default(),
             before: conn.down.traffic(),
@@ -263,6 +266,7 @@ impl Exchange<'_> {
             local: self.upstream_local,
             wire: self.upstream_wire,
             transport_failure_reason: self.transport_failure.as_deref(),
+            detected_close_type: self.upstream_close_type,
             ..Upstream::default()
         };
         record.peer_principal = conn.peers.principal.as_deref().map(str::as_bytes);
