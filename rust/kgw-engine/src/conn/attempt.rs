@@ -38,7 +38,7 @@ pub(crate) async fn forward(
             let reply = Reply::no_healthy_upstream();
             return local::reply(conn, target, exchange, reply, dispatch.response_headers).await;
         };
-        exchange.endpoint = Some(endpoint);
+        exchange.endpoints.push(endpoint);
         let worker = std::rc::Rc::clone(&conn.worker);
         let pooled = if pooled_connection_died {
             None
@@ -93,8 +93,7 @@ pub(crate) async fn forward(
         }
         asks_to_continue = false;
         exchange.upstream_local = upstream.local;
-        exchange.upstream_close_type = Some("Normal");
-        exchange.upstream_connection_id = upstream.id;
+        exchange.upstream_connection_ids.push(upstream.id);
         worker.stats().upstream_rq_total.increment();
         if reused {
             worker.stats().upstream_rq_reused.increment();
@@ -126,6 +125,7 @@ pub(crate) async fn forward(
         let traffic = upstream.stream.traffic().since(before);
         exchange.upstream_wire.sent = traffic.sent;
         exchange.upstream_wire.received = traffic.consumed;
+        exchange.upstream_close_type = Some(upstream.stream.close_type());
         return match end {
             End::Complete { reusable } => {
                 if reusable {
@@ -154,9 +154,7 @@ pub(crate) async fn forward(
                 // cannot be sent again: it went out of the client's buffer as it came in.
                 worker.stats().upstream_rq_retry_reused.increment();
                 pooled_connection_died = true;
-                exchange.upstream_local = None;
-                exchange.upstream_close_type = None;
-                exchange.upstream_connection_id = 0;
+                exchange.try_again();
                 continue;
             }
             End::UpstreamClosed => {

@@ -35,6 +35,8 @@ pub(crate) struct Stream {
     output: Output,
     /// The peer has finished sending.
     pub(crate) eof: bool,
+    /// Reading or writing has failed.
+    broken: bool,
     traffic: Traffic,
 }
 
@@ -79,8 +81,14 @@ impl Stream {
             input: Input::default(),
             output: Output::default(),
             eof: false,
+            broken: false,
             traffic: Traffic::default(),
         }
+    }
+
+    /// How the peer closed the stream, in Envoy's words; `Normal` also while it has not.
+    pub(crate) fn close_type(&self) -> &'static str {
+        if self.broken { "RemoteReset" } else { "Normal" }
     }
 
     /// What went through so far.
@@ -127,7 +135,10 @@ impl Stream {
                 self.eof = count == 0;
                 Poll::Ready(Ok(count))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => {
+                self.broken = true;
+                Poll::Ready(Err(error))
+            }
             Poll::Pending => {
                 // A connection that waits holds no buffer; thousands of them would.
                 if self.input.end == 0 {
@@ -173,7 +184,10 @@ impl Stream {
                     self.output.start += count;
                     self.traffic.sent += count as u64;
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => {
+                    self.broken = true;
+                    return Poll::Ready(Err(error));
+                }
                 Poll::Pending => {
                     self.output.compact();
                     return Poll::Pending;

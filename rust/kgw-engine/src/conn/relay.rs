@@ -223,10 +223,7 @@ impl Relay<'_, '_> {
             match self.up.poll_fill(cx, limit) {
                 Poll::Ready(Ok(0)) => moved |= self.take_close_delimited_end()?,
                 Poll::Ready(Ok(_)) => moved = true,
-                Poll::Ready(Err(_)) => {
-                    self.exchange.upstream_close_type = Some("RemoteReset");
-                    return Err(self.upstream_ended());
-                }
+                Poll::Ready(Err(_)) => return Err(self.upstream_ended()),
                 Poll::Pending => {}
             }
         }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use kgw_h1::Headers;
+use smallvec::SmallVec;
 
 use crate::clock::Nanos;
 use crate::config::snapshot::{Cluster, Forward, Route};
@@ -47,9 +48,11 @@ pub(crate) struct Exchange<'a> {
     pub(crate) code: u16,
     pub(crate) details: Option<Cow<'static, str>>,
     pub(crate) flags: ResponseFlags,
-    pub(crate) endpoint: Option<SocketAddr>,
+    /// The endpoints of all attempts, in order.
+    pub(crate) endpoints: SmallVec<[SocketAddr; 2]>,
+    /// The numbers of the connections to them, of those there were.
+    pub(crate) upstream_connection_ids: SmallVec<[u64; 2]>,
     pub(crate) upstream_local: Option<SocketAddr>,
-    pub(crate) upstream_connection_id: u64,
     /// From the choice of the endpoint to a usable connection. Nanoseconds.
     pub(crate) pool_ready_ns: Option<u64>,
     pub(crate) attempts: u32,
@@ -97,9 +100,9 @@ impl Exchange<'_> {
             code: 0,
             details: None,
             flags: ResponseFlags::NONE,
-            endpoint: None,
+            endpoints: SmallVec::new(),
+            upstream_connection_ids: SmallVec::new(),
             upstream_local: None,
-            upstream_connection_id: 0,
             pool_ready_ns: None,
             attempts: 0,
             transport_failure: None,
@@ -138,6 +141,22 @@ impl Exchange<'_> {
     pub(crate) fn route_deadline(&self, timeout_ms: u64) -> Nanos {
         self.received_at
             .map_or(Nanos::NEVER, |at| at.after_ms(timeout_ms))
+    }
+
+    /// Forgets what happened in an attempt that another one follows.
+    pub(crate) fn try_again(&mut self) {
+        for point in [
+            Point::UpstreamConnectBegin,
+            Point::UpstreamConnectEnd,
+            Point::UpstreamTxBegin,
+            Point::UpstreamTxEnd,
+        ] {
+            self.timings.clear(point);
+        }
+        self.attempts += 1;
+        self.pool_ready_ns = None;
+        self.upstream_local = None;
+        self.upstream_close_type = None;
     }
 
     /// Notes an answer of the proxy's own.
@@ -251,17 +270,18 @@ impl Exchange<'_> {
             direct_remote: Some(conn.peers.direct_remote),
             direct_local: Some(conn.peers.direct_local),
             wire: self.downstream_wire(conn),
+            detected_close_type: Some(conn.down.close_type()),
             ..record.downstream
         };
         record.upstream = Upstream {
-            host: self.endpoint,
-            hosts_attempted: self.endpoint.as_slice(),
+            host: self.endpoints.last().copied(),
+            hosts_attempted: &self.endpoints,
             attempts: self.attempts,
-            connection_id: self.upstream_connection_id,
-            connection_ids_attempted: match &self.upstream_connection_id {
-                0 => &[],
-                id => std::slice::from_ref(id),
-            },
+            connection_id: self
+                .upstream_local
+                .and(self.upstream_connection_ids.last().copied())
+                .unwrap_or(0),
+            connection_ids_attempted: &self.upstream_connection_ids,
             protocol: self.upstream_local.map(|_| "HTTP/1.1"),
             local: self.upstream_local,
             wire: self.upstream_wire,
