@@ -126,6 +126,22 @@ def test_of_objects_defined_twice_the_last_is_used() -> None:
     assert [one.code for one in config.warnings] == ["KGW301"]
 
 
+def test_every_way_in_tells_of_two_definitions_alike(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"{GATEWAY}---\n{GATEWAY}")
+    twice = [raw for _ in "ab" for raw in parse_text(GATEWAY, "x.yaml")[0]]
+    resources = [api.parse(raw)[0] for raw in twice]
+    raws = [*api.parse_all(twice).findings]
+    models = [*Config.from_objects(one for one in resources if one).findings]
+    plain = [*Config.from_objects(objects(GATEWAY) * 2).findings]
+    (of_files,) = load(path).findings
+    for (one,), where in ((raws, "x.yaml:1:1"), (models, "x.yaml:1:1"), (plain, None)):
+        before = f", before at {where}" if where else ""
+        assert one.message == f"the object is defined more than once{before}"
+        assert (one.code, one.hint, one.field) == (of_files.code, of_files.hint, of_files.field)
+    assert of_files.message.startswith("the object is defined more than once, before at ")
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_watching_begins_with_what_is_there(tmp_path: Path) -> None:

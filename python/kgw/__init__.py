@@ -1,4 +1,4 @@
-"""kgw: a Gateway API waypoint, ingress and egress proxy with a Rust data plane, as a library.
+"""kgw: a Gateway API waypoint and ingress proxy with a Rust data plane, as a library.
 
 Names are imported when they are first used, so ``import kgw`` costs next to nothing.
 """
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from kgw.config import load as load
     from kgw.diagnostics import Finding as Finding
     from kgw.errors import ConfigError as ConfigError
-    from kgw.errors import FilterError as FilterError
     from kgw.errors import IncompleteProxyHeader as IncompleteProxyHeader
     from kgw.errors import KgwError as KgwError
     from kgw.errors import NotRunning as NotRunning
@@ -34,7 +33,6 @@ __all__ = [
     "BlockingProxy",
     "Config",
     "ConfigError",
-    "FilterError",
     "Finding",
     "IncompleteProxyHeader",
     "KeyedTokenBucket",
@@ -57,7 +55,6 @@ _HOMES = {
     "BlockingProxy": "kgw.proxy",
     "Config": "kgw.config",
     "ConfigError": "kgw.errors",
-    "FilterError": "kgw.errors",
     "Finding": "kgw.diagnostics",
     "IncompleteProxyHeader": "kgw.errors",
     "KeyedTokenBucket": "kgw.limits",

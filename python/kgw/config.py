@@ -21,6 +21,7 @@ from kgw import api, diagnostics, source
 from kgw.diagnostics import Finding, Severity
 from kgw.errors import ConfigError
 from kgw.source import Files, Loaded
+from kgw.source.memory import defined_twice
 from kgw.translate import Options, Translation, translate
 
 if TYPE_CHECKING:
@@ -70,8 +71,9 @@ class Config:
                     resources.append(resource)
         kept: dict[api.ResourceKey, Resource] = {}
         for resource in resources:
-            if kept.pop(resource.key, None) is not None:
-                findings.append(_defined_twice(resource))
+            first = kept.pop(resource.key, None)
+            if first is not None:
+                findings.append(defined_twice(str(resource.key), first.origin, resource.origin))
             kept[resource.key] = resource
         return cls._make(tuple(kept.values()), findings, (), options)
 
@@ -176,15 +178,3 @@ class _Parser:
             if resource is not None:
                 resources.append(resource)
         return Config._make(tuple(resources), findings, loaded.files, options)
-
-
-def _defined_twice(resource: Resource) -> Finding:
-    return Finding(
-        "KGW301",
-        Severity.WARNING,
-        "the object is defined more than once",
-        str(resource.key),
-        ("metadata", "name"),
-        hint="only this last definition is used; remove one of them",
-        source=resource.origin,
-    )

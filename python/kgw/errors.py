@@ -5,8 +5,7 @@ KgwError
 ├── ProtocolError    bytes from the network that no peer may send
 │   ├── ProxyProtocolError      that are not an acceptable PROXY protocol header
 │   └── IncompleteProxyHeader   that may become one when more arrive
-├── NotRunning       the proxy was not started, was stopped, or belongs to a parent process
-└── FilterError      a Python filter broke its contract
+└── NotRunning       the proxy was not started, was stopped, or belongs to a parent process
 """
 
 from __future__ import annotations
@@ -69,7 +68,3 @@ class IncompleteProxyHeader(ProtocolError):
 
 class NotRunning(KgwError):
     """The proxy was not started, was stopped, or belongs to a parent process."""
-
-
-class FilterError(KgwError):
-    """A Python filter broke its contract."""

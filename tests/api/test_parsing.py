@@ -275,6 +275,9 @@ spec: {spec}
     ("kind", "spec", "field"),
     [
         ("TrafficPolicy", "{cors: {}}", "spec.cors"),
+        ("TrafficPolicy", "{ai: {promptGuard: {}}}", "spec.ai"),
+        ("TrafficPolicy", "{jwt: {}}", "spec.jwt"),
+        ("TrafficPolicy", "{apiKeyAuthentication: {}}", "spec.apiKeyAuthentication"),
         ("TrafficPolicy", "{rateLimit: {global: {}}}", "spec.rateLimit.global"),
         ("HTTPListenerPolicy", "{tracing: {}}", "spec.tracing"),
         ("HTTPListenerPolicy", "{accessLog: [{filter: {}}]}", "spec.accessLog[0].filter"),

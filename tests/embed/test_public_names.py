@@ -13,7 +13,6 @@ NAMES = [
     "BlockingProxy",
     "Config",
     "ConfigError",
-    "FilterError",
     "Finding",
     "IncompleteProxyHeader",
     "KeyedTokenBucket",

@@ -27,6 +27,7 @@ from kgw.api.kgateway.traffic_policy import TrafficPolicy
 from kgw.api.meta import ObjectMeta, Opaque, Resource
 from kgw.api.names import LEGAL
 from kgw.diagnostics import Finding, Severity, suggest
+from kgw.source.memory import last_definitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,25 +66,14 @@ class Parsed:
 
 def parse_all(raws: Iterable[RawObject]) -> Parsed:
     """Parses raw objects; of two definitions of one object the last is used and reported."""
-    resources: dict[Any, Resource] = {}
-    findings: list[Finding] = []
-    for raw in raws:
+    resources: list[Resource] = []
+    kept, findings = last_definitions(raws)
+    for raw in kept:
         resource, found = parse(raw)
         findings += found
-        if resource is None:
-            continue
-        if resources.pop(resource.key, None) is not None:
-            findings.append(
-                Finding(
-                    "KGW301",
-                    Severity.WARNING,
-                    "the object is defined more than once; this definition is used",
-                    str(resource.key),
-                    source=resource.origin,
-                )
-            )
-        resources[resource.key] = resource
-    return Parsed(tuple(resources.values()), tuple(findings))
+        if resource is not None:
+            resources.append(resource)
+    return Parsed(tuple(resources), tuple(findings))
 
 
 def parse(raw: RawObject) -> tuple[Resource | None, list[Finding]]:

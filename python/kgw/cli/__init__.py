@@ -83,7 +83,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 )
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """A Gateway API waypoint, ingress and egress proxy.
+    """A Gateway API waypoint and ingress proxy.
 
     Reads Kubernetes manifests (Gateway API, kgateway policies, Services, EndpointSlices) from files
     and serves them from this process.

@@ -20,6 +20,7 @@ __all__ = [
     "Origin",
     "Positions",
     "RawObject",
+    "defined_twice",
     "expand",
     "from_objects",
     "last_definitions",
@@ -221,19 +222,22 @@ def last_definitions(objects: Iterable[RawObject]) -> tuple[list[RawObject], lis
         first = kept.pop(identity, None)
         kept[identity] = one
         if first is not None:
-            where = f" at {first.origin.describe()}" if first.origin else ""
-            findings.append(
-                Finding(
-                    "KGW301",
-                    Severity.WARNING,
-                    f"the object is defined more than once, before{where}",
-                    one.resource,
-                    ("metadata", "name"),
-                    hint="only this last definition is used; remove one of them",
-                    source=one.origin,
-                )
-            )
+            findings.append(defined_twice(one.resource, first.origin, one.origin))
     return list(kept.values()), findings
+
+
+def defined_twice(resource: str, first: Origin | None, last: Origin | None) -> Finding:
+    """Returns the finding about an object that is defined once more."""
+    where = f", before at {first.describe()}" if first else ""
+    return Finding(
+        "KGW301",
+        Severity.WARNING,
+        f"the object is defined more than once{where}",
+        resource,
+        ("metadata", "name"),
+        hint="only this last definition is used; remove one of them",
+        source=last,
+    )
 
 
 def _metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:

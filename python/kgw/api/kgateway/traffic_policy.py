@@ -57,10 +57,14 @@ class RateLimit(Model):
 class TrafficPolicySpec(Model):
     """What a TrafficPolicy says."""
 
+    # Also what earlier versions of kgateway had: `ai` (2.0 and 2.1), and `jwt` and
+    # `apiKeyAuthentication`, the first names of `jwtAuth` and `apiKeyAuth`.
     unsupported: ClassVar[Mapping[str, Severity]] = dict.fromkeys(
         (
             "acl",
+            "ai",
             "apiKeyAuth",
+            "apiKeyAuthentication",
             "autoHostRewrite",
             "basicAuth",
             "buffer",
@@ -72,6 +76,7 @@ class TrafficPolicySpec(Model):
             "faultInjection",
             "headerModifiers",
             "internalRedirect",
+            "jwt",
             "jwtAuth",
             "oauth2",
             "rbac",
