@@ -8,7 +8,9 @@ mod keys;
 mod tags;
 
 use builder::{Builder, Open, OpenContent, Size};
-use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, Span, StructureStyle, Tag};
+use granit_parser::{
+    ErrorKind, Event, Marker, Options, Parser, ScalarStyle, Span, StructureStyle, Tag,
+};
 
 use crate::hint::hint;
 use crate::mapping::{Key, OpenMapping};
@@ -98,6 +100,10 @@ struct Loader<'s> {
     problems: Vec<Problem>,
     /// The start of every document, whole or not.
     starts: Vec<u32>,
+    /// Where the text of the event parser begins in the source.
+    base: u32,
+    /// The first boundary from here on ends the current document.
+    reached: u32,
     tree: Builder,
 }
 
@@ -117,11 +123,29 @@ impl<'s> Loader<'s> {
             documents: Vec::new(),
             problems: Vec::new(),
             starts: Vec::new(),
+            base: 0,
+            reached: 0,
             tree: Builder::default(),
         }
     }
 
+    /// Reads all documents; after an error, from the next boundary on.
+    ///
+    /// The event parser can skip to the next document as well, but it counts a directive that it
+    /// does not understand as a part of the document after it. Here, as for `kubectl`, a line
+    /// `---` always begins anew.
     fn run(&mut self) {
+        let source = self.source;
+        while self.documents_until_error(source).is_err() {
+            self.tree = Builder::default();
+            let Some(next) = source.boundary(self.reached) else {
+                return;
+            };
+            (self.base, self.reached) = (next.resume, next.resume + next.marker);
+        }
+    }
+
+    fn documents_until_error(&mut self, source: &Source) -> Result<(), Abandon> {
         let mut options = Options::default();
         options.emit_comments = false;
         options.emit_unresolved_aliases = true;
@@ -129,23 +153,19 @@ impl<'s> Loader<'s> {
         options.flow_nesting_limit = self.limits.depth as usize;
         // YAML's 1024 characters are too few for a key of JSON, which knows no limit.
         options.simple_key_max_lookahead = 16 << 10;
-        let mut parser = Parser::new_from_str_with_options(self.source.text(), options);
+        let text = source.text().get(self.base as usize..).unwrap_or_default();
+        let mut parser = Parser::new_from_str_with_options(text, options);
         loop {
-            let outcome = match parser.next_event() {
-                None | Some(Ok((Event::StreamEnd, _))) => return,
-                Some(Ok((event, span))) => self.event(event, &span),
+            match parser.next_event() {
+                None | Some(Ok((Event::StreamEnd, _))) => return Ok(()),
+                Some(Ok((event, span))) => self.event(event, &span)?,
                 Some(Err(error)) => {
-                    let at = error.marker().byte_offset().map_or(u32::MAX, offset);
-                    self.syntax_error(error.kind(), at);
-                    Err(Abandon)
+                    self.syntax_error(error.kind(), self.at(*error.marker()));
+                    return Err(Abandon);
                 }
-            };
-            if outcome.is_err() || self.tree.problems >= MANY_PROBLEMS {
-                self.tree = Builder::default();
-                // Only a broken input source makes this fail, and a string is none.
-                if !matches!(parser.proceed_next_document(), Ok(true)) {
-                    return;
-                }
+            }
+            if self.tree.problems >= MANY_PROBLEMS {
+                return Err(Abandon);
             }
         }
     }
@@ -153,8 +173,11 @@ impl<'s> Loader<'s> {
     fn event(&mut self, event: Event<'_>, span: &Span) -> Result<(), Abandon> {
         let tag_range = span
             .tag_span()
-            .map_or_else(|| range(span), |tag| range(&tag));
-        let range = range(span);
+            .map_or_else(|| self.range(span), |tag| self.range(&tag));
+        let range = self.range(span);
+        // `---` and `...` themselves are done with; what other events stand for may end at one.
+        let marker = matches!(event, Event::DocumentStart(..) | Event::DocumentEnd);
+        self.reached = self.reached.max(range.start + u32::from(marker));
         match event {
             Event::DocumentStart(..) => {
                 self.tree = Builder::default();
@@ -223,6 +246,20 @@ impl<'s> Loader<'s> {
             _ => {}
         }
         Ok(())
+    }
+
+    // --- places ---
+
+    fn at(&self, marker: Marker) -> u32 {
+        let at = marker.byte_offset().map_or(u32::MAX, offset);
+        self.base.saturating_add(at)
+    }
+
+    fn range(&self, span: &Span) -> Range {
+        Range {
+            start: self.at(span.start),
+            end: self.at(span.end),
+        }
     }
 
     // --- nodes ---
@@ -446,14 +483,6 @@ impl<'s> Loader<'s> {
 }
 
 // === free functions ===
-
-fn range(span: &Span) -> Range {
-    let at = |marker: granit_parser::Marker| marker.byte_offset().map_or(0, offset);
-    Range {
-        start: at(span.start),
-        end: at(span.end),
-    }
-}
 
 fn is_flow(style: StructureStyle) -> bool {
     style == StructureStyle::Flow

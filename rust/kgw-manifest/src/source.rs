@@ -28,6 +28,15 @@ pub(crate) struct Range {
     pub(crate) end: u32,
 }
 
+/// Where parsing can begin anew after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Boundary {
+    /// The `---`, or the line after the `...`.
+    pub(crate) resume: u32,
+    /// The length of the marker that stands at `resume`: 3 for a `---`, otherwise 0.
+    pub(crate) marker: u32,
+}
+
 impl Source {
     pub(crate) fn new(text: Box<str>) -> Self {
         let bytes = text.as_bytes();
@@ -67,6 +76,38 @@ impl Source {
         offset(self.starts.partition_point(|start| *start <= at))
     }
 
+    /// Returns the first boundary of documents on a line that starts at or after a byte.
+    ///
+    /// No scalar of any style may contain such a line (YAML 1.2.2 §9.1.2, `c-forbidden`), so this
+    /// needs no knowledge of what the lines before it mean.
+    pub(crate) fn boundary(&self, from: u32) -> Option<Boundary> {
+        let first = self.starts.partition_point(|start| *start < from);
+        (first + 1..=self.starts.len()).find_map(|number| {
+            let start = self.starts[number - 1];
+            let line = self.line(number)?;
+            // Files that were put one after another may each have a byte order mark.
+            let marked = line.trim_start_matches('\u{feff}');
+            if marked.strip_prefix("---").is_some_and(is_separated) {
+                return Some(Boundary {
+                    resume: start + offset(line.len() - marked.len()),
+                    marker: 3,
+                });
+            }
+            let rest = marked
+                .strip_prefix("...")
+                .filter(|rest| is_separated(rest))?;
+            let rest = rest.trim_start_matches([' ', '\t']);
+            (rest.is_empty() || rest.starts_with('#')).then(|| Boundary {
+                resume: self
+                    .starts
+                    .get(number)
+                    .copied()
+                    .unwrap_or_else(|| offset(self.text.len())),
+                marker: 0,
+            })
+        })
+    }
+
     /// Returns where a range starts, marked to its end or to the end of its first line.
     pub(crate) fn place(&self, range: Range) -> Place {
         let line = self.line_of(range.start);
@@ -86,6 +127,11 @@ impl Source {
             end_column,
         }
     }
+}
+
+/// Whether a marker is one, from what follows it on its line.
+fn is_separated(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with([' ', '\t'])
 }
 
 /// Counts the characters before a byte of a line.
@@ -120,6 +166,21 @@ mod tests {
         assert_eq!(lines, ["a", "b", "c", "d"]);
         assert_eq!(source.line(0), None);
         assert_eq!(source.line(5), None);
+    }
+
+    #[test]
+    fn boundaries_stand_at_the_start_of_a_line() {
+        let at = |text: &str, from| {
+            let found = Source::new(text.into()).boundary(from)?;
+            Some((found.resume, found.marker))
+        };
+        assert_eq!(at("---\n", 0), Some((0, 3)));
+        assert_eq!(at("---\na\n--- b", 1), Some((6, 3)));
+        assert_eq!(at("a\r---\r\n", 0), Some((2, 3)));
+        assert_eq!(at("a\n\u{feff}---\tb", 0), Some((5, 3)));
+        assert_eq!(at("a\n...\nb", 0), Some((6, 0)));
+        assert_eq!(at("a\n... # b", 0), Some((9, 0)));
+        assert_eq!(at("a\n ---\n---b\n----\n...b\n... b\n....\n--", 0), None);
     }
 
     #[test]

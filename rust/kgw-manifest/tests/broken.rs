@@ -1,7 +1,7 @@
 //! What is wrong with a text, and what is left of it.
 #![allow(missing_docs, clippy::format_collect, clippy::format_push_string)]
 
-use kgw_manifest::{Limits, parse};
+use kgw_manifest::{Document, Limits, Value, parse};
 
 /// Every problem as `code line:column message`, and the indexes of the documents that are whole.
 fn read(text: impl AsRef<[u8]>) -> (Vec<String>, Vec<usize>) {
@@ -72,6 +72,62 @@ fn syntax_errors_cost_one_document_each() {
         "{problems:?}"
     );
     assert_eq!(whole, [1, 3, 5]);
+}
+
+#[test]
+fn a_line_of_dashes_begins_anew_whatever_precedes_it() {
+    // Each is one broken document between two whole ones.
+    for broken in [
+        "...\n%\n",
+        "...\n%YAML\n",
+        "...\n%YAML 2.0\n",
+        "...\n%YAML 1.2\n%YAML 1.2\n",
+        "...\n%TAG ! \n",
+        "...\n%TAG !x! tag:x,2000:\n%TAG !x! tag:x,2000:\n",
+        "b: 1\n%\n  c\n",
+        "[b]\n%\n",
+        "b: 1\n... c\n",
+        "b: 1\n...c: [\n",
+        "@\n",
+        "- |\n  ---\n\t- @\n- ---\n- [\n",
+        "b: |\n ---\n ...\nc\nd: 1\n",
+        "b: \"\n ---\n",
+        "b: [\n ---\n",
+        "---b\nc: [\n",
+    ] {
+        let text = format!("first: 1\n---\n{broken}---\nlast: 1\n");
+        let parsed = parse(text.as_bytes(), &Limits::default());
+        let keys = |document: &Document| match document.root().value() {
+            Value::Mapping(entries) => entries.map(|(key, _)| key.to_owned()).collect(),
+            _ => Vec::new(),
+        };
+        let keys: Vec<_> = parsed.documents.iter().flat_map(keys).collect();
+        assert_eq!(keys, ["first", "last"], "{text}{:?}", parsed.problems);
+        assert_eq!(parsed.problems.len(), 1, "{text}{:?}", parsed.problems);
+    }
+    // An error on the line of the dashes is in the document that they begin.
+    check(
+        "a: 1\n--- @\n---\nb: 1\n--- [\n--- {}\n",
+        &[
+            "KGW103 2:5 unexpected character: `@'",
+            "KGW103 5:5 unclosed bracket '['",
+        ],
+        &[0, 2, 4],
+    );
+    // After an end of a document, none needs to be begun.
+    check(
+        "a: [\n...\nb: 1\n... # end\nc: ]\n...\n%YAML 1.2\n---\nd: 1\n",
+        &[
+            "KGW103 1:4 unclosed bracket '['",
+            "KGW103 5:4 misplaced bracket",
+        ],
+        &[1, 3],
+    );
+    check(
+        "%\n---\na: 1\n",
+        &["KGW103 1:2 while scanning a directive, could not find expected directive name"],
+        &[0],
+    );
 }
 
 #[test]
