@@ -261,10 +261,15 @@ _WIDTH = 120
 # === Did you mean ===
 
 
-def suggest(word: str, candidates: Iterable[str]) -> str | None:
+def suggest(word: str, candidates: Iterable[str], *, cutoff: float = 0.7) -> str | None:
     """Returns the candidate most like *word*, or ``None`` if none is near.
 
     Case, ``-`` and ``_`` do not count: ``rate_limit`` is ``rateLimit``.
+
+    Args:
+        word: what was written.
+        candidates: what may have been meant.
+        cutoff: how alike the two must be, from 0 (in nothing) to 1 (in all).
     """
     names: dict[str, str] = {}
     for candidate in candidates:
@@ -272,7 +277,7 @@ def suggest(word: str, candidates: Iterable[str]) -> str | None:
     folded = _fold(word)
     if folded in names:
         return None if names[folded] == word else names[folded]
-    near = difflib.get_close_matches(folded, names, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(folded, names, n=1, cutoff=cutoff)
     return names[near[0]] if near else None
 
 
@@ -305,6 +310,7 @@ CODES: dict[str, str] = {
     "KGW208": "fields contradict each other",
     "KGW209": "the kind is not read by kgw",
     "KGW210": "the version of the kind is not read by kgw",
+    "KGW211": "the kind, or its group, is misspelled or belongs to another group",
     # 3xx: references.
     "KGW301": "the object is defined more than once; the last definition is used",
     "KGW302": "the target of a policy does not exist",

@@ -210,7 +210,7 @@ def test_what_has_no_kind_is_no_object(value: dict[str, Any]) -> None:
     assert finding.code == "KGW201"
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"name": ""}, {"name": 3}])
+@pytest.mark.parametrize("metadata", [None, {}, {"name": ""}, {"name": ["a"]}])
 def test_what_has_no_name_is_refused(metadata: Any) -> None:
     raw = {"apiVersion": "v1", "kind": "Service", "metadata": metadata}
     resource, (finding,) = parse(RawObject(raw))
@@ -218,30 +218,104 @@ def test_what_has_no_name_is_refused(metadata: Any) -> None:
     assert finding.code == "KGW202"
 
 
-def test_an_unknown_kind_is_kept_and_reported() -> None:
-    text = """
-    apiVersion: gateway.networking.k8s.io/v1
-    kind: HTTPRout
-    metadata: {name: a, namespace: b}
-    """
-    parsed = load(text)
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("on", "the name `on` is a boolean here, not a string", '`name: "on"`'),
+        ("0x1F", "the name `0x1F` is a number here, not a string", '`name: "0x1F"`'),
+        ("1.10", "the name `1.10` is a number here, not a string", '`name: "1.10"`'),
+    ],
+)
+def test_a_name_that_yaml_reads_as_something_else_is_to_be_quoted(
+    name: str, message: str, hint: str
+) -> None:
+    parsed = load(f"{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}}}")
     (finding,) = parsed.findings
-    assert (finding.code, str(finding.severity)) == ("KGW209", "warning")
-    assert finding.hint == "did you mean `HTTPRoute`?"
+    assert (finding.code, finding.message) == ("KGW205", message)
+    assert finding.hint == f"put quotes around it: {hint}"
+    assert finding.field == "metadata.name"
+    assert parsed.resources == ()
+
+
+def test_a_name_made_in_python_is_shown_as_yaml_would() -> None:
+    raw = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": True}}
+    _, (finding,) = parse(RawObject(raw))
+    assert finding.message == "the name `true` is a boolean here, not a string"
+
+
+@pytest.mark.parametrize(
+    ("api", "kind", "field", "hint"),
+    [
+        ("gateway.networking.k8s.io/v1", "HTTPRout", "kind", "`kind: HTTPRoute`"),
+        ("gateway.kgateway.dev/v1alpha1", "TraficPolicy", "kind", "`kind: TrafficPolicy`"),
+        ("v1", "service", "kind", "`kind: Service`"),
+        (
+            "gateway.kgateway.io/v1alpha1",
+            "TrafficPolicy",
+            "apiVersion",
+            "`apiVersion: gateway.kgateway.dev/v1alpha1`",
+        ),
+        (
+            "gateway.kgateway.io/v1",
+            "TraficPolicy",
+            "kind",
+            "`kind: TrafficPolicy` and `apiVersion: gateway.kgateway.dev/v1alpha1`",
+        ),
+        (
+            "gateway.kgateway.io/v1alpha1",
+            "DirectResponse",
+            "apiVersion",
+            "`apiVersion: gateway.kgateway.dev/v1alpha1`",
+        ),
+        ("v1", "HTTPRoute", "apiVersion", "`apiVersion: gateway.networking.k8s.io/v1`"),
+        ("networking.k8s.io/v1", "Gateway", "apiVersion", "`apiVersion: gateway.networking.k8s"),
+        ("apps/v1", "Service", "apiVersion", "`apiVersion: v1`"),
+        ("example.com/v1", "TrafficPolicy", "apiVersion", "`apiVersion: gateway.kgateway.dev/v1"),
+    ],
+)
+def test_a_kind_that_looks_like_one_of_ours_is_an_error(
+    api: str, kind: str, field: str, hint: str
+) -> None:
+    parsed = load(f"{{apiVersion: {api}, kind: {kind}, metadata: {{name: a, namespace: b}}}}")
+    (finding,) = parsed.findings
+    assert (finding.code, str(finding.severity), finding.field) == ("KGW211", "error", field)
+    assert finding.hint is not None
+    assert finding.hint.startswith(f"did you mean {hint}")
     (kept,) = parsed.resources
     assert isinstance(kept, Opaque)
-    assert str(kept.key) == "HTTPRout b/a"
+    assert str(kept.key) == f"{kind} b/a"
+
+
+@pytest.mark.parametrize(
+    ("api", "kind", "severity"),
+    [
+        ("apps/v1", "Deployment", "info"),
+        ("v1", "ConfigMap", "info"),
+        ("v1", "ServiceAccount", "info"),
+        ("v1", "Endpoints", "info"),
+        ("cert-manager.io/v1", "Certificate", "info"),
+        ("networking.k8s.io/v1", "NetworkPolicy", "info"),
+        ("networking.istio.io/v1", "Gateway", "info"),
+        ("serving.knative.dev/v1", "Service", "info"),
+        ("policy.linkerd.io/v1beta3", "HTTPRoute", "info"),
+        ("gateway.networking.x-k8s.io/v1alpha1", "XListenerSet", "info"),
+        ("agentgateway.dev/v1alpha1", "AgentgatewayPolicy", "info"),
+        ("inference.networking.k8s.io/v1", "InferencePool", "info"),
+        ("specs.smi-spec.io/v1alpha4", "HTTPRouteGroup", "info"),
+        ("gateway.networking.k8s.io/v1", "GRPCRoute", "warning"),
+        ("gateway.networking.k8s.io/v1alpha2", "TCPRoute", "warning"),
+        ("gateway.networking.k8s.io/v1", "BackendTLSPolicy", "warning"),
+        ("gateway.kgateway.dev/v1alpha1", "Backend", "warning"),
+        ("gateway.kgateway.dev/v1alpha1", "BackendConfigPolicy", "warning"),
+    ],
+)
+def test_a_kind_of_others_is_kept_and_has_no_effect(api: str, kind: str, severity: str) -> None:
+    parsed = load(f"{{apiVersion: {api}, kind: {kind}, metadata: {{name: a}}}}")
+    (finding,) = parsed.findings
+    assert (finding.code, str(finding.severity)) == ("KGW209", severity)
+    (kept,) = parsed.resources
+    assert isinstance(kept, Opaque)
     assert not kept.refused
-
-
-def test_a_kind_of_the_wrong_group_is_told_its_own() -> None:
-    finding = only("{apiVersion: v1, kind: HTTPRoute, metadata: {name: a}}")
-    assert finding.hint == "`HTTPRoute` is of the group `gateway.networking.k8s.io`"
-
-
-def test_kinds_of_others_are_only_worth_knowing() -> None:
-    finding = only("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}}")
-    assert (finding.code, str(finding.severity)) == ("KGW209", "info")
 
 
 def test_a_version_that_is_not_served_is_refused() -> None:

@@ -83,3 +83,17 @@ def test_there_are_no_colours_in_a_pipe(kgw: Kgw, manifests: Path) -> None:
 
 def test_check_needs_files(kgw: Kgw) -> None:
     assert kgw("check").returncode == 2
+
+
+def test_a_policy_of_a_mistyped_group_is_an_error(kgw: Kgw, manifests: Path) -> None:
+    for manifest in manifests.glob("*.yaml"):
+        text = manifest.read_text()
+        manifest.write_text(text.replace("gateway.kgateway.dev/", "gateway.kgateway.io/"))
+
+    result = kgw("check", "-f", manifests)
+
+    assert result.returncode == 1
+    assert "error[KGW211]: kind `TrafficPolicy` is not of group `gateway.kgateway.io`" in (
+        result.stdout
+    )
+    assert "did you mean `apiVersion: gateway.kgateway.dev/v1alpha1`?" in result.stdout

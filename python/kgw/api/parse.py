@@ -55,6 +55,24 @@ KINDS: Final[dict[tuple[str, str], type[Resource]]] = {
 #: Groups whose objects all configure a gateway: one of an unknown kind is worth a warning.
 _OWN_GROUPS: Final = (Gateway.group, TrafficPolicy.group)
 
+#: Kinds of these groups that exist but are spelled almost like one that is read.
+_SIBLINGS: Final = frozenset({"TCPRoute", "TLSRoute", "UDPRoute"})
+
+#: Kinds that other projects have as well, such as Istio's Gateway and Knative's Service.
+_COMMON: Final = frozenset({"Gateway", "Namespace", "Service"})
+
+#: The other kinds that another group has under the same name.
+_NAMESAKES: Final = frozenset(
+    {("networking.mesh.gloo.solo.io", "TrafficPolicy"), ("policy.linkerd.io", "HTTPRoute")}
+)
+
+#: A group that exists, although it is spelled almost like the Gateway API's.
+_EXPERIMENTAL: Final = "gateway.networking.x-k8s.io"
+
+#: How alike groups must be for one to be a slip for the other. ``networking.k8s.io`` and
+#: ``gateway.networking.k8s.io`` are two groups, at 0.81.
+_ALIKE: Final = 0.85
+
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
@@ -98,6 +116,21 @@ def parse(raw: RawObject) -> tuple[Resource | None, list[Finding]]:
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(name, str) or not name:
         path: FieldPath = ("metadata", "name") if isinstance(metadata, dict) else ()
+        if isinstance(name, bool | int | float):
+            what = "a boolean" if isinstance(name, bool) else "a number"
+            written = _written(raw, path) or _shown(name).strip("`")
+            return None, [
+                Finding(
+                    "KGW205",
+                    Severity.ERROR,
+                    f"the name `{written}` is {what} here, not a string",
+                    kind,
+                    path,
+                    legal="a string",
+                    hint=f'put quotes around it: `name: "{written}"`',
+                    source=raw.origin,
+                )
+            ]
         return None, [
             Finding(
                 "KGW202", Severity.ERROR, "the object has no name", kind, path, source=raw.origin
@@ -109,7 +142,7 @@ def parse(raw: RawObject) -> tuple[Resource | None, list[Finding]]:
     resource: Resource | None
     if model is None:
         resource = reader.opaque(value)
-        reader.unknown_kind(group, kind)
+        reader.unknown_kind(group, kind, version)
     elif version not in model.versions:
         resource = reader.opaque(value, refused=True)
         served = ", ".join(f"{group}/{one}".lstrip("/") for one in model.versions)
@@ -151,22 +184,32 @@ class _Reader:
         resource._defects = tuple(one for one in found if one.severity is Severity.ERROR)
         return found
 
-    def unknown_kind(self, group: str, kind: str) -> None:
-        near = suggest(kind, (name for owner, name in KINDS if owner == group))
-        other = next((owner for owner, name in KINDS if name == kind), None)
-        hint = None
-        if near is not None:
-            hint = f"did you mean `{near}`?"
-        elif other is not None:
-            hint = (
-                f"`{kind}` is of the group `{other}`" if other else f"`{kind}` is of the core group"
+    def unknown_kind(self, group: str, kind: str, version: str) -> None:
+        meant = _meant(group, kind)
+        if meant is None:
+            self.report(
+                "KGW209",
+                Severity.WARNING if group in _OWN_GROUPS else Severity.INFO,
+                f"kind `{kind}` of group `{group}` is not read; "
+                "the object is kept and has no effect",
+                ("kind",),
             )
+            return
+        owner, name = meant
+        what = [f"kind `{kind}`"] if name != kind else []
+        of = f"group `{group}`" if group else "the core group"
+        what += [of] if owner != group else []
+        right = [f"`kind: {name}`"] if name != kind else []
+        if owner != group:
+            served = KINDS[meant].versions if meant in KINDS else (version,)
+            used = version if version in served else served[0]
+            right.append(f"`apiVersion: {f'{owner}/{used}'.lstrip('/')}`")
         self.report(
-            "KGW209",
-            Severity.WARNING if near or group in _OWN_GROUPS else Severity.INFO,
-            f"kind `{kind}` of group `{group}` is not read; the object is kept and has no effect",
-            ("kind",),
-            hint=hint,
+            "KGW211",
+            Severity.ERROR,
+            f"no {' of '.join(what)} is known" if name != kind else f"kind `{kind}` is not of {of}",
+            ("kind",) if name != kind else ("apiVersion",),
+            hint=f"did you mean {' and '.join(right)}?",
         )
 
     def opaque(self, value: dict[str, Any], *, refused: bool = False) -> Opaque | None:
@@ -315,6 +358,36 @@ class _Reader:
                 )
 
 
+def _meant(group: str, kind: str) -> tuple[str, str] | None:
+    """Group and kind that are probably meant by ones that are not known; ``None`` for others'.
+
+    What is left out in silence takes a limit or a route with it, so a slip must not pass as an
+    object that is somebody else's.
+    """
+    owners = {owner for owner, _ in KINDS}
+    if group in owners:
+        near = group
+    elif group == _EXPERIMENTAL:
+        near = None
+    else:
+        near = suggest(group, owners - {""}, cutoff=_ALIKE)
+    if near is not None and kind not in _SIBLINGS:
+        names = [name for owner, name in KINDS if owner == near]
+        if kind in names:
+            return (near, kind)
+        if (name := suggest(kind, names)) is not None:
+            return (near, name)
+    owner = next((owner for owner, name in KINDS if name == kind), None)
+    kubernetes = "." not in group or group.endswith(".k8s.io")
+    if (
+        owner is not None
+        and (kubernetes or kind not in _COMMON)
+        and (group, kind) not in _NAMESAKES
+    ):
+        return (owner, kind)
+    return (near, kind) if near is not None and near != group else None
+
+
 def _model_at(model: type[Model], path: FieldPath) -> Iterator[tuple[str, Any]]:
     """The fields, by alias, of the model at a path."""
     current: type[Model] | None = model
@@ -343,6 +416,13 @@ def _without_nulls(model: type[Model], value: Any) -> Any:
         else:
             kept[key] = _without_nulls(nested, item)
     return kept
+
+
+def _written(raw: RawObject, path: FieldPath) -> str | None:
+    """A plain value as its file writes it, as in ``on`` for true."""
+    place = raw.origin.locate(path) if raw.origin else None
+    line = raw.origin.line(place.line) if raw.origin and place else None
+    return None if line is None or place is None else line[place.column - 1 : place.end_column - 1]
 
 
 def _shown(value: Any) -> str:
