@@ -9,7 +9,7 @@
 //! 2. The client's FIN after a whole request is no reason to stop: it may wait for the answer.
 //! 3. A failure before the answer's head was passed on becomes an answer of the proxy's own; one
 //!    after it cuts the answer short, visibly.
-//! 4. The route's time-out runs from the end of the request to the end of the answer.
+//! 4. The route's time-out runs from the end of the request to the end of the answer's arrival.
 //! 5. The upstream connection can be used again only if both messages ended and nothing follows.
 
 use std::future::poll_fn;
@@ -422,9 +422,13 @@ impl Relay<'_, '_> {
             return Poll::Ready(End::ClientGone);
         }
         let idle = self.moved_at.after_ms(self.http.stream_idle_timeout_ms);
-        let route = self
-            .exchange
-            .route_deadline(self.dispatch.forward.timeout_ms);
+        // Once the endpoint has answered in full, only the client takes its time.
+        let route = match self.answer {
+            Answer::Done => Nanos::NEVER,
+            _ => self
+                .exchange
+                .route_deadline(self.dispatch.forward.timeout_ms),
+        };
         match self.conn.timer.poll(cx, idle.min(route)) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) if route <= idle => Poll::Ready(self.fail(Reply::request_timed_out())),
