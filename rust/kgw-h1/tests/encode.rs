@@ -344,7 +344,29 @@ fn near_message() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(piece, 1..16).prop_map(|pieces| pieces.concat().into_bytes())
 }
 
+#[test]
+fn a_name_that_comes_back_after_others_keeps_its_place() {
+    let mut headers = Headers::new();
+    for name in ["|", "-", "#", "0", "A", "|", "a"] {
+        assert!(headers.append(name.as_bytes(), b""));
+    }
+    let mut out = Vec::new();
+    write_response_head(&mut out, 205, &headers, Framing::Length(0), None);
+    let mut response = Response::new();
+    let complete = response.parse(&out, &Limits::RESPONSE, RequestContext::default());
+    assert_eq!(complete, Ok(Status::Complete(out.len())));
+    let theirs: Vec<_> = response
+        .headers()
+        .iter()
+        .map(|(name, _)| name.to_vec())
+        .collect();
+    assert_eq!(theirs.concat(), b"|-#0A|acontent-length");
+}
+
 proptest! {
+    // No file of failures: what was found becomes a test of its own.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_written_request_reads_back_as_the_same(
         method in proptest::sample::select(vec!["GET", "POST", "DELETE", "PATCH", "REPORT"]),

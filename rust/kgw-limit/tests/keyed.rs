@@ -128,6 +128,9 @@ fn expire_keeps_what_is_not_full() {
 }
 
 proptest! {
+    // No file of failures: what was found becomes a test of its own.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Below the bound, a keyed bucket decides as a bucket of its own would: expiry is invisible.
     #[test]
     fn agrees_with_one_bucket_for_each_key(

@@ -70,6 +70,9 @@ fn steps() -> impl Strategy<Value = Vec<(u64, u64)>> {
 }
 
 proptest! {
+    // No file of failures: what was found becomes a test of its own.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn agrees_with_exact_fractions((per_fill, interval) in exact_rate(), max in 0_u64..20, steps in steps()) {
         let bucket = TokenBucket::new(max, per_fill, interval).unwrap();
