@@ -7,24 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.waypoint_log import TEN_KEYS
 
 from kgw._native import access_log
 from kgw.errors import ConfigError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "access-log.md"
-
-TEN_KEYS = {
-    "start_time": "%START_TIME%",
-    "method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
-    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
-    "protocol": "%PROTOCOL%",
-    "response_code": "%RESPONSE_CODE%",
-    "response_flags": "%RESPONSE_FLAGS%",
-    "bytes_received": "%BYTES_RECEIVED%",
-    "bytes_sent": "%BYTES_SENT%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
-    "authority": "%REQ(:AUTHORITY)%",
-}
 
 
 def test_a_line_is_compact_sorted_and_typed() -> None:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.waypoint_log import TEN_KEYS
+
 from kgw._native.engine import Engine
 
 WAIT = 5.0
@@ -271,19 +273,6 @@ PROBE: dict[str, Any] = {
 }
 """A listener that answers by itself; see :meth:`Gateway.settle`."""
 
-SEED_LOG = {
-    "start_time": "%START_TIME%",
-    "method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
-    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
-    "protocol": "%PROTOCOL%",
-    "response_code": "%RESPONSE_CODE%",
-    "response_flags": "%RESPONSE_FLAGS%",
-    "bytes_received": "%BYTES_RECEIVED%",
-    "bytes_sent": "%BYTES_SENT%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
-    "authority": "%REQ(:AUTHORITY)%",
-}
-
 
 @dataclass
 class Setup:
@@ -320,7 +309,7 @@ class Setup:
             "http": self.http,
         }
         if self.log_path is not None:
-            log = {"path": self.log_path, "format": {"json": self.log or SEED_LOG}}
+            log = {"path": self.log_path, "format": {"json": self.log or TEN_KEYS}}
             listener["access_logs"] = [log]
         if self.logs is not None:
             listener["access_logs"] = self.logs

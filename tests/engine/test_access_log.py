@@ -8,7 +8,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tests.engine.harness import (
-    SEED_LOG,
     Setup,
     direct,
     eventually,
@@ -18,6 +17,7 @@ from tests.engine.harness import (
     rule,
     serving,
 )
+from tests.waypoint_log import TEN_KEYS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ def test_the_scenarios_line(tmp_path: Path) -> None:
         raw
         == json.dumps(line | {"start_time": start}, sort_keys=True, separators=(",", ":")) + "\n"
     )
-    assert set(SEED_LOG) == {*line, "start_time"}
+    assert set(TEN_KEYS) == {*line, "start_time"}
 
 
 def test_the_original_path_is_logged_for_rewritten_ones(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.waypoint_log import TEN_KEYS
+
 Json = dict[str, Any]
 
 OPERATORS_FILE = Path(__file__).parents[1] / "data" / "access_log_operators.json"
@@ -21,16 +23,7 @@ VIP = "10.9.8.7"
 VIP6 = "fd00::7"
 
 LOG = {
-    "start_time": "%START_TIME%",
-    "method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
-    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
-    "protocol": "%PROTOCOL%",
-    "response_code": "%RESPONSE_CODE%",
-    "response_flags": "%RESPONSE_FLAGS%",
-    "bytes_received": "%BYTES_RECEIVED%",
-    "bytes_sent": "%BYTES_SENT%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
-    "authority": "%REQ(:AUTHORITY)%",
+    **TEN_KEYS,
     "flags_long": "%RESPONSE_FLAGS_LONG%",
     "details": "%RESPONSE_CODE_DETAILS%",
     "connection_end": "%CONNECTION_TERMINATION_DETAILS%",
