@@ -74,6 +74,32 @@ def test_a_missing_waypoint_is_not_replaced_by_that_of_the_namespace() -> None:
     assert codes(run(*texts)) == ["KGW311"]
 
 
+def test_the_label_that_names_no_waypoint_is_told_once() -> None:
+    services = [service().replace("name: web", f"name: web-{n}") for n in range(3)]
+    (finding,) = run(way(), namespace("{istio.io/use-waypoint: wayy}"), *services).findings
+    assert (finding.code, finding.resource) == ("KGW311", "Namespace default")
+    assert finding.path == ("metadata", "labels", "istio.io/use-waypoint")
+    assert finding.message == (
+        "waypoint default/wayy does not exist; the traffic of its Services passes no waypoint"
+    )
+    assert finding.hint == "did you mean `way`?"
+
+
+def test_a_label_of_a_service_is_told_where_it_is() -> None:
+    texts = (way(), namespace(USE), service("{istio.io/use-waypoint: wayy}"))
+    (finding,) = run(*texts).findings
+    assert finding.resource == "Service default/web"
+    assert finding.path == ("metadata", "labels", "istio.io/use-waypoint")
+    assert finding.hint == "did you mean `way`?"
+
+
+def test_a_waypoint_that_is_in_another_namespace_is_found() -> None:
+    (finding,) = run(way("infra", "{from: All}"), service(USE)).findings
+    assert finding.hint == (
+        "namespace `infra` has it: add `istio.io/use-waypoint-namespace: infra`"
+    )
+
+
 @pytest.mark.parametrize(
     ("allowed", "expected"),
     [

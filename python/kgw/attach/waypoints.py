@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from kgw.attach.gateways import Role
-from kgw.diagnostics import Severity
+from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
-    from kgw.api import Service
+    from kgw.api import Namespace, Service
+    from kgw.api.meta import ResourceKey
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named
 
@@ -37,8 +38,9 @@ class Binding:
 def resolve(index: Index, gateways: dict[Named, GatewayState]) -> dict[Named, Binding]:
     """The waypoints of all Services that have one."""
     bindings = {}
+    told: set[tuple[ResourceKey, str]] = set()
     for named, service in index.services.items():
-        binding = _bind(index, gateways, service)
+        binding = _bind(index, gateways, service, told)
         if binding is not None:
             bindings[named] = binding
     return bindings
@@ -50,11 +52,26 @@ def own_service(state: GatewayState, service: Service) -> bool:
     return (service.namespace, selector.get(GATEWAY_NAME)) == state.named
 
 
-def _bind(index: Index, gateways: dict[Named, GatewayState], service: Service) -> Binding | None:
+def _bind(
+    index: Index,
+    gateways: dict[Named, GatewayState],
+    service: Service,
+    told: set[tuple[ResourceKey, str]],
+) -> Binding | None:
+    """The waypoint of one Service.
+
+    Args:
+        index: where to look things up, and to report to.
+        gateways: the Gateways that kgw serves.
+        service: whose waypoint it is.
+        told: what was reported already; a namespace's label counts for many Services.
+    """
+    holder: Service | Namespace = service
     labels = service.metadata.labels
-    namespaced = USE_WAYPOINT not in labels
-    if namespaced:
-        labels = index.namespace_labels(service.namespace)
+    if USE_WAYPOINT not in labels:
+        if (holder := index.namespaces.get(service.namespace, service)) is service:
+            return None
+        labels = holder.metadata.labels
     name = labels.get(USE_WAYPOINT)
     if not name or name == "none":
         return None
@@ -63,16 +80,32 @@ def _bind(index: Index, gateways: dict[Named, GatewayState], service: Service) -
     if state is None and (namespace, name) in index.gateways:
         return Binding(namespace, name, None)  # another controller's waypoint
     problem = _problem(index, state, service, f"{namespace}/{name}")
-    if problem is not None:
+    if problem is None:
+        return Binding(namespace, name, state)
+    if (holder.key, problem) not in told:
+        told.add((holder.key, problem))
+        whose = "its traffic passes" if holder is service else "the traffic of its Services passes"
         index.report(
-            service,
+            holder,
             "KGW311",
             Severity.WARNING,
-            problem + "; its traffic passes no waypoint",
-            () if namespaced else ("metadata", "labels", USE_WAYPOINT),
+            f"{problem}; {whose} no waypoint",
+            ("metadata", "labels", USE_WAYPOINT),
+            hint=_near(gateways, namespace, name) if state is None else None,
         )
-        return None
-    return Binding(namespace, name, state)
+    return None
+
+
+def _near(gateways: dict[Named, GatewayState], namespace: str, name: str) -> str | None:
+    """What may be meant by the name of a waypoint that does not exist."""
+    waypoints = [named for named, one in gateways.items() if one.role is Role.WAYPOINT]
+    near = suggest(name, (one for where, one in waypoints if where == namespace))
+    if near is not None:
+        return f"did you mean `{near}`?"
+    elsewhere = next((where for where, one in waypoints if one == name), None)
+    if elsewhere is not None:
+        return f"namespace `{elsewhere}` has it: add `{USE_WAYPOINT_NAMESPACE}: {elsewhere}`"
+    return None
 
 
 def _problem(index: Index, state: GatewayState | None, service: Service, name: str) -> str | None:
