@@ -448,9 +448,19 @@ impl<'s> Loader<'s> {
             .source
             .line(self.source.line_of(at) as usize)
             .unwrap_or_default();
+        let prose = self.tree.open.is_empty()
+            && self.documents.iter().all(Document::is_scalar)
+            && matches!(
+                error,
+                ErrorKind::CommentInterceptedScalar
+                    | ErrorKind::ExpectedDocumentStart
+                    | ErrorKind::MappingValueNotAllowed
+                    | ErrorKind::UnexpectedCharacter { .. }
+            );
         let hint = hint(error, line);
         let kind = match error {
             ErrorKind::RecursionLimitExceeded => ProblemKind::TooDeep { limit },
+            other if prose => ProblemKind::NotYaml(other.to_string()),
             other => ProblemKind::Syntax(other.to_string()),
         };
         self.report(kind, Range { start: at, end }, hint);

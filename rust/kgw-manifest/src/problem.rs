@@ -37,6 +37,9 @@ pub enum ProblemKind {
     /// Not well-formed YAML.
     #[error("{0}")]
     Syntax(String),
+    /// A text that never gets as far as a mapping or a sequence: prose, a script, a certificate.
+    #[error("this is not YAML: {0}")]
+    NotYaml(String),
     /// A key that its mapping has already.
     #[error("the key `{key}` is given twice, first on line {first_line}")]
     DuplicateKey {
@@ -123,7 +126,7 @@ impl ProblemKind {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotUtf8 { .. } | Self::Utf16 => "KGW102",
-            Self::ControlCharacter { .. } | Self::Syntax(_) => "KGW103",
+            Self::ControlCharacter { .. } | Self::Syntax(_) | Self::NotYaml(_) => "KGW103",
             Self::DuplicateKey { .. } => "KGW104",
             Self::UnknownAlias { .. } | Self::RecursiveAlias => "KGW105",
             Self::TooLarge { .. } | Self::TooDeep { .. } | Self::TooManyAliases { .. } => "KGW106",

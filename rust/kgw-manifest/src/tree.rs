@@ -98,6 +98,11 @@ impl Document {
         self.index
     }
 
+    /// Whether the document is a single value, as prose is.
+    pub(crate) fn is_scalar(&self) -> bool {
+        matches!(self.node(self.root).content, Content::Scalar(_))
+    }
+
     /// Returns the outermost node.
     pub fn root(&self) -> Node<'_> {
         Node {

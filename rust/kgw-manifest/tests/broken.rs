@@ -62,6 +62,52 @@ fn many_keys_are_still_compared() {
 }
 
 #[test]
+fn a_root_given_twice_may_lack_a_line_of_dashes() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a, name: b}\nspec: {kind: 1}\n";
+    let parsed = parse(format!("{service}{service}").as_bytes(), &Limits::default());
+    let hints: Vec<_> = parsed
+        .problems
+        .iter()
+        .map(|one| (one.place.line, one.hint))
+        .collect();
+    let dashes = Some("is a `---` missing before this line?");
+    assert_eq!(
+        hints,
+        [
+            (3, None),
+            (5, dashes),
+            (6, dashes),
+            (7, dashes),
+            (7, None),
+            (8, dashes),
+        ]
+    );
+}
+
+#[test]
+fn what_never_gets_to_a_mapping_is_not_yaml() {
+    for (text, problem) in [
+        (
+            "#!/bin/sh\nset -e\n# say it\necho hi\n",
+            "KGW103 4:1 this is not YAML: did not find expected <document start>",
+        ),
+        (
+            "hello world\nfoo bar: baz\n",
+            "KGW103 2:8 this is not YAML: mapping values are not allowed in this context",
+        ),
+        (
+            "`kgw` is a proxy\n",
+            "KGW103 1:1 this is not YAML: unexpected character: ``'",
+        ),
+    ] {
+        assert_eq!(read(text).0, [problem], "{text}");
+    }
+    // Where something was YAML, the rest of it is meant to be.
+    let (problems, _) = read("a: 1\n---\n@\n");
+    assert_eq!(problems, ["KGW103 3:1 unexpected character: `@'"]);
+}
+
+#[test]
 fn syntax_errors_cost_one_document_each() {
     let (problems, whole) =
         read("a: [1\n---\nb: 1\n---\nc: \"x\n---\nd: 1\n---\ne:\n\tx: 1\n---\nf: 1\n");

@@ -72,6 +72,8 @@ impl Loader<'_> {
 
     /// Puts a key down to wait for its value.
     pub(super) fn set_key(&mut self, key: Key) {
+        // Files that were put together without a line `---` between them.
+        let at_root = self.tree.open.len() == 1;
         let Some(Open {
             content: OpenContent::Mapping(mapping),
             ..
@@ -80,7 +82,12 @@ impl Loader<'_> {
             return;
         };
         let (name, range, first, hint) = match &key {
-            Key::Name(name, range) => (&**name, *range, mapping.find(name), None),
+            Key::Name(name, range) => {
+                let member =
+                    at_root && matches!(&**name, "apiVersion" | "kind" | "metadata" | "spec");
+                let hint = member.then_some("is a `---` missing before this line?");
+                (&**name, *range, mapping.find(name), hint)
+            }
             Key::Merge(range) => {
                 let hint = Some("merge several mappings with `<<: [*one, *two]`");
                 ("<<", *range, mapping.merge.map(|(first, _)| first), hint)
