@@ -17,6 +17,7 @@
 //! JSON is read by the same parser: YAML 1.2 contains it.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::cast_possible_truncation)]
 
 mod hint;
 mod load;

@@ -140,7 +140,10 @@ fn json_number(value: f64) -> Scalar {
     // 2^63; every integral value below it is an `i64` exactly.
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     if value.fract() == 0.0 && (-LIMIT..LIMIT).contains(&value) {
-        #[allow(clippy::cast_possible_truncation)] // integral and in range, just checked
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "integral and in range, just checked"
+        )]
         return Scalar::Int(value as i64);
     }
     Scalar::Float(value)
