@@ -413,7 +413,7 @@ def test_an_access_log_with_a_filter_is_not_written_unfiltered() -> None:
         "{fileSink: {path: /b, stringFormat: b}}]"
     )
     found, findings = run_all(EDGE, listener_policy("a", OLD, log))
-    assert [one["path"] for one in found.ir["listeners"][0]["access_logs"]] == ["/b"]
+    assert found.ir["listeners"][0]["access_logs"] == []
     assert "KGW501" in [one.code for one in findings]
     assert verdict(found, "HTTPListenerPolicy default/a", "Accepted") == ("False", "Invalid")
 
@@ -438,7 +438,7 @@ def test_an_unknown_operator_is_an_error_that_names_it(line: str, field: str) ->
     accepted = condition(found, "ListenerPolicy default/a", "Accepted")
     assert (accepted.status, accepted.reason) == ("False", "Invalid")
     assert "PROTOKOL" in accepted.message
-    assert [one["path"] for one in found.ir["listeners"][0]["access_logs"]] == ["/b"]
+    assert found.ir["listeners"][0]["access_logs"] == []
 
 
 def test_one_broken_log_of_a_gateway_with_two_ports_is_one_error() -> None:

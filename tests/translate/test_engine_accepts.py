@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.translate.support import EDGE, EXAMPLES, MESH, run
+from tests.translate.support import EDGE, EXAMPLES, MESH, load
 from tests.translate.test_resilience import RICH
 
 from kgw._native.engine import IR_VERSION, Engine
-from kgw.translate import VERSION, Options
+from kgw.translate import VERSION, Options, translate
 
 SCENARIO = tuple(one.read_text() for one in sorted(EXAMPLES.glob("*.yaml")))
 BROKEN = """
@@ -28,6 +28,16 @@ spec:
       requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /d}}
 """
 
+REFUSED = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: Refused}
+spec:
+  parentRefs: [{name: edge}, {group: "", kind: Service, name: web}]
+  hostnames: [a.example, "not a host"]
+  rules: [{timeouts: {request: 180sec}}]
+"""
+
 
 def test_both_sides_mean_the_same_version() -> None:
     assert VERSION == IR_VERSION
@@ -35,14 +45,19 @@ def test_both_sides_mean_the_same_version() -> None:
 
 @pytest.mark.parametrize(
     "texts",
-    [SCENARIO, (MESH, EDGE.partition("---")[0], RICH), (EDGE, BROKEN)],
-    ids=["scenario", "rich", "broken"],
+    [
+        SCENARIO,
+        (MESH, EDGE.partition("---")[0], RICH),
+        (EDGE, BROKEN),
+        (MESH, EDGE.partition("---")[0], REFUSED),
+    ],
+    ids=["scenario", "rich", "broken", "refused"],
 )
 def test_the_engine_serves_a_translation(texts: tuple[str, ...]) -> None:
     ports = dict.fromkeys(
         ("default/kgateway-waypoint/proxy", "default/way/proxy", "default/edge/http"), 0
     )
-    ir = run(*texts, options=Options(bind=("127.0.0.1",), ports=ports)).ir
+    ir = translate(load(*texts).resources, Options(bind=("127.0.0.1",), ports=ports)).ir
     engine = Engine(workers=1)
     engine.start(json.dumps(ir).encode())
     try:

@@ -5,6 +5,7 @@ Nothing here knows what the objects mean together: that is :mod:`kgw.attach`.
 
 from __future__ import annotations
 
+from kgw.api import remains
 from kgw.api.core.namespace import Namespace
 from kgw.api.core.service import Service
 from kgw.api.discovery.endpoint_slice import EndpointSlice
@@ -37,4 +38,5 @@ __all__ = [
     "TrafficPolicy",
     "parse",
     "parse_all",
+    "remains",
 ]

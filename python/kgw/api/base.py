@@ -52,6 +52,25 @@ def shape(model: type[Model]) -> dict[str, type[Model] | None]:
     }
 
 
+def without_nulls(model: type[Model], value: Any) -> Any:
+    """Drops fields that are ``null``: for a Kubernetes object they are as good as absent."""
+    if not isinstance(value, dict):
+        return value
+    fields = shape(model)
+    kept = {}
+    for key, item in value.items():
+        nested = fields.get(key)
+        if item is None:
+            continue
+        if nested is None:
+            kept[key] = item
+        elif isinstance(item, list):
+            kept[key] = [without_nulls(nested, one) for one in item]
+        else:
+            kept[key] = without_nulls(nested, item)
+    return kept
+
+
 def _nested(annotation: Any) -> type[Model] | None:
     """The model inside ``X | None``, ``tuple[X, ...]`` or ``Annotated[X, ...]``."""
     if isinstance(annotation, type) and issubclass(annotation, Model):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from kgw.api.base import Model, shape
+from kgw.api.base import Model, shape, without_nulls
 from kgw.api.core.namespace import Namespace
 from kgw.api.core.service import Service
 from kgw.api.discovery.endpoint_slice import EndpointSlice
@@ -219,7 +219,15 @@ class _Reader:
         except ValidationError as error:
             for one in error.errors(include_url=False):
                 self.invalid(one, ("metadata",), ObjectMeta)
-            return None
+            if not refused:
+                return None
+            # What the object is about still counts: a policy closes its targets.
+            metadata = ObjectMeta.model_construct(
+                name=value["metadata"]["name"],
+                namespace=self.scope or None,
+                labels={},
+                annotations={},
+            )
         return Opaque(
             api_version=value["apiVersion"],
             kind=value["kind"],
@@ -234,7 +242,7 @@ class _Reader:
         nulls = self.walk(model, value, ())
         try:
             return model.model_validate(
-                _without_nulls(model, value) if nulls else value, by_alias=True, by_name=False
+                without_nulls(model, value) if nulls else value, by_alias=True, by_name=False
             )
         except ValidationError as error:
             errors = error.errors(include_url=False)
@@ -397,25 +405,6 @@ def _model_at(model: type[Model], path: FieldPath) -> Iterator[tuple[str, Any]]:
     if current is not None:
         for name, field in current.model_fields.items():
             yield field.alias or name, field
-
-
-def _without_nulls(model: type[Model], value: Any) -> Any:
-    """Drops fields that are ``null``: for a Kubernetes object they are as good as absent."""
-    if not isinstance(value, dict):
-        return value
-    fields = shape(model)
-    kept = {}
-    for key, item in value.items():
-        nested = fields.get(key)
-        if item is None:
-            continue
-        if nested is None:
-            kept[key] = item
-        elif isinstance(item, list):
-            kept[key] = [_without_nulls(nested, one) for one in item]
-        else:
-            kept[key] = _without_nulls(nested, item)
-    return kept
 
 
 def _written(raw: RawObject, path: FieldPath) -> str | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from kgw.api import Gateway
+from kgw.attach.gateways import role_of
 from kgw.attach.status import (
     CONTROLLER,
     ListenerStatus,
@@ -18,11 +20,12 @@ from kgw.attach.status import (
 from kgw.attach.waypoints import own_service
 
 if TYPE_CHECKING:
-    from kgw.api.meta import ResourceKey
+    from kgw.api import Opaque, ResourceKey
     from kgw.attach.attachment import Attachment
     from kgw.attach.gateways import GatewayState, ListenerState
-    from kgw.attach.policies import PolicyState
+    from kgw.attach.policy import PolicyState
     from kgw.attach.routes import ParentState, RouteState
+    from kgw.attach.status import Condition
 
 #: Most entries that a policy's status may have.
 MAX_ANCESTORS: Final = 16
@@ -41,7 +44,32 @@ def statuses(attachment: Attachment) -> dict[ResourceKey, Status]:
         found[gateway.gateway.key] = _gateway(attachment, gateway)
     for policy in attachment.policies.states:
         found[policy.policy.key] = _policy(policy)
+    for refused in attachment.index.refused.values():
+        conditions = _refused(attachment, refused)
+        if conditions:
+            found[refused.key] = Status(conditions)
     return dict(sorted(found.items()))
+
+
+def _refused(attachment: Attachment, refused: Opaque) -> tuple[Condition, ...]:
+    """The conditions of a Gateway or GatewayClass that is not valid, if it is kgw's."""
+    spec = refused.spec if isinstance(refused.spec, dict) else {}
+    if refused.key.group != Gateway.group:
+        return ()
+    why = attachment.index.refusal(refused.key) or ""
+    generation = refused.metadata.generation
+    match refused.kind:
+        case "Gateway":
+            name = spec.get("gatewayClassName")
+            if not isinstance(name, str) or role_of(attachment.index, name) is None:
+                return ()
+            outcome = Outcome(False, "Invalid", why)
+            return tuple(outcome.condition(one, generation) for one in ("Accepted", "Programmed"))
+        case "GatewayClass" if spec.get("controllerName") == CONTROLLER:
+            outcome = Outcome(False, "InvalidParameters", why)
+            return (outcome.condition("Accepted", generation),)
+        case _:
+            return ()
 
 
 # === Gateways ===
@@ -108,6 +136,9 @@ def _route(state: RouteState) -> Status:
     for parent in state.parents:
         if parent.foreign:
             continue
+        if state.refusal is not None:
+            parents.append(_refused_route(state, parent, state.refusal))
+            continue
         accepted = _accepted(state, parent)
         if accepted.ok:
             _count(state, parent)
@@ -123,6 +154,17 @@ def _route(state: RouteState) -> Status:
             conditions.append(_programmed(state).condition("kgateway.dev/Programmed", generation))
         parents.append(ParentStatus(parent.ref.as_written(), tuple(conditions)))
     return Status(parents=tuple(parents))
+
+
+def _refused_route(state: RouteState, parent: ParentState, why: str) -> ParentStatus:
+    """A route that is not valid: where it is attached, its requests are answered 500."""
+    generation = state.route.metadata.generation
+    accepted = Outcome(False, "UnsupportedValue", why) if parent.accepted.ok else parent.accepted
+    conditions = [accepted.condition("Accepted", generation)]
+    if parent.accepted.ok:
+        replaced = Outcome(False, "RouteRuleReplaced", why)
+        conditions.append(replaced.condition("kgateway.dev/Programmed", generation))
+    return ParentStatus(parent.ref.as_written(), tuple(conditions))
 
 
 def _accepted(state: RouteState, parent: ParentState) -> Outcome:

@@ -16,8 +16,10 @@ from kgw.api import (
     Opaque,
     ReferenceGrant,
     Resource,
+    ResourceKey,
     Service,
     TrafficPolicy,
+    remains,
 )
 from kgw.diagnostics import Finding, Severity
 
@@ -56,7 +58,9 @@ class Index:
         self.classes = {name: one for (_, name), one in self._of(GatewayClass).items()}
         self.namespaces = {name: one for (_, name), one in self._of(Namespace).items()}
         self.services = self._of(Service)
-        self.routes = self._of(HTTPRoute)
+        #: Objects of a known kind that are not valid; they count where ignoring them is unsafe.
+        self.refused = {one.key: one for one in self.opaque if one.refused}
+        self.routes = self._routes()
         self.traffic_policies = self._of(TrafficPolicy)
         self.listener_policies: list[HTTPListenerPolicy | ListenerPolicy] = [
             *self._of(HTTPListenerPolicy).values(),
@@ -65,6 +69,26 @@ class Index:
 
     def _of(self, model: type[R]) -> dict[Named, R]:
         return self._kinds[model]  # type: ignore[return-value]  # keyed by the type itself
+
+    def _routes(self) -> dict[Named, HTTPRoute]:
+        """The routes, with what can be read of refused ones."""
+        found = dict(self._of(HTTPRoute))
+        for key, one in self.refused.items():
+            if (key.group, key.kind) == (HTTPRoute.group, "HTTPRoute"):
+                found[key.namespace, key.name] = remains.route(one)
+        return dict(sorted(found.items()))
+
+    def refusal(self, key: ResourceKey) -> str | None:
+        """Why an object is not valid, if it was refused."""
+        refused = self.refused.get(key)
+        if refused is None:
+            return None
+        return "; ".join(f"{one.field}: {one.message}" for one in refused.defects)
+
+    def absence(self, kind: str, named: Named) -> str:
+        """Why there is no Gateway or HTTPRoute of a name: nobody made it, or it is not valid."""
+        refused = ResourceKey(Gateway.group, kind, *named) in self.refused
+        return f"{kind} {'/'.join(named)} {'is not valid' if refused else 'not found'}"
 
     def slices(self, service: Service) -> list[EndpointSlice]:
         """The EndpointSlices of a Service."""

@@ -3,6 +3,9 @@
 A parent is a Gateway, whose listeners decide by name, port, kind, namespace and hostname; or a
 Service of the mesh (GAMMA), for which the route replaces the default one. Hostnames of a route do
 not count for a Service: the connection's destination has chosen it already.
+
+A route that was refused is attached by what can be read of it, and answers 500 there. Were it left
+out, a Service would fall back to its default route, without the limits of the route's policies.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kgw.api import remains
 from kgw.api.gateway.references import GATEWAY_GROUP
 from kgw.attach import backends, hostnames
 from kgw.attach.status import Outcome
@@ -69,6 +73,8 @@ class RouteState:
     faults: dict[tuple[int, str, str], None] = field(default_factory=dict)
     #: Rules that a broken policy has replaced by an error: `(rule, why)`.
     replaced: dict[tuple[int, str], None] = field(default_factory=dict)
+    #: Why the route was refused, if so: what can be read of it is answered 500.
+    refusal: str | None = None
 
     def resolved(self, mesh: bool) -> Outcome:
         """Whether all references resolve, for a parent of the mesh or a Gateway."""
@@ -101,7 +107,11 @@ def resolve(
     routes = Routes({}, defaultdict(list), defaultdict(list))
     resolver = _Resolver(index, gateways, bindings)
     for named, route in index.routes.items():
-        if not route.spec.parent_refs:
+        refusal = index.refusal(route.key)
+        refs = list(enumerate(route.spec.parent_refs))
+        if refusal is not None:
+            refs = remains.parents(index.refused[route.key])
+        elif not refs:
             index.report(
                 route,
                 "KGW305",
@@ -109,10 +119,9 @@ def resolve(
                 "the route has no parent, so it has no effect",
                 ("spec",),
             )
-        parents = [
-            resolver.parent(route, ref, number) for number, ref in enumerate(route.spec.parent_refs)
-        ]
-        state = routes.states[named] = RouteState(route, parents, _backends(index, route))
+        parents = [resolver.parent(route, ref, number) for number, ref in refs]
+        state = RouteState(route, parents, _backends(index, route), refusal=refusal)
+        routes.states[named] = state
         if any(parent.accepted.ok and not parent.mesh for parent in parents):
             _denials(index, state)
         # Two parentRefs may lead to one listener or port; the route is there once.
@@ -213,7 +222,7 @@ class _Resolver:
                 route,
                 ref,
                 (number, "name"),
-                ("KGW305", "NoMatchingParent", f"Gateway {name} not found"),
+                ("KGW305", "NoMatchingParent", self.index.absence("Gateway", named)),
                 hint=f"did you mean `{near}`?" if near else None,
             )
         listeners = [

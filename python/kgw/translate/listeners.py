@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from kgw.attach import protocols
+from kgw.attach import native, protocols
+from kgw.attach.effects import settings_fields
 from kgw.attach.gateways import Role
-from kgw.attach.policies import settings_fields
 from kgw.attach.protocols import HTTP2, NOT_HTTP
 from kgw.attach.status import Outcome
 from kgw.attach.waypoints import own_service
 from kgw.diagnostics import Severity
-from kgw.translate import native
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from kgw.api.kgateway.access_log import AccessLog
     from kgw.attach.attachment import Attachment
     from kgw.attach.gateways import GatewayState, ListenerState
-    from kgw.attach.policies import PolicyState
-    from kgw.source.memory import FieldPath
     from kgw.translate.options import Options
     from kgw.translate.tables import Tables
 
@@ -179,12 +176,12 @@ class Listeners:
         logs: list[Any] = []
         taken: set[str] = set()
         for policy in self._attachment.policies.listener_settings(state.named):
-            for name, (value, path) in settings_fields(policy, port).items():
+            for name, (value, _) in settings_fields(policy, port).items():
                 if name in taken:
                     continue
                 taken.add(name)
                 if name == "access_log":
-                    logs = self._access_logs(policy, value, path)
+                    logs = _access_logs(value)
                 elif name == "max_request_headers_kb":
                     http["max_head_bytes"] = value * 1024
                 else:
@@ -192,27 +189,13 @@ class Listeners:
                     http[_PLAIN[name]] = value if plain else int(value)
         return http, logs
 
-    def _access_logs(
-        self, policy: PolicyState, logs: tuple[AccessLog, ...], path: FieldPath
-    ) -> list[dict[str, Any]]:
-        """The access logs that can be written; the others are errors of the policy."""
-        found = []
-        for number, log in enumerate(logs):
-            sink = log.file_sink
-            # What this version cannot honour (a filter, another sink) is reported already.
-            if sink is None or log.unsupported.keys() & (log.model_extra or {}).keys():
-                continue
-            problem = native.log_error(sink)
-            if problem is None:
-                found.append({"path": sink.path, "format": native.log_format(sink)})
-                continue
-            where, why = problem
-            message = f"access log format cannot be used: {why}"
-            if message not in policy.errors:
-                policy.errors.append(message)
-            place = (*path, number, "fileSink", *where)
-            self._index.report(policy.policy, "KGW408", Severity.ERROR, message, place)
-        return found
+
+def _access_logs(logs: Iterable[AccessLog]) -> list[dict[str, Any]]:
+    """The access logs of a policy that is valid."""
+    sinks = (log.file_sink for log in logs)
+    return [
+        {"path": sink.path, "format": native.log_format(sink)} for sink in sinks if sink is not None
+    ]
 
 
 def _overlaps(bind: Iterable[str], bound: dict[str, str]) -> list[str]:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kgw.api.gateway.http_route import RouteMatch
 from kgw.api.kgateway.targets import KGATEWAY_GROUP
+from kgw.attach import native
 from kgw.diagnostics import Severity
-from kgw.translate import filters, native
+from kgw.translate import filters
 
 if TYPE_CHECKING:
     from kgw.api.gateway.filters import Filter, PathModifier
     from kgw.api.gateway.http_route import Rule
     from kgw.attach.attachment import Attachment
-    from kgw.attach.policies import PolicyState
+    from kgw.attach.policy import PolicyState
     from kgw.attach.routes import RouteState
     from kgw.source.memory import FieldPath
 
@@ -76,13 +77,16 @@ class RuleCompiler:
 
     def _rule(self, state: RouteState, number: int, rule: Rule) -> CompiledRule:
         path: FieldPath = ("spec", "rules", number)
-        matches = []
+        matches: list[CompiledMatch] = []
         for place, match in enumerate(rule.matches or (RouteMatch(),)):
             error = self._match_error(state, match, (*path, "matches", place))
             if error is None:
                 matches.append(CompiledMatch(place, predicates(match), match.path.value))
             else:
                 state.faults[number, "Dropped", error] = None
+        if state.refusal is not None:
+            label = rule.name or str(number)
+            return CompiledRule(number, label, rule.name, matches, state.refusal)
         fault, policies = self._filters(state, rule.filters, (*path, "filters"))
         if fault is not None:
             state.faults[number, "Replaced", fault] = None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from kgw.api.kgateway.http_settings import HTTPSettings
 from kgw.api.kgateway.targets import KGATEWAY_GROUP, TargetRefs, TargetSelectors, target_rules
 from kgw.api.meta import Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class HTTPListenerPolicySpec(HTTPSettings):
@@ -35,3 +38,7 @@ class HTTPListenerPolicy(Resource):
         """The settings for a listener's port, and where they stand in the object."""
         del port
         return self.spec, ("spec",)
+
+    def every_settings(self) -> Iterator[tuple[HTTPSettings, tuple[str | int, ...]]]:
+        """All settings of the policy, and where they stand in the object."""
+        yield self.spec, ("spec",)

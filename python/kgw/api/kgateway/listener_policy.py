@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -67,7 +67,20 @@ class ListenerPolicy(Resource):
         """The settings for a listener's port, and where they stand in the object."""
         for index, one in enumerate(self.spec.per_port):
             if one.port == port:
-                path = ("spec", "perPort", index, "listener", "httpSettings")
-                return one.listener.http_settings, path
+                return one.listener.http_settings, _of_port(index)
         default = self.spec.default or ListenerConfig()
-        return default.http_settings, ("spec", "default", "httpSettings")
+        return default.http_settings, _DEFAULT
+
+    def every_settings(self) -> Iterator[tuple[HTTPSettings, tuple[str | int, ...]]]:
+        """All settings of the policy, and where they stand in the object."""
+        if self.spec.default is not None:
+            yield self.spec.default.http_settings, _DEFAULT
+        for index, one in enumerate(self.spec.per_port):
+            yield one.listener.http_settings, _of_port(index)
+
+
+_DEFAULT: Final = ("spec", "default", "httpSettings")
+
+
+def _of_port(index: int) -> tuple[str | int, ...]:
+    return ("spec", "perPort", index, "listener", "httpSettings")

@@ -1,0 +1,60 @@
+"""What each policy sets, and who gets it when several set the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kgw.api import Opaque, TrafficPolicy
+
+if TYPE_CHECKING:
+    from kgw.attach.policy import PolicyState
+    from kgw.source.memory import FieldPath
+
+
+def settings_fields(state: PolicyState, port: int) -> dict[str, tuple[Any, FieldPath]]:
+    """The fields that a listener policy sets for a port, with their places.
+
+    A policy that is not valid sets none: it may not displace a valid one.
+    """
+    policy = state.policy
+    if state.errors or isinstance(policy, TrafficPolicy | Opaque):
+        return {}
+    settings, path = policy.settings(port)
+    names = (
+        "access_log",
+        "idle_timeout",
+        "stream_idle_timeout",
+        "max_headers_count",
+        "max_request_headers_kb",
+        "server_name",
+        "use_remote_address",
+    )
+    return {
+        name: (value, (*path, type(settings).model_fields[name].alias or name))
+        for name in names
+        if (value := getattr(settings, name)) is not None
+    }
+
+
+def traffic_fields(state: PolicyState) -> dict[str, Any]:
+    """The fields that a TrafficPolicy sets; none if it is not valid."""
+    policy = state.policy
+    if state.errors or not isinstance(policy, TrafficPolicy) or policy.local_rate_limit is None:
+        return {}
+    return {"rateLimit.local": policy.local_rate_limit}
+
+
+def contend(entrants: list[tuple[PolicyState, dict[str, Any]]]) -> None:
+    """Gives each field to the first policy that sets it."""
+    taken: set[str] = set()
+    winners = []
+    for state, fields in entrants:
+        won = fields.keys() - taken
+        taken |= won
+        if won or not fields:
+            state.effective = True
+        if won:
+            winners.append(state)
+    if len(winners) > 1:
+        for state in winners:
+            state.shared = True

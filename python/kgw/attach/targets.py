@@ -1,0 +1,204 @@
+"""From the ``targetRefs`` and ``targetSelectors`` of policies to what they apply to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kgw.api import HTTPRoute, Opaque, remains
+from kgw.api.gateway.references import GATEWAY_GROUP
+from kgw.api.kgateway.targets import PolicyTargetReference
+from kgw.attach.status import Outcome
+from kgw.diagnostics import Severity, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kgw.api import Gateway
+    from kgw.attach.gateways import GatewayState
+    from kgw.attach.index import Index, Named
+    from kgw.attach.policy import PolicyState, Target
+    from kgw.attach.routes import RouteState
+    from kgw.source.memory import FieldPath
+
+
+class Targets:
+    """Finds the targets of policies, reporting on the policy what is wrong with them."""
+
+    def __init__(
+        self,
+        index: Index,
+        gateways: dict[Named, GatewayState],
+        routes: dict[Named, RouteState],
+    ) -> None:
+        self._index = index
+        self._gateways = gateways
+        self._routes = routes
+        #: The objects that can be targets, by kind.
+        self._objects: dict[str, Mapping[Named, Gateway | HTTPRoute]] = {
+            "Gateway": index.gateways,
+            "HTTPRoute": index.routes,
+        }
+
+    def attach(self, state: PolicyState, slots: dict[Target, list[PolicyState]]) -> None:
+        """Puts a policy at its targets; of a refused one at those that can still be read."""
+        policy = state.policy
+        if isinstance(policy, Opaque):
+            refs, selectors = remains.targets(policy), remains.selectors(policy)
+        else:
+            refs = list(enumerate(policy.spec.target_refs))
+            selectors = list(enumerate(policy.spec.target_selectors))
+        for number, ref in refs:
+            self._target(state, ref, ("spec", "targetRefs", number), slots)
+        for number, selector in selectors:
+            path = ("spec", "targetSelectors", number)
+            named = self._selected(selector.kind, policy.namespace, selector.match_labels)
+            if not named:
+                self._index.report(
+                    policy,
+                    "KGW304",
+                    Severity.WARNING,
+                    f"no {selector.kind} in namespace {policy.namespace} has the labels",
+                    path,
+                )
+            for name in named:
+                ref = PolicyTargetReference(
+                    group=selector.group,
+                    kind=selector.kind,
+                    name=name,
+                    section_name=selector.section_name,
+                )
+                self._target(state, ref, path, slots)
+
+    def refer(self, state: PolicyState, route: Named) -> None:
+        """Puts a policy at a route, a filter of which refers to it."""
+        place = ("HTTPRoute", *route, "")
+        if place not in state.targets:
+            state.targets.append(place)
+        self._ancestors(state, "HTTPRoute", route)
+
+    def _selected(self, kind: str, namespace: str, labels: dict[str, str]) -> list[str]:
+        objects = self._objects.get(kind, {})
+        return [
+            name
+            for (ns, name), one in objects.items()
+            if ns == namespace
+            and all(one.metadata.labels.get(key) == value for key, value in labels.items())
+        ]
+
+    def _target(
+        self,
+        state: PolicyState,
+        ref: PolicyTargetReference,
+        path: FieldPath,
+        slots: dict[Target, list[PolicyState]],
+    ) -> None:
+        named = (state.policy.namespace, ref.name)
+        if ref.group != GATEWAY_GROUP:
+            self._missing(
+                state,
+                ref,
+                (*path, "group"),
+                f"{ref.kind} of group `{ref.group}` cannot be a target",
+                legal=GATEWAY_GROUP,
+                code="KGW309",
+            )
+            return
+        known = self._objects
+        if ref.kind not in known:
+            message = f"{ref.kind} is not supported as a target by this version of kgw"
+            self._missing(
+                state, ref, (*path, "kind"), message, legal="Gateway, HTTPRoute", code="KGW309"
+            )
+            return
+        target = known[ref.kind].get(named)
+        if target is None:
+            near = suggest(ref.name, (one for ns, one in known[ref.kind] if ns == named[0]))
+            message = self._index.absence(ref.kind, named)
+            self._missing(state, ref, (*path, "name"), message, near=near)
+            return
+        section = ref.section_name or ""
+        if section:
+            sections = _sections(target)
+            if section not in sections:
+                what = "listener" if ref.kind == "Gateway" else "rule"
+                message = f"{ref.kind} {'/'.join(named)} has no {what} named {section}"
+                self._missing(
+                    state,
+                    ref,
+                    (*path, "sectionName"),
+                    message,
+                    near=suggest(section, sections),
+                    legal=", ".join(sections) or None,
+                    code="KGW303",
+                )
+                return
+        if ref.kind == "Gateway" and named not in self._gateways:
+            return  # another controller's
+        place = (ref.kind, *named, section)
+        if place in state.targets:
+            return
+        state.targets.append(place)
+        slots[place].append(state)
+        self._ancestors(state, ref.kind, named)
+
+    def _ancestors(self, state: PolicyState, kind: str, named: Named) -> None:
+        if kind == "Gateway":
+            state.ancestors[_reference("Gateway", named)] = None
+            return
+        route = self._routes.get(named)
+        found = False
+        for parent in route.parents if route else ():
+            if parent.gateway is not None:
+                state.ancestors[_reference("Gateway", parent.gateway.named)] = None
+                found = True
+        if not found:
+            state.ancestors[_reference(kind, named)] = None
+
+    def _missing(
+        self,
+        state: PolicyState,
+        ref: PolicyTargetReference,
+        path: FieldPath,
+        message: str,
+        *,
+        near: str | None = None,
+        legal: str | None = None,
+        code: str = "KGW302",
+    ) -> None:
+        self._index.report(
+            state.policy,
+            code,
+            Severity.ERROR,
+            message,
+            path,
+            legal=legal,
+            hint=f"did you mean `{near}`?" if near else None,
+        )
+        entry = {
+            "group": ref.group,
+            "kind": ref.kind,
+            "namespace": state.policy.namespace,
+            "name": ref.name,
+        }
+        if ref.section_name:
+            entry["sectionName"] = ref.section_name
+        reason = "Invalid" if code == "KGW309" else "TargetNotFound"
+        outcome = Outcome(False, reason, message)
+        state.missing.append((entry, state.accepted if state.errors else outcome))
+
+
+def _sections(target: Gateway | HTTPRoute) -> list[str]:
+    """The names of a Gateway's listeners, or of a route's rules."""
+    if isinstance(target, HTTPRoute):
+        return [one.name for one in target.spec.rules if one.name]
+    return [one.name for one in target.spec.listeners]
+
+
+def _reference(kind: str, named: Named) -> tuple[tuple[str, str], ...]:
+    namespace, name = named
+    return (
+        ("group", GATEWAY_GROUP),
+        ("kind", kind),
+        ("namespace", namespace),
+        ("name", name),
+    )
