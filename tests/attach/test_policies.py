@@ -389,6 +389,23 @@ def test_two_policies_merge_field_by_field_the_older_first() -> None:
         assert (attached.status, attached.reason) == ("True", "Merged")
 
 
+def test_a_policy_of_a_listener_comes_before_those_of_its_gateway() -> None:
+    gateway = EDGE.replace(
+        "protocol: HTTP}]", "protocol: HTTP}, {name: b, port: 81, protocol: HTTP}]"
+    )
+    of_gateway = listener_policy("a", OLD, "serverName: gateway\n  idleTimeout: 1s", "2023-01-01")
+    of_listener = listener_policy("b", OLD, "serverName: listener").replace(
+        "name: edge", "name: edge, sectionName: b"
+    )
+    found = run(gateway, of_gateway, of_listener)
+    assert {one["id"]: one["http"] for one in found.ir["listeners"]} == {
+        "default/edge/http": {"server_name": "gateway", "idle_timeout_ms": 1000},
+        "default/edge/b": {"server_name": "listener", "idle_timeout_ms": 1000},
+    }
+    alone = run(gateway, of_listener)
+    assert verdict(alone, "HTTPListenerPolicy default/b", "Attached") == ("True", "Attached")
+
+
 def test_a_listener_policy_that_sets_nothing_new_is_overridden() -> None:
     old = listener_policy("z", OLD, "serverName: old", "2023-01-01")
     new = listener_policy("a", OLD, "serverName: new")

@@ -308,3 +308,10 @@ spec: {{controllerName: {controller}, description: []}}
     if rows:
         reason = verdict(found, "GatewayClass mine", "Accepted")
         assert reason == ("False", "InvalidParameters")
+
+
+def test_a_label_that_names_a_refused_waypoint_says_so() -> None:
+    found, _ = run_all(MESH.replace("port: 15088", "port: 0"))
+    (finding,) = found.findings
+    assert finding.code == "KGW311"
+    assert finding.message.startswith("waypoint default/way is not valid; ")

@@ -87,8 +87,12 @@ class Index:
 
     def absence(self, kind: str, named: Named) -> str:
         """Why there is no Gateway or HTTPRoute of a name: nobody made it, or it is not valid."""
-        refused = ResourceKey(Gateway.group, kind, *named) in self.refused
+        refused = self.is_refused(kind, named)
         return f"{kind} {'/'.join(named)} {'is not valid' if refused else 'not found'}"
+
+    def is_refused(self, kind: str, named: tuple[str, ...]) -> bool:
+        """Whether there is a Gateway or HTTPRoute of a name, but it is not valid."""
+        return (Gateway.group, kind, *named) in self.refused
 
     def slices(self, service: Service) -> list[EndpointSlice]:
         """The EndpointSlices of a Service."""

@@ -23,6 +23,8 @@ from kgw.attach.targets import Targets
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kgw.api import HTTPListenerPolicy, ListenerPolicy
     from kgw.api.kgateway.traffic_policy import LocalRateLimit
     from kgw.attach.gateways import GatewayState
@@ -96,9 +98,10 @@ class Policies:
         """Notes for each policy whether it has an effect, and whether alone."""
         for states in self._traffic.values():
             contend([(state, traffic_fields(state)) for state in states])
-        for (_, namespace, name, _), states in self._listener.items():
-            gateway = self._gateways.get((namespace, name))
-            for port in {one.spec.port for one in gateway.listeners} if gateway else ():
+        for named, gateway in self._gateways.items():
+            for port in {one.spec.port for one in gateway.listeners}:
+                names = [one.spec.name for one in gateway.listeners if one.spec.port == port]
+                states = self.listener_settings(named, names)
                 contend([(state, settings_fields(state, port)) for state in states])
         for state in self.states:
             if state.targets and state.attached.reason == "Overridden":
@@ -111,9 +114,18 @@ class Policies:
 
     # === What applies ===
 
-    def listener_settings(self, gateway: Named) -> list[PolicyState]:
-        """The policies for the listeners of a Gateway, first wins."""
-        return self._listener.get(("Gateway", *gateway, ""), [])
+    def listener_settings(self, gateway: Named, listeners: Iterable[str]) -> list[PolicyState]:
+        """The policies for the listeners that share a port of a Gateway, first wins.
+
+        They share their connections' settings too, so what one of them has is for all.
+        """
+        own = [
+            state
+            for name in listeners
+            for state in self._listener.get(("Gateway", *gateway, name), ())
+        ]
+        own.sort(key=PolicyState.order)
+        return [*own, *self._listener.get(("Gateway", *gateway, ""), ())]
 
     def refer(self, name: str, route: Named) -> PolicyState | None:
         """The TrafficPolicy that a filter of a route refers to, which attaches it."""

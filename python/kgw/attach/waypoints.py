@@ -111,7 +111,8 @@ def _near(gateways: dict[Named, GatewayState], namespace: str, name: str) -> str
 def _problem(index: Index, state: GatewayState | None, service: Service, name: str) -> str | None:
     """Why a waypoint does not serve a Service, if so."""
     if state is None:
-        return f"waypoint {name} does not exist or is not valid"
+        refused = index.is_refused("Gateway", tuple(name.split("/", 1)))
+        return f"waypoint {name} {'is not valid' if refused else 'does not exist'}"
     if state.role is not Role.WAYPOINT:
         return f"Gateway {name} is not a waypoint"
     listener = state.proxy_listener

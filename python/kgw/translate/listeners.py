@@ -86,7 +86,7 @@ class Listeners:
             traffic = {"type": "waypoint", "destinations": self._destinations(state)}
         else:
             traffic = {"type": "http", "route_table": self._tables.http(state, group)}
-        http, logs = self._settings(state, port)
+        http, logs = self._settings(state, group)
         return {
             "id": first.id,
             "bind": bind,
@@ -170,12 +170,16 @@ class Listeners:
 
     # === Policies ===
 
-    def _settings(self, state: GatewayState, port: int) -> tuple[dict[str, Any], list[Any]]:
+    def _settings(
+        self, state: GatewayState, group: list[ListenerState]
+    ) -> tuple[dict[str, Any], list[Any]]:
         """HTTP options and access logs: of each setting, the first policy's."""
         http: dict[str, Any] = {}
         logs: list[Any] = []
         taken: set[str] = set()
-        for policy in self._attachment.policies.listener_settings(state.named):
+        port = group[0].spec.port
+        names = [one.spec.name for one in group]
+        for policy in self._attachment.policies.listener_settings(state.named, names):
             for name, (value, _) in settings_fields(policy, port).items():
                 if name in taken:
                     continue
