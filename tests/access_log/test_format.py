@@ -34,11 +34,11 @@ def test_text_is_written_as_it_is() -> None:
     [
         ("text", "%PROTOCOL%", None),
         ("json", json.dumps(TEN_KEYS), None),
-        ("text", "%NOPE%", "Not supported field in StreamInfo: NOPE"),
+        ("text", "%NOPE%", "unknown operator %NOPE%"),
         (
             "json",
             '{"code": "%RESPONSE_CODES%"}',
-            "Not supported field in StreamInfo: RESPONSE_CODES (did you mean RESPONSE_CODE?)",
+            "unknown operator %RESPONSE_CODES% (did you mean %RESPONSE_CODE%?)",
         ),
         ("json", '{"x": {"y": ["%REQ%"]}}', "REQ requires parameters"),
         ("json", '"%PROTOCOL%"', "a JSON format must be an object"),

@@ -125,7 +125,11 @@ def test_a_waypoint_needs_a_proxy_listener() -> None:
     found = run(edge(HTTP, role="kgateway-waypoint"))
     (accepted, *_) = status(found, EDGE_GATEWAY).conditions
     assert (accepted.status, accepted.reason) == ("False", "ListenersNotValid")
+    # The status has kgateway's words, the finding what they mean.
     assert accepted.message == "Must contain at one listener with the protocol 'istio.io/PROXY'"
+    assert "Must contain at least one listener with the protocol 'istio.io/PROXY'" in [
+        one.message for one in found.findings
+    ]
     listener = status(found, EDGE_GATEWAY).listeners[0].conditions[0]
     assert (listener.status, listener.reason) == ("False", "Invalid")
     assert listener.message == (

@@ -7,8 +7,7 @@ __all__ = ["check", "operators", "render_example"]
 def check(kind: Literal["json", "text"], value: str) -> str | None:
     """What is wrong with a format, or None if it compiles.
 
-    An operator that does not exist is named as Envoy names it, with the one that is spelled most
-    like it.
+    An operator that does not exist is named, with the one that is spelled most like it.
 
     Args:
         kind: whether ``value`` is a JSON format or a text format.

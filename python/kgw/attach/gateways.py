@@ -163,8 +163,10 @@ def resolve(index: Index) -> dict[Named, GatewayState]:
         if gateway.defects:
             state.refusal = Outcome(False, "InvalidParameters", _joined(gateway.defects))
         elif role is Role.WAYPOINT and state.proxy_listener is None:
+            # The status says it in kgateway's words, in which a word is missing.
             message = f"Must contain at one listener with the protocol '{PROXY}'"
             state.refusal = Outcome(False, "ListenersNotValid", message)
+            message = message.replace("at one", "at least one")
             index.report(gateway, "KGW412", Severity.ERROR, message, ("spec", "listeners"))
         elif not any(one.usable for one in listeners):
             state.refusal = Outcome(False, "ListenersNotValid", "No valid listeners")

@@ -2,12 +2,13 @@
 
 /// A format that cannot be compiled.
 ///
-/// The wording of the first four is Envoy's, so that searching for a message finds its documentation.
+/// The wording of those about parameters and lengths is Envoy's, so that searching for a message finds its documentation.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
-    /// There is no such operator.
-    #[error("Not supported field in StreamInfo: {name}{}", did_you_mean(*.suggestion))]
+    /// There is no such operator. Envoy says "Not supported field in `StreamInfo`", which names a
+    /// class of its sources.
+    #[error("unknown operator %{name}%{}", did_you_mean(*.suggestion))]
     UnknownOperator {
         /// What the format says.
         name: String,
@@ -71,6 +72,6 @@ pub enum FormatError {
 
 fn did_you_mean(suggestion: Option<&'static str>) -> String {
     suggestion
-        .map(|name| format!(" (did you mean {name}?)"))
+        .map(|name| format!(" (did you mean %{name}%?)"))
         .unwrap_or_default()
 }

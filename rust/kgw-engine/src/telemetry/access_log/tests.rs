@@ -487,10 +487,10 @@ fn omitting_keeps_the_commas_right() {
 #[test]
 fn a_wrong_format_is_refused_with_its_reason() {
     for (format, expected) in [
-        ("%NOPE%", "Not supported field in StreamInfo: NOPE"),
+        ("%NOPE%", "unknown operator %NOPE%"),
         (
             "%RESPONSE_CDE%",
-            "Not supported field in StreamInfo: RESPONSE_CDE (did you mean RESPONSE_CODE?)",
+            "unknown operator %RESPONSE_CDE% (did you mean %RESPONSE_CODE%?)",
         ),
         ("%REQ%", "REQ requires parameters"),
         ("%REQ()%", "REQ requires parameters"),
@@ -522,7 +522,7 @@ fn a_wrong_format_is_refused_with_its_reason() {
         ("%COALESCE({})%", "COALESCE: \"{}\" is not valid"),
         (
             r#"%COALESCE({"operators":["NOPE"]})%"#,
-            "Not supported field in StreamInfo: NOPE",
+            "unknown operator %NOPE%",
         ),
         (
             "%CEL(response.code)%",
