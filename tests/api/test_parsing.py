@@ -170,6 +170,56 @@ def test_fields_that_contradict_are_refused_in_the_words_of_the_crd(
     assert message in finding.message
 
 
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ("{parentRefs: [{name: b}, {name: a, port: 1}, {name: a}]}", "parentRefs[2]"),
+        (
+            "{parentRefs: [{name: b}, {name: a, port: 1}, {name: a, port: 1}]}",
+            "parentRefs[2]",
+        ),
+        ("{rules: [{}, {name: a}, {}, {name: a}]}", "rules[3].name"),
+        (
+            "{rules: [{filters: [{type: RequestRedirect, requestRedirect: {}}, "
+            "{type: URLRewrite, urlRewrite: {}}]}]}",
+            "rules[0].filters[1].type",
+        ),
+        (
+            "{rules: [{backendRefs: [{name: a, port: 1, filters: [{type: URLRewrite, urlRewrite: "
+            "{}}, {type: URLRewrite, urlRewrite: {}}]}]}]}",
+            "rules[0].backendRefs[0].filters[1].type",
+        ),
+        (
+            "{rules: [{matches: [{path: {type: Exact, value: /a}}], filters: [{type: URLRewrite, "
+            "urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}}}]}]}",
+            "rules[0].filters[0].urlRewrite.path.type",
+        ),
+        (
+            "{rules: [{filters: [{type: URLRewrite, urlRewrite: {}, requestRedirect: {}}]}]}",
+            "rules[0].filters[0].requestRedirect",
+        ),
+        (
+            "{rules: [{timeouts: {request: 1s, backendRequest: 2s}}]}",
+            "rules[0].timeouts.backendRequest",
+        ),
+        ("{rules: [{matches: [{path: {value: a}}]}]}", "rules[0].matches[0].path.value"),
+    ],
+)
+def test_a_contradiction_is_told_at_the_field_that_has_to_change(spec: str, field: str) -> None:
+    assert only(route(spec)).field == f"spec.{field}"
+
+
+def test_an_interval_that_is_too_short_is_told_on_its_own_line() -> None:
+    text = policy(
+        "\n  rateLimit:\n    local:\n      tokenBucket:\n"
+        "        maxTokens: 3\n        fillInterval: 10ms"
+    )
+    finding = only(text)
+    assert finding.field == "spec.rateLimit.local.tokenBucket.fillInterval"
+    assert finding.location is not None
+    assert text.splitlines()[finding.location.line - 1].strip() == "fillInterval: 10ms"
+
+
 def test_a_request_timeout_of_zero_bounds_nothing() -> None:
     text = route("{rules: [{timeouts: {request: 0s, backendRequest: 2s}}]}")
     assert load(text).findings == ()

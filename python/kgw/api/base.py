@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from kgw.diagnostics import Severity
 
@@ -37,6 +38,26 @@ class Model(BaseModel):
 
     #: Fields of the object that have no meaning for a proxy.
     ignored: ClassVar[frozenset[str]] = frozenset()
+
+
+def contradiction(message: str, *path: str | int) -> PydanticCustomError:
+    """Makes the error of a rule between fields, for a validator to raise.
+
+    Args:
+        message: what is wrong, in the words of the CRD.
+        path: the field at fault, from the model whose validator raises, as manifests name it.
+    """
+    return PydanticCustomError("contradiction", "{message}", {"message": message, "path": path})
+
+
+def repeated(items: Iterable[Hashable]) -> int | None:
+    """The index of the first item that stands before already, if there is one."""
+    seen: set[Hashable] = set()
+    for index, item in enumerate(items):
+        if item in seen:
+            return index
+        seen.add(item)
+    return None
 
 
 Bool = Annotated[bool, Strict()]

@@ -345,6 +345,9 @@ class _Reader:
                 )
             case "duration":
                 self.report("KGW207", Severity.ERROR, error["msg"], path, legal=context["legal"])
+            case "contradiction":
+                place = (*path, *context["path"])
+                self.report("KGW208", Severity.ERROR, context["message"], place)
             case "value_error":
                 self.report("KGW208", Severity.ERROR, str(context["error"]), path)
             case kind if kind.endswith("_type") or kind == "int_from_float" or "parsing" in kind:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, Strict, StringConstraints, model_validator
 
-from kgw.api.base import Model, Port
+from kgw.api.base import Model, Port, contradiction
 from kgw.api.names import Group, HeaderName, HeaderValue, Kind, ObjectName, PreciseHostname
 
 if TYPE_CHECKING:
@@ -40,17 +39,20 @@ class PathModifier(Model):
     def _rules(self) -> Self:
         full = self.type == "ReplaceFullPath"
         if full and self.replace_full_path is None:
-            raise ValueError(
-                "replaceFullPath must be specified when type is set to ReplaceFullPath"
+            raise contradiction(
+                "replaceFullPath must be specified when type is set to ReplaceFullPath", "type"
             )
         if not full and self.replace_prefix_match is None:
-            raise ValueError(
-                "replacePrefixMatch must be specified when type is set to ReplacePrefixMatch"
+            raise contradiction(
+                "replacePrefixMatch must be specified when type is set to ReplacePrefixMatch",
+                "type",
             )
         if full and self.replace_prefix_match is not None:
-            raise ValueError("type must be ReplacePrefixMatch when replacePrefixMatch is set")
+            raise contradiction(
+                "type must be ReplacePrefixMatch when replacePrefixMatch is set", "type"
+            )
         if not full and self.replace_full_path is not None:
-            raise ValueError("type must be ReplaceFullPath when replaceFullPath is set")
+            raise contradiction("type must be ReplaceFullPath when replaceFullPath is set", "type")
         return self
 
 
@@ -89,8 +91,9 @@ class RequestMirror(Model):
     @model_validator(mode="after")
     def _rules(self) -> Self:
         if self.percent is not None and self.fraction is not None:
-            raise ValueError(
-                "Only one of percent or fraction may be specified in HTTPRequestMirrorFilter"
+            raise contradiction(
+                "Only one of percent or fraction may be specified in HTTPRequestMirrorFilter",
+                "fraction",
             )
         return self
 
@@ -146,9 +149,13 @@ class Filter(Model):
             given = getattr(self, field) is not None
             name = type(self).model_fields[field].alias
             if kind == self.type and not given:
-                raise ValueError(f"filter.{name} must be specified for {kind} filter.type")
+                raise contradiction(
+                    f"filter.{name} must be specified for {kind} filter.type", "type"
+                )
             if kind != self.type and given:
-                raise ValueError(f"filter.{name} must be nil if the filter.type is not {kind}")
+                raise contradiction(
+                    f"filter.{name} must be nil if the filter.type is not {kind}", str(name)
+                )
         return self
 
 
@@ -158,12 +165,17 @@ def filter_rules(filters: Iterable[Filter]) -> None:
     Raises:
         ValueError: if a filter is repeated, or redirect and rewrite are combined.
     """
-    kinds = Counter(one.type for one in filters)
-    if kinds["RequestRedirect"] and kinds["URLRewrite"]:
-        raise ValueError(
-            "May specify either httpRouteFilterRequestRedirect or "
-            "httpRouteFilterRequestRewrite, but not both"
-        )
-    for kind in UNIQUE:
-        if kinds[kind] > 1:
-            raise ValueError(f"{kind} filter cannot be repeated")
+    seen: set[str] = set()
+    for number, one in enumerate(filters):
+        if {*seen, one.type} >= {"RequestRedirect", "URLRewrite"}:
+            raise contradiction(
+                "May specify either httpRouteFilterRequestRedirect or "
+                "httpRouteFilterRequestRewrite, but not both",
+                "filters",
+                number,
+                "type",
+            )
+        if one.type in seen and one.type in UNIQUE:
+            message = f"{one.type} filter cannot be repeated"
+            raise contradiction(message, "filters", number, "type")
+        seen.add(one.type)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kgw.api.base import Model, Port
+from kgw.api.base import Model, Port, contradiction, repeated
 from kgw.api.gateway.references import GATEWAY_GROUP
 from kgw.api.meta import Resource
 from kgw.api.names import Group, Hostname, Kind, Labels, ObjectName, Protocol, SectionName
@@ -27,8 +27,9 @@ class LabelSelectorRequirement(Model):
     @model_validator(mode="after")
     def _rules(self) -> Self:
         if (self.operator in ("In", "NotIn")) != bool(self.values):
-            raise ValueError(
-                "values must be given for the operators In and NotIn, and only for them"
+            raise contradiction(
+                "values must be given for the operators In and NotIn, and only for them",
+                "values" if self.values else "operator",
             )
         return self
 
@@ -101,16 +102,22 @@ class Listener(Model):
     @model_validator(mode="after")
     def _rules(self) -> Self:
         if self.protocol in ("HTTP", "TCP", "UDP") and self.tls:
-            raise ValueError("tls must not be specified for protocols ['HTTP', 'TCP', 'UDP']")
+            raise contradiction(
+                "tls must not be specified for protocols ['HTTP', 'TCP', 'UDP']", "tls"
+            )
         if self.protocol == "HTTPS" and self.tls and self.tls.mode != "Terminate":
-            raise ValueError("tls mode must be Terminate for protocol HTTPS")
+            raise contradiction("tls mode must be Terminate for protocol HTTPS", "tls", "mode")
         if self.protocol == "TLS" and not self.tls:
-            raise ValueError("tls mode must be set for protocol TLS")
+            raise contradiction("tls mode must be set for protocol TLS", "protocol")
         if self.protocol in ("TCP", "UDP") and self.hostname:
-            raise ValueError("hostname must not be specified for protocols ['TCP', 'UDP']")
+            raise contradiction(
+                "hostname must not be specified for protocols ['TCP', 'UDP']", "hostname"
+            )
         terminates = self.tls and self.tls.mode == "Terminate"
         if terminates and self.tls and not self.tls.certificate_refs and not self.tls.options:
-            raise ValueError("certificateRefs or options must be specified when mode is Terminate")
+            raise contradiction(
+                "certificateRefs or options must be specified when mode is Terminate", "tls"
+            )
         return self
 
 
@@ -138,14 +145,14 @@ class GatewaySpec(Model):
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
-        names = [listener.name for listener in self.listeners]
-        if len(set(names)) != len(names):
-            raise ValueError("Listener name must be unique within the Gateway")
-        keys = [(one.port, one.protocol, one.hostname) for one in self.listeners]
-        if len(set(keys)) != len(keys):
-            raise ValueError(
-                "Combination of port, protocol and hostname must be unique for each listener"
-            )
+        twice = repeated(one.name for one in self.listeners)
+        if twice is not None:
+            message = "Listener name must be unique within the Gateway"
+            raise contradiction(message, "listeners", twice, "name")
+        twice = repeated((one.port, one.protocol, one.hostname) for one in self.listeners)
+        if twice is not None:
+            message = "Combination of port, protocol and hostname must be unique for each listener"
+            raise contradiction(message, "listeners", twice)
         return self
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from kgw.api.base import Model
+from kgw.api.base import Model, contradiction, repeated
 from kgw.api.duration import Duration
 from kgw.api.gateway.filters import Filter, filter_rules
 from kgw.api.gateway.references import HTTPBackendRef, ParentReference
@@ -32,17 +32,20 @@ class PathMatch(Model):
         if self.type == "RegularExpression" or value == "/":
             return self
         if not value.startswith("/"):
-            raise ValueError(
-                f"value must be an absolute path and start with '/' when type is {self.type}"
+            raise contradiction(
+                f"value must be an absolute path and start with '/' when type is {self.type}",
+                "value",
             )
         for bad in ("//", "/./", "/../", "%2f", "%2F", "#"):
             if bad in value:
-                raise ValueError(f"must not contain {bad!r} when type is {self.type}")
+                raise contradiction(f"must not contain {bad!r} when type is {self.type}", "value")
         for bad in ("/..", "/."):
             if value.endswith(bad):
-                raise ValueError(f"must not end with {bad!r} when type is {self.type}")
+                raise contradiction(f"must not end with {bad!r} when type is {self.type}", "value")
         if not _PATH.fullmatch(value):
-            raise ValueError("must only contain the characters of a path, others percent-encoded")
+            raise contradiction(
+                "must only contain the characters of a path, others percent-encoded", "value"
+            )
         return self
 
 
@@ -83,7 +86,9 @@ class Timeouts(Model):
     @model_validator(mode="after")
     def _rules(self) -> Self:
         if self.request and self.backend_request and self.backend_request > self.request:
-            raise ValueError("backendRequest timeout cannot be longer than request timeout")
+            raise contradiction(
+                "backendRequest timeout cannot be longer than request timeout", "backendRequest"
+            )
         return self
 
 
@@ -107,20 +112,31 @@ class Rule(Model):
         filter_rules(self.filters)
         redirects = any(one.type == "RequestRedirect" for one in self.filters)
         if redirects and self.backend_refs:
-            raise ValueError("RequestRedirect filter must not be used together with backendRefs")
+            raise contradiction(
+                "RequestRedirect filter must not be used together with backendRefs", "backendRefs"
+            )
         one_prefix = len(self.matches) == 1 and self.matches[0].path.type == "PathPrefix"
-        where = [
-            ("", self.filters),
-            *(("Within backendRefs, ", b.filters) for b in self.backend_refs),
+        where: list[tuple[str, tuple[str | int, ...], tuple[Filter, ...]]] = [
+            ("", (), self.filters),
+            *(
+                ("Within backendRefs, ", ("backendRefs", number), one.filters)
+                for number, one in enumerate(self.backend_refs)
+            ),
         ]
-        for prefix, filters in where:
-            for one in filters:
+        for prefix, place, filters in where:
+            for number, one in enumerate(filters):
                 action = one.request_redirect or one.url_rewrite
                 path = action.path if action else None
                 if path and path.type == "ReplacePrefixMatch" and not one_prefix:
-                    raise ValueError(
+                    raise contradiction(
                         f"{prefix}When using {one.type} filter with path.replacePrefixMatch, "
-                        "exactly one PathPrefix match must be specified"
+                        "exactly one PathPrefix match must be specified",
+                        *place,
+                        "filters",
+                        number,
+                        "requestRedirect" if one.request_redirect else "urlRewrite",
+                        "path",
+                        "type",
                     )
         return self
 
@@ -137,33 +153,41 @@ class HTTPRouteSpec(Model):
     @model_validator(mode="after")
     def _rules(self) -> Self:
         if sum(len(rule.matches) for rule in self.rules) > 128:
-            raise ValueError(
+            raise contradiction(
                 "While 16 rules and 64 matches per rule are allowed, the total number of matches "
-                "across all rules in a route must be less than 128"
+                "across all rules in a route must be less than 128",
+                "rules",
             )
-        names = [rule.name for rule in self.rules if rule.name is not None]
-        if len(set(names)) != len(names):
-            raise ValueError("Rule name must be unique within the route")
+        # Rules without a name are all different.
+        twice = repeated(rule.name or index for index, rule in enumerate(self.rules))
+        if twice is not None:
+            raise contradiction("Rule name must be unique within the route", "rules", twice, "name")
         if len(self.parent_refs) > 1:
             self._parent_rules()
         return self
 
     def _parent_rules(self) -> None:
         same = defaultdict(list)
-        for parent in self.parent_refs:
+        for number, parent in enumerate(self.parent_refs):
             same[parent.group, parent.kind, parent.namespace, parent.name].append(
-                (parent.section_name, parent.port)
+                (number, (parent.section_name, parent.port))
             )
-        for sections in same.values():
+        for places in same.values():
+            numbers, sections = zip(*places, strict=True)
             if len(sections) > 1 and (None, None) in sections:
-                raise ValueError(
+                raise contradiction(
                     "sectionName or port must be specified when parentRefs includes 2 or more "
-                    "references to the same parent"
+                    "references to the same parent",
+                    "parentRefs",
+                    numbers[sections.index((None, None))],
                 )
-            if len(set(sections)) != len(sections):
-                raise ValueError(
+            twice = repeated(sections)
+            if twice is not None:
+                raise contradiction(
                     "sectionName or port must be unique when parentRefs includes 2 or more "
-                    "references to the same parent"
+                    "references to the same parent",
+                    "parentRefs",
+                    numbers[twice],
                 )
 
 

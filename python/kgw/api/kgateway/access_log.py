@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from kgw.api.base import Model
+from kgw.api.base import Model, contradiction
 from kgw.diagnostics import Severity
 
 
@@ -21,7 +21,8 @@ class FileSink(Model):
     @model_validator(mode="after")
     def _rules(self) -> Self:
         if (self.string_format is None) == (self.json_format is None):
-            raise ValueError("exactly one of the fields in [stringFormat jsonFormat] must be set")
+            message = "exactly one of the fields in [stringFormat jsonFormat] must be set"
+            raise contradiction(message, *(() if self.json_format is None else ("jsonFormat",)))
         return self
 
 

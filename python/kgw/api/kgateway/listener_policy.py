@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
-from kgw.api.base import Model, Port
+from kgw.api.base import Model, Port, contradiction, repeated
 from kgw.api.kgateway.http_settings import HTTPSettings
 from kgw.api.kgateway.targets import KGATEWAY_GROUP, TargetRefs, TargetSelectors, target_rules
 from kgw.api.meta import Resource
@@ -49,9 +49,9 @@ class ListenerPolicySpec(Model):
     @model_validator(mode="after")
     def _rules(self) -> Self:
         target_rules(self.target_refs, self.target_selectors, ("Gateway",), "Gateway resource")
-        ports = [one.port for one in self.per_port]
-        if len(set(ports)) != len(ports):
-            raise ValueError("perPort ports must be unique")
+        twice = repeated(one.port for one in self.per_port)
+        if twice is not None:
+            raise contradiction("perPort ports must be unique", "perPort", twice, "port")
         return self
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field
 
-from kgw.api.base import Model
+from kgw.api.base import Model, contradiction
 from kgw.api.names import Group, Kind, ObjectName, SectionName
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 KGATEWAY_GROUP: Final = "gateway.kgateway.dev"
 
@@ -42,6 +45,9 @@ def target_rules(
     Raises:
         ValueError: in the words of the CRD.
     """
-    for name, targets in (("targetRefs", refs), ("targetSelectors", selectors)):
-        if any(target.kind not in kinds for target in targets):
-            raise ValueError(f"{name} may only reference {words}")
+    lists: list[tuple[str, Sequence[PolicyTargetReference | PolicyTargetSelector]]]
+    lists = [("targetRefs", refs), ("targetSelectors", selectors)]
+    for name, targets in lists:
+        for number, target in enumerate(targets):
+            if target.kind not in kinds:
+                raise contradiction(f"{name} may only reference {words}", name, number, "kind")

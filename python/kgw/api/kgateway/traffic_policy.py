@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field, Strict, model_validator
 
-from kgw.api.base import Model
+from kgw.api.base import Model, contradiction
 from kgw.api.duration import Duration
 from kgw.api.kgateway.targets import (
     KGATEWAY_GROUP,
@@ -34,7 +34,7 @@ class TokenBucket(Model):
     @model_validator(mode="after")
     def _rules(self) -> Self:
         if self.fill_interval < 50:
-            raise ValueError("fillInterval must be at least 50ms")
+            raise contradiction("fillInterval must be at least 50ms", "fillInterval")
         return self
 
 
