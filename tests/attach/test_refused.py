@@ -283,7 +283,26 @@ def test_a_refused_gateway_is_not_accepted() -> None:
     assert accepted.message.startswith("spec.listeners[0].port: ")
     assert verdict(found, "Gateway default/edge", "Programmed") == ("False", "Invalid")
     messages = [one.message for one in findings if one.code == "KGW305"]
-    assert messages == ["Gateway default/edge is not valid"]
+    assert messages == ["Gateway default/edge is not valid (KGW207)"]
+
+
+def test_a_policy_whose_target_is_refused_names_why_and_no_other_target() -> None:
+    refused = EDGE.replace("port: 80, protocol", "port: 0, protocol", 1)
+    other = EDGE.replace("name: edge", "name: edge2", 1).replace("port: 80,", "port: 81,")
+    found, findings = run_all(refused, other, ROUTE, policy("a", GATEWAY))
+    assert [one.hint for one in findings if one.code == "KGW305"] == [None]
+    (finding,) = [one for one in findings if one.resource == "TrafficPolicy default/a"]
+    assert (finding.code, finding.hint) == ("KGW302", None)
+    assert finding.message == "Gateway default/edge is not valid (KGW207)"
+    assert condition(found, "TrafficPolicy default/a", "Accepted").message == finding.message
+
+
+def test_a_policy_whose_route_is_refused_has_no_finding_of_its_own() -> None:
+    found, findings = run_all(
+        EDGE, refused_route("[{name: edge}]"), policy("a", "kind: HTTPRoute, name: route")
+    )
+    assert [one.resource for one in findings] == [HTTP_ROUTE]
+    assert verdict(found, "TrafficPolicy default/a", "Accepted") == ("True", "Valid")
 
 
 @pytest.mark.parametrize("name", ["istio", "[]"])

@@ -87,8 +87,11 @@ class Index:
 
     def absence(self, kind: str, named: Named) -> str:
         """Why there is no Gateway or HTTPRoute of a name: nobody made it, or it is not valid."""
-        refused = self.is_refused(kind, named)
-        return f"{kind} {'/'.join(named)} {'is not valid' if refused else 'not found'}"
+        refused = self.refused.get(ResourceKey(Gateway.group, kind, *named))
+        if refused is None:
+            return f"{kind} {'/'.join(named)} not found"
+        codes = ", ".join(dict.fromkeys(one.code for one in refused.defects))
+        return f"{kind} {'/'.join(named)} is not valid ({codes})"
 
     def is_refused(self, kind: str, named: tuple[str, ...]) -> bool:
         """Whether there is a Gateway or HTTPRoute of a name, but it is not valid."""

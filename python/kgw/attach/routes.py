@@ -217,7 +217,9 @@ class _Resolver:
         if state is None:
             if named in self.index.gateways:
                 return ParentState(ref, Outcome(False, "Pending", ""), foreign=True)
-            near = suggest(ref.name, (one for ns, one in self.index.gateways if ns == named[0]))
+            near = None
+            if not self.index.is_refused("Gateway", named):
+                near = suggest(ref.name, (one for ns, one in self.index.gateways if ns == named[0]))
             return self.refused(
                 route,
                 ref,

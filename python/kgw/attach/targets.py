@@ -112,7 +112,9 @@ class Targets:
             return
         target = known[ref.kind].get(named)
         if target is None:
-            near = suggest(ref.name, (one for ns, one in known[ref.kind] if ns == named[0]))
+            near = None
+            if not self._index.is_refused(ref.kind, named):
+                near = suggest(ref.name, (one for ns, one in known[ref.kind] if ns == named[0]))
             message = self._index.absence(ref.kind, named)
             self._missing(state, ref, (*path, "name"), message, near=near)
             return
