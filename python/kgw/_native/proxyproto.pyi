@@ -34,8 +34,7 @@ class ProxyHeader:
 
     Args:
         source: host and port that the connection came from. The host is an IP address; names are
-            not resolved. When source and destination are of different families the header has no
-            addresses, as ztunnel's.
+            not resolved. Source and destination are of one family, IPv4 or IPv6.
         destination: host and port that the connection was made to.
         command: ``"proxy"`` for a relayed connection, ``"local"`` for one of the sender's own.
         transport: ``"stream"``, the default with addresses, or ``"dgram"``; without addresses,
@@ -50,7 +49,8 @@ class ProxyHeader:
         tlvs: more TLVs, as pairs of type and value.
 
     Raises:
-        ValueError: no such header can be written; for instance a TLV is given twice.
+        ValueError: no such header can be written; for instance a TLV is given twice, or source and
+            destination are of different families.
     """
 
     def __new__(

@@ -1,3 +1,5 @@
+"""The route table. Public as ``kgw.routing``."""
+
 from collections.abc import Iterable, Mapping
 from types import GenericAlias
 from typing import Any, Generic, TypeVar, final

@@ -1,4 +1,8 @@
 //! `kgw._native.limit`: token buckets. The reference is `python/kgw/_native/limit.pyi`.
+//!
+//! What has a Python name is documented for Python, in its notation and as in the stub.
+
+#![allow(clippy::doc_markdown)]
 
 use std::time::Duration;
 
@@ -15,6 +19,19 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// A token bucket that threads share without a lock.
+///
+/// Starts full with ``max_tokens`` and refills *continuously*: 3 tokens per 60 seconds is one
+/// token every 20 seconds. Never holds more than ``max_tokens``.
+///
+/// Args:
+///     max_tokens: the most tokens the bucket holds; 0 refuses every take.
+///     tokens_per_fill: how many tokens come back in each ``fill_interval``; at least 1.
+///     fill_interval: seconds, or a ``timedelta``; more than 0.
+///     clock: returns monotonic seconds, 0 or more; by default the operating system's monotonic
+///         clock. What it raises, every method that needs the time raises.
+///
+/// Raises:
+///     ValueError: a number is out of range (also: more than 16 tokens per nanosecond).
 #[pyclass(frozen, subclass, module = "kgw._native.limit")]
 #[derive(Debug)]
 pub(crate) struct TokenBucket {
@@ -23,7 +40,24 @@ pub(crate) struct TokenBucket {
     settings: Settings,
 }
 
-/// A token bucket for each key, bounded in number.
+/// A token bucket for each key (client address, user, path), for at most ``max_keys`` keys.
+///
+/// A key that was not seen has a full bucket, and a bucket that is full again is forgotten, which
+/// nobody can notice. When more than ``max_keys`` keys are in debt at once, the least recently used
+/// is forgotten early and starts again with a full bucket; ``evicted`` counts those.
+///
+/// A ``str`` key is its UTF-8 bytes: ``"a"`` and ``b"a"`` are the same key. The number of keys is
+/// bounded, their length is not: hash long ones from the network first.
+///
+/// Args:
+///     max_tokens: the most tokens each bucket holds; 0 refuses every take.
+///     tokens_per_fill: how many tokens come back in each ``fill_interval``; at least 1.
+///     fill_interval: seconds, or a ``timedelta``; more than 0.
+///     max_keys: the most keys that are kept; at least 1.
+///     clock: as for ``TokenBucket``.
+///
+/// Raises:
+///     ValueError: a number is out of range.
 #[pyclass(frozen, module = "kgw._native.limit")]
 #[derive(Debug)]
 pub(crate) struct KeyedTokenBucket {
@@ -57,13 +91,22 @@ impl TokenBucket {
         })
     }
 
-    /// Takes `n` tokens, or none.
+    /// Takes ``n`` tokens and returns True, or takes none and returns False.
+    ///
+    /// Raises:
+    ///     ValueError: ``n`` is negative or above 2**64 - 1.
     #[pyo3(signature = (n=Tokens(1)), text_signature = "($self, n=1)")]
     fn take(&self, py: Python<'_>, n: Tokens) -> PyResult<bool> {
         Ok(self.bucket.take(self.settings.now(py)?, n.0).is_ok())
     }
 
-    /// Takes `n` tokens now or as soon as they are there; returns the seconds to wait for them.
+    /// Takes ``n`` tokens now or as soon as they are there; returns the seconds to wait.
+    ///
+    /// Until then ``take`` returns False: reservations are served in the order they are made.
+    /// Whoever gives up waiting puts its tokens back with ``refund``.
+    ///
+    /// Raises:
+    ///     ValueError: the bucket can never hold ``n``, or reservations already reach years ahead.
     #[pyo3(signature = (n=Tokens(1)), text_signature = "($self, n=1)")]
     fn reserve(&self, py: Python<'_>, n: Tokens) -> PyResult<f64> {
         match self.bucket.reserve(self.settings.now(py)?, n.0) {
@@ -78,13 +121,15 @@ impl TokenBucket {
         }
     }
 
-    /// Puts `n` reserved or taken tokens back.
+    /// Puts ``n`` taken or reserved tokens back; never more than the bucket holds.
     #[pyo3(signature = (n=Tokens(1)), text_signature = "($self, n=1)")]
     fn refund(&self, n: Tokens) {
         self.bucket.refund(n.0);
     }
 
-    /// Seconds until `n` tokens are there, if nobody else takes any.
+    /// Seconds until ``n`` tokens are there, if nobody else takes any.
+    ///
+    /// 0.0 if they are there, ``inf`` if the bucket can never hold them.
     fn retry_after_for(&self, py: Python<'_>, n: Tokens) -> PyResult<f64> {
         Ok(seconds(
             self.bucket.retry_after(self.settings.now(py)?, n.0),
@@ -97,7 +142,7 @@ impl TokenBucket {
         Ok(self.bucket.remaining(self.settings.now(py)?))
     }
 
-    /// Seconds until a token is there.
+    /// Seconds until a token is there: 0.0 if one is, ``inf`` if ``max_tokens`` is 0.
     #[getter]
     fn retry_after(&self, py: Python<'_>) -> PyResult<f64> {
         self.retry_after_for(py, Tokens(1))
@@ -109,13 +154,13 @@ impl TokenBucket {
         self.settings.max_tokens.0
     }
 
-    /// Tokens that come back in each `fill_interval`.
+    /// How many tokens come back in each ``fill_interval``.
     #[getter]
     fn tokens_per_fill(&self) -> u64 {
         self.settings.tokens_per_fill.0
     }
 
-    /// Seconds in which `tokens_per_fill` tokens come back.
+    /// Seconds in which ``tokens_per_fill`` tokens come back.
     #[getter]
     fn fill_interval(&self) -> f64 {
         self.settings.fill_interval.0.as_secs_f64()
@@ -161,7 +206,10 @@ impl KeyedTokenBucket {
         })
     }
 
-    /// Takes `n` tokens from the bucket of `key`, or none.
+    /// Takes ``n`` tokens from the bucket of ``key``, or none; returns whether it did.
+    ///
+    /// Raises:
+    ///     ValueError: ``n`` is negative or above 2**64 - 1.
     #[pyo3(signature = (key, n=Tokens(1)), text_signature = "($self, key, n=1)")]
     fn take(&self, py: Python<'_>, key: Key<'_>, n: Tokens) -> PyResult<bool> {
         Ok(self
@@ -170,12 +218,12 @@ impl KeyedTokenBucket {
             .is_ok())
     }
 
-    /// Whole tokens in the bucket of `key`.
+    /// Whole tokens in the bucket of ``key``.
     fn remaining(&self, py: Python<'_>, key: Key<'_>) -> PyResult<u64> {
         Ok(self.buckets.remaining(key.0, self.settings.now(py)?))
     }
 
-    /// Seconds until the bucket of `key` has `n` tokens.
+    /// Seconds until the bucket of ``key`` has ``n`` tokens: 0.0 if it has, ``inf`` if never.
     #[pyo3(signature = (key, n=Tokens(1)), text_signature = "($self, key, n=1)")]
     fn retry_after(&self, py: Python<'_>, key: Key<'_>, n: Tokens) -> PyResult<f64> {
         Ok(seconds(self.buckets.retry_after(
@@ -185,13 +233,15 @@ impl KeyedTokenBucket {
         )))
     }
 
-    /// Drops the buckets that are full again; returns how many.
+    /// Forgets every bucket that is full again; returns how many.
+    ///
+    /// Never needed for a right answer or for the bound: it frees keys early.
     fn expire(&self, py: Python<'_>) -> PyResult<usize> {
         let now = self.settings.now(py)?;
         Ok(py.detach(|| self.buckets.expire(now)))
     }
 
-    /// How many buckets were dropped before they were full again, for want of room.
+    /// How many buckets were forgotten before they were full again, for want of room.
     #[getter]
     fn evicted(&self) -> u64 {
         self.buckets.evicted()
@@ -209,13 +259,13 @@ impl KeyedTokenBucket {
         self.settings.max_tokens.0
     }
 
-    /// Tokens that come back in each `fill_interval`.
+    /// How many tokens come back in each ``fill_interval``.
     #[getter]
     fn tokens_per_fill(&self) -> u64 {
         self.settings.tokens_per_fill.0
     }
 
-    /// Seconds in which `tokens_per_fill` tokens come back.
+    /// Seconds in which ``tokens_per_fill`` tokens come back.
     #[getter]
     fn fill_interval(&self) -> f64 {
         self.settings.fill_interval.0.as_secs_f64()

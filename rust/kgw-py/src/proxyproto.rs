@@ -2,6 +2,10 @@
 //!
 //! A Python `ProxyHeader` owns its contents as a [`Builder`], so one that was parsed and one that
 //! was constructed are the same kind of thing and compare equal.
+//!
+//! What has a Python name is documented for Python, in its notation and as in the stub.
+
+#![allow(clippy::doc_markdown)]
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -22,6 +26,20 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(parse_proxy_header, module)?)
 }
 
+/// The PROXY protocol header that ``data`` begins with.
+///
+/// Bytes after the header are ignored: they belong to the payload, which begins at
+/// ``data[header.length:]``.
+///
+/// Args:
+///     data: all bytes received so far on a connection.
+///     max_header: the longest header accepted, in bytes.
+///     v1: whether version 1, the line of text, is accepted.
+///     v2: whether version 2, the binary header, is accepted.
+///
+/// Raises:
+///     IncompleteProxyHeader: ``data`` may become a header with more bytes.
+///     ProxyProtocolError: ``data`` is not, and cannot become, an acceptable header.
 #[pyfunction]
 #[pyo3(signature = (data, *, max_header=4096, v1=true, v2=true))]
 fn parse_proxy_header(
@@ -43,6 +61,29 @@ fn parse_proxy_header(
 
 // === ProxyHeader ===
 
+/// A PROXY protocol header, parsed or to be written. Immutable.
+///
+/// Headers with the same contents are equal, whatever the version they came in.
+///
+/// Args:
+///     source: host and port that the connection came from. The host is an IP address; names are
+///         not resolved. Source and destination are of one family, IPv4 or IPv6.
+///     destination: host and port that the connection was made to.
+///     command: ``"proxy"`` for a relayed connection, ``"local"`` for one of the sender's own.
+///     transport: ``"stream"``, the default with addresses, or ``"dgram"``; without addresses,
+///         ``"unspec"`` is possible and the default.
+///     unix: names of source and destination when they are Unix sockets, at most 108 bytes each.
+///     identity: the client's mesh identity.
+///     authority: the host name that the client asked for.
+///     alpn: the application protocol negotiated by ALPN.
+///     unique_id: an id of the connection, at most 128 bytes.
+///     ssl: what the client's TLS connection was like.
+///     netns: the sender's network namespace.
+///     tlvs: more TLVs, as pairs of type and value.
+///
+/// Raises:
+///     ValueError: no such header can be written; for instance a TLV is given twice, or source and
+///         destination are of different families.
 #[pyclass(name = "ProxyHeader", module = "kgw.proxyproto", frozen, eq, hash)]
 struct PyProxyHeader {
     contents: Builder,
@@ -116,7 +157,14 @@ impl PyProxyHeader {
     ) -> PyResult<Self> {
         let mut header = match (command, source, destination, unix) {
             ("proxy", Some(source), Some(destination), None) => {
-                Builder::proxy(socket_address(&source)?, socket_address(&destination)?)
+                let (source, destination) =
+                    (socket_address(&source)?, socket_address(&destination)?);
+                if source.is_ipv4() != destination.is_ipv4() {
+                    return Err(PyValueError::new_err(format!(
+                        "source {source} and destination {destination} are of different families"
+                    )));
+                }
+                Builder::proxy(source, destination)
             }
             ("proxy", None, None, Some((source, destination))) => {
                 Builder::unix(&source, &destination).map_err(value_error)?
@@ -172,6 +220,15 @@ impl PyProxyHeader {
         Ok(header)
     }
 
+    /// The header's bytes.
+    ///
+    /// Args:
+    ///     version: 1 for the line of text, 2 for the binary header.
+    ///     crc32c: whether to append a checksum, in version 2.
+    ///
+    /// Raises:
+    ///     ValueError: version 1 cannot express the header: it has TLVs, a checksum, datagrams or
+    ///         Unix sockets.
     #[pyo3(signature = (version=2, crc32c=false))]
     fn encode<'py>(
         &self,
@@ -182,16 +239,21 @@ impl PyProxyHeader {
         Ok(PyBytes::new(py, &self.encoded(version, crc32c)?))
     }
 
+    /// The version it was parsed from, 1 or 2; 2 if it was constructed.
     #[getter]
     fn version(&self) -> u8 {
         self.version
     }
 
+    /// The number of bytes it was parsed from; if it was constructed, of ``encode()``.
     #[getter]
     fn length(&self) -> usize {
         self.length
     }
 
+    /// ``"local"`` when the sender made the connection on its own behalf.
+    ///
+    /// The connection's real endpoints apply then. A version 1 ``UNKNOWN`` is ``"local"``, too.
     #[getter]
     fn command(&self) -> &'static str {
         match self.contents.command() {
@@ -200,6 +262,7 @@ impl PyProxyHeader {
         }
     }
 
+    /// The address family on the wire.
     #[getter]
     fn family(&self) -> &'static str {
         match self.contents.addresses().family() {
@@ -210,6 +273,7 @@ impl PyProxyHeader {
         }
     }
 
+    /// The transport of the proxied connection.
     #[getter]
     fn transport(&self) -> &'static str {
         match self.contents.transport() {
@@ -219,16 +283,23 @@ impl PyProxyHeader {
         }
     }
 
+    /// Host and port that the connection came from, when that is an IP address.
+    ///
+    /// An IPv4-mapped IPv6 address is given as IPv4.
     #[getter]
     fn source(&self) -> Option<(String, u16)> {
         self.contents.addresses().source().map(host_and_port)
     }
 
+    /// Host and port that the connection was made to, when that is an IP address.
+    ///
+    /// An IPv4-mapped IPv6 address is given as IPv4.
     #[getter]
     fn destination(&self) -> Option<(String, u16)> {
         self.contents.addresses().destination().map(host_and_port)
     }
 
+    /// The names of source and destination when they are Unix sockets.
     #[getter]
     fn unix<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
         match self.contents.addresses() {
@@ -243,11 +314,15 @@ impl PyProxyHeader {
         }
     }
 
+    /// The workload that the connection came from, as ztunnel authenticated it.
+    ///
+    /// None when the TLV (0xD0) is absent or empty.
     #[getter]
     fn identity(&self) -> Option<PyMeshIdentity> {
         self.contents.tlvs().identity().map(PyMeshIdentity::from)
     }
 
+    /// All TLVs, in order, as pairs of type and value; without the checksum.
     #[getter]
     fn tlvs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         PyList::new(
@@ -260,23 +335,27 @@ impl PyProxyHeader {
         )
     }
 
+    /// The application protocol negotiated by ALPN.
     #[getter]
     fn alpn<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         let alpn = self.contents.tlvs().alpn()?;
         Some(PyBytes::new(py, alpn))
     }
 
+    /// The host name that the client asked for (SNI).
     #[getter]
     fn authority(&self) -> Option<&str> {
         self.contents.tlvs().authority()
     }
 
+    /// The id of the connection.
     #[getter]
     fn unique_id<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         let id = self.contents.tlvs().unique_id()?;
         Some(PyBytes::new(py, id))
     }
 
+    /// What the client's TLS connection was like.
     #[getter]
     fn ssl(&self) -> Option<PySsl> {
         let ssl = self.contents.tlvs().ssl()?;
@@ -291,6 +370,7 @@ impl PyProxyHeader {
         })
     }
 
+    /// The sender's network namespace.
     #[getter]
     fn netns(&self) -> Option<&str> {
         self.contents.tlvs().netns()
@@ -316,6 +396,13 @@ impl PyProxyHeader {
 
 // === MeshIdentity ===
 
+/// Who a mesh workload is, as its mTLS certificate says. Immutable.
+///
+/// ``str()`` gives ``spiffe://<trust domain>/ns/<namespace>/sa/<service account>``. Each part is
+/// made of ASCII letters, digits, ``-``, ``.`` and ``_``.
+///
+/// Raises:
+///     ValueError: a part is empty or has other characters.
 #[pyclass(name = "MeshIdentity", module = "kgw.proxyproto", frozen, eq, hash)]
 #[derive(PartialEq, Hash)]
 struct PyMeshIdentity {
@@ -346,6 +433,10 @@ impl PyMeshIdentity {
             .map_err(value_error)
     }
 
+    /// The identity that ``uri`` names.
+    ///
+    /// Raises:
+    ///     ValueError: it is not ``spiffe://<trust domain>/ns/<namespace>/sa/<service account>``.
     #[classmethod]
     fn parse(_class: &Bound<'_, PyType>, uri: &str) -> PyResult<Self> {
         MeshIdentity::parse(uri.as_bytes())
@@ -358,16 +449,19 @@ impl PyMeshIdentity {
         ("trust_domain", "namespace", "service_account")
     }
 
+    /// The trust domain, as in ``cluster.local``.
     #[getter]
     fn trust_domain(&self) -> PyResult<&str> {
         Ok(self.parts()?.trust_domain)
     }
 
+    /// The Kubernetes namespace.
     #[getter]
     fn namespace(&self) -> PyResult<&str> {
         Ok(self.parts()?.namespace)
     }
 
+    /// The Kubernetes service account.
     #[getter]
     fn service_account(&self) -> PyResult<&str> {
         Ok(self.parts()?.service_account)
@@ -392,15 +486,33 @@ impl PyMeshIdentity {
 
 // === Ssl ===
 
+/// What the TLS connection between the client and the sender was like. Immutable.
+///
+/// Args:
+///     client: bits: 1 the client connected over TLS, 2 it presented a certificate on this
+///         connection, 4 it presented one in this connection's TLS session.
+///     verify: 0 when the certificate was verified.
+///     version: the TLS version, as in ``TLSv1.3``.
+///     cn: the common name of the client's certificate.
+///     cipher: the cipher.
+///     sig_alg: the algorithm that signed the certificate that the client was shown.
+///     key_alg: the algorithm of that certificate's key.
 #[pyclass(name = "Ssl", module = "kgw.proxyproto", frozen, eq, hash, get_all)]
 #[derive(PartialEq, Hash)]
 struct PySsl {
+    /// The client's bits, see the class.
     client: u8,
+    /// 0 when the client's certificate was verified.
     verify: u32,
+    /// The TLS version, as in ``TLSv1.3``.
     version: Option<String>,
+    /// The common name of the client's certificate.
     cn: Option<String>,
+    /// The cipher.
     cipher: Option<String>,
+    /// The algorithm that signed the certificate that the client was shown.
     sig_alg: Option<String>,
+    /// The algorithm of that certificate's key.
     key_alg: Option<String>,
 }
 
@@ -457,11 +569,13 @@ impl PySsl {
         Ok(ssl)
     }
 
+    /// Whether the client connected over TLS.
     #[getter]
     fn is_tls(&self) -> bool {
         self.view().is_tls()
     }
 
+    /// Whether the client presented a certificate, and it was verified.
     #[getter]
     fn is_verified(&self) -> bool {
         self.view().is_verified()

@@ -1,4 +1,8 @@
 //! `kgw._native.route`: the route table over Python values. Public as `kgw.routing`.
+//!
+//! What has a Python name is documented for Python, in its notation and as in the stub.
+
+#![allow(clippy::doc_markdown)]
 
 use kgw_route::{
     BuildError, Builder, Field, Match, PathMatch, Rank, Request, RouteTable as Table, Rule,
@@ -19,7 +23,11 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(check_regex, module)?)
 }
 
-/// What is wrong with a regular expression, or None.
+/// What is wrong with a regular expression, or ``None`` if a route can use it.
+///
+/// The dialect is RE2's, as in Envoy's ``safe_regex``: matching takes linear time and covers the
+/// whole value, classes are ASCII, there are no back-references and no look-around. The answer
+/// names the byte at which a syntax error starts.
 #[pyfunction]
 fn check_regex(pattern: &str) -> Option<String> {
     kgw_route::check_regex(pattern)
@@ -27,17 +35,41 @@ fn check_regex(pattern: &str) -> Option<String> {
         .map(|error| error.to_string())
 }
 
-/// The engine's structure holds positions only; the Python values stay beside it.
+/// An immutable table that finds the route of a request, by Gateway API precedence.
+///
+/// The hostname decides first: an exact one, then the longest ``*.suffix`` (one or more labels,
+/// never the bare domain), then ``*``. Only the routes of the most specific matching hostname are
+/// tried. Among those that match, precedence goes to an exact path, then a regex, then the longest
+/// prefix; then to a method, more headers, more query parameters, the older route, the
+/// alphabetically first name, and the one given first.
+///
+/// The cost of a lookup hardly depends on the number of routes. Threads can share a table.
+///
+/// Args:
+///     routes: :class:`kgw.routing.Route` objects, or tuples of a path prefix and a value.
+///     fall_through: try less specific hostnames too if no route of the most specific one matches.
+///
+/// Raises:
+///     kgw.errors.ConfigError: a route cannot be used; ``path`` names the part at fault, as in
+///         ``routes[3].headers[0]``, and the message the byte at which a bad regex goes wrong.
 #[pyclass(frozen, generic, module = "kgw.routing")]
 struct RouteTable {
     table: Table<usize>,
+    /// Beside the table: the engine's structure holds positions only.
     values: Vec<Py<PyAny>>,
 }
 
+/// The route that serves a request.
 #[pyclass(frozen, generic, get_all, module = "kgw.routing")]
 struct RouteMatch {
+    /// The value given with the route.
     value: Py<PyAny>,
+    /// The route's position among the routes given.
     index: usize,
+    /// The part of the path that a prefix route matched, without trailing slash.
+    ///
+    /// It is empty for the prefix ``/``, so that ``path.removeprefix(matched_prefix)`` is what an
+    /// application mounted there sees. ``None`` for exact and regex routes.
     matched_prefix: Option<String>,
 }
 
@@ -83,6 +115,13 @@ impl RouteTable {
         Ok(Self { table, values })
     }
 
+    /// The route that serves a request, or ``None``.
+    ///
+    /// Args:
+    ///     path: path and, after the first ``?``, query. Neither is decoded or normalised.
+    ///     host: value of ``Host``; a port, upper case and a trailing dot do not matter.
+    ///     method: compared as it is.
+    ///     headers: fields; of a repeated one, any value may match.
     #[pyo3(name = "match", signature = (path, *, host=None, method="GET", headers=None))]
     fn find(
         &self,
@@ -99,6 +138,9 @@ impl RouteTable {
             .map(|found| self.found(py, &found)))
     }
 
+    /// One line for every route whose hostname matches: selected, or why not.
+    ///
+    /// In order of precedence. Looks at each of these routes: for people, not for the data path.
     #[pyo3(signature = (path, *, host=None, method="GET", headers=None))]
     fn explain(
         &self,
