@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from kgw.proxyproto import ProxyHeader as ProxyHeader
     from kgw.proxyproto import parse_proxy_header as parse_proxy_header
     from kgw.proxyproto import read_proxy_header as read_proxy_header
+    from kgw.routing import HeaderMatch as HeaderMatch
+    from kgw.routing import QueryMatch as QueryMatch
+    from kgw.routing import Route as Route
     from kgw.routing import RouteTable as RouteTable
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Finding",
+    "HeaderMatch",
     "IncompleteProxyHeader",
     "KeyedTokenBucket",
     "KgwError",
@@ -43,6 +47,8 @@ __all__ = [
     "Proxy",
     "ProxyHeader",
     "ProxyProtocolError",
+    "QueryMatch",
+    "Route",
     "RouteTable",
     "TokenBucket",
     "__version__",
@@ -56,6 +62,7 @@ _HOMES = {
     "Config": "kgw.config",
     "ConfigError": "kgw.errors",
     "Finding": "kgw.diagnostics",
+    "HeaderMatch": "kgw.routing",
     "IncompleteProxyHeader": "kgw.errors",
     "KeyedTokenBucket": "kgw.limits",
     "KgwError": "kgw.errors",
@@ -65,6 +72,8 @@ _HOMES = {
     "Proxy": "kgw.proxy",
     "ProxyHeader": "kgw.proxyproto",
     "ProxyProtocolError": "kgw.errors",
+    "QueryMatch": "kgw.routing",
+    "Route": "kgw.routing",
     "RouteTable": "kgw.routing",
     "TokenBucket": "kgw.limits",
     "__version__": "kgw._native",
@@ -74,14 +83,16 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Imports a public name on its first use (PEP 562)."""
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'kgw' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # for a type checker, every name would exist
+
+    def __getattr__(name: str) -> Any:
+        """Imports a public name on its first use (PEP 562)."""
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'kgw' has no attribute {name!r}")
+        value = getattr(importlib.import_module(home), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -23,28 +23,31 @@ import functools
 import json
 import os
 import threading
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from kgw._native import engine as native
+from kgw.api import Resource
 from kgw.binding import has_ipv6, rebind, without_ipv6
 from kgw.config import Config, load
 from kgw.errors import ConfigError, NotRunning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self, TypeAlias
 
-    from kgw.api import Resource
     from kgw.diagnostics import Finding
 
     Configuration: TypeAlias = (
         Config
         | str
         | os.PathLike[str]
+        | Mapping[str, Any]
+        | Resource
         | Iterable[str | os.PathLike[str]]
         | Iterable[Mapping[str, Any] | Resource]
     )
@@ -104,6 +107,7 @@ class _Core:
         bind: str | Iterable[str],
         strict: bool,
     ) -> None:
+        _check_type(config)
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be at least 1, not {workers}")
         self.config = config
@@ -174,6 +178,9 @@ class _Core:
         assert isinstance(counters, dict)
         return counters
 
+    def problems(self) -> tuple[str, ...]:
+        return tuple(self.running(State.RUNNING, State.DRAINING).problems())
+
     def reopen_logs(self) -> None:
         self.running(State.RUNNING, State.DRAINING).reopen_logs()
 
@@ -243,7 +250,7 @@ class Proxy:
     without an event loop. Any number may run side by side.
 
     Args:
-        config: what to serve: a `Config`, a path, several paths, or several resources, as mappings
+        config: what to serve: a `Config`, a path or several, or a resource or several, as mappings
             or models of `kgw.api`.
         bind: where listeners bind instead of where the configuration says: ``"127.0.0.1:0"`` for
             all, or ``"namespace/gateway/listener=IP:PORT"`` for one; several may be given.
@@ -254,6 +261,10 @@ class Proxy:
         workers: data plane threads; by default one for each CPU that the process may use.
         clock: a `ManualClock` to stop time in tests; by default the system's.
         drain_timeout: seconds that requests in flight get when the ``with`` block ends.
+
+    Raises:
+        TypeError: *config* is none of these.
+        ValueError: *workers* is less than 1.
     """
 
     def __init__(
@@ -340,6 +351,14 @@ class Proxy:
         config = self._core.config
         return config if isinstance(config, Config) else None
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What of the configuration in use could not be put into effect, in words.
+
+        Such as an access log that cannot be opened. It is tried again by the next `apply`.
+        """
+        return self._core.problems()
+
     def stats(self) -> dict[str, Any]:
         """Returns the data plane's counters."""
         return self._core.stats()
@@ -406,6 +425,11 @@ class BlockingProxy:
         """The bound ``(host, port)`` pairs of each listener, by ``namespace/gateway/listener``."""
         return self._core.addresses()
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What of the configuration could not be put into effect. See `Proxy.problems`."""
+        return self._core.problems()
+
     def stats(self) -> dict[str, Any]:
         """Returns the data plane's counters."""
         return self._core.stats()
@@ -459,18 +483,33 @@ def unreadable(config: Config) -> list[Finding]:
 def _as_config(config: Configuration) -> Config:
     if isinstance(config, Config):
         return config
+    _check_type(config)
     if isinstance(config, str | os.PathLike):
         return load(config)
+    if isinstance(config, Mapping | Resource):
+        return Config.from_objects([config])
     paths: list[str | os.PathLike[str]] = []
     objects: list[Mapping[str, Any] | Resource] = []
     for part in config:
         if isinstance(part, str | os.PathLike):
             paths.append(part)
-        else:
+        elif isinstance(part, Mapping | Resource):
             objects.append(part)
+        else:
+            raise TypeError(f"{_FORMS}; a part of it is {type(part).__name__}")
     if paths and objects:
         raise TypeError("a configuration is of paths or of resources, not of both")
     return load(paths) if paths else Config.from_objects(objects)
+
+
+def _check_type(config: object) -> None:
+    """Refuses what is no configuration in any form. Raises `TypeError`."""
+    forms = (Config, str, os.PathLike, Mapping, Resource, Iterable)
+    if not isinstance(config, forms) or isinstance(config, bytes | bytearray | memoryview):
+        raise TypeError(f"{_FORMS}, not {type(config).__name__}")
+
+
+_FORMS = "a configuration is a Config, one or several paths, or one or several resources"
 
 
 # === Threads, forks, the end ===

@@ -84,6 +84,47 @@ async def test_a_path_several_paths_and_a_config_are_all_configurations(tmp_path
             assert (await get(proxy))[0] == 302
 
 
+async def test_one_mapping_is_a_configuration_of_one_resource(upstream: Upstream) -> None:
+    gateway = resources(upstream)[0]
+    for form in (gateway, kgw.Config.from_objects([gateway]).resources[0]):
+        async with kgw.Proxy(form, workers=1, bind=LOCAL) as proxy:
+            assert (await get(proxy))[0] == 404
+
+
+def test_what_is_no_configuration_is_a_type_error() -> None:
+    wrong: Any
+    for wrong, name in ((5, "int"), (None, "NoneType"), (b"kind: Gateway", "bytes")):
+        with pytest.raises(TypeError, match=f"a configuration is .*, not {name}"):
+            kgw.Proxy(wrong)
+    wrong = [5]
+    with pytest.raises(TypeError, match="a part of it is int"):
+        kgw.Proxy(wrong).__enter__()
+
+
+async def test_problems_say_what_is_not_in_effect(upstream: Upstream, tmp_path: Path) -> None:
+    log = tmp_path / "missing" / "access.log"
+    policy = {
+        "apiVersion": "gateway.kgateway.dev/v1alpha1",
+        "kind": "HTTPListenerPolicy",
+        "metadata": {"name": "log"},
+        "spec": {
+            "targetRefs": [
+                {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "web"}
+            ],
+            "accessLog": [{"fileSink": {"path": str(log), "stringFormat": "x\n"}}],
+        },
+    }
+    logged = [*resources(upstream), policy]
+    async with kgw.Proxy(logged, workers=1, bind=LOCAL) as proxy:
+        [problem] = proxy.problems
+        assert f"cannot open the access log {log}: No such file" in problem
+        log.parent.mkdir()
+        await proxy.apply(logged)
+        assert proxy.problems == ()
+    with pytest.raises(kgw.NotRunning):
+        _ = proxy.problems
+
+
 async def test_several_proxies_run_side_by_side(upstream: Upstream) -> None:
     async with proxy_for(upstream) as one, proxy_for(upstream) as other:
         assert one.addresses != other.addresses
