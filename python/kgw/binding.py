@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from kgw.addresses import Address, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["Binding", "exposed", "has_ipv6", "rebind", "without_ipv6"]
 
@@ -36,6 +36,8 @@ class Binding(NamedTuple):
             # An IPv6 address without a port needs no brackets.
             return cls(listener or None, str(ipaddress.ip_address(where.strip("[]"))), None)
         except ValueError:
+            if ":" not in where:
+                raise ValueError(f"{where!r} is not IP[:PORT]") from None
             address = parse(where)
         if address.ip is None:
             raise ValueError(f"{address.host!r} is not an IP address")
@@ -97,14 +99,20 @@ def has_ipv6() -> bool:
     return True
 
 
-def exposed(ir: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def exposed(
+    ir: dict[str, Any], bound: Mapping[str, Iterable[tuple[str, int]]]
+) -> Iterator[tuple[str, Address]]:
     """Yields listener and address where a PROXY listener can be reached from other machines.
 
     Whoever can reach one can claim any identity: the header is believed.
+
+    Args:
+        ir: says which listeners are PROXY listeners.
+        bound: where each listener is bound, by its id.
     """
     for listener in ir["listeners"]:
         if listener["traffic"]["type"] != "waypoint":
             continue
-        for bind in listener["bind"]:
-            if not ipaddress.ip_address(parse(bind).host).is_loopback:
-                yield listener["id"], bind
+        for address in bound.get(listener["id"], ()):
+            if not ipaddress.ip_address(address[0]).is_loopback:
+                yield listener["id"], Address(*address)

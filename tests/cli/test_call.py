@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.cli.conftest import Kgw
+    from tests.cli.conftest import Kgw, Running
 
 IDENTITY = "spiffe://cluster.local/ns/default/sa/client"
 VIP = "10.96.238.187"
@@ -239,6 +243,75 @@ def test_call_silent_prints_only_the_body(kgw: Kgw, waypoint: Waypoint) -> None:
     assert (result.stdout, result.stderr) == ("answer 1\n", "")
 
 
+def test_call_without_a_header_dials_what_the_url_says(kgw: Kgw, plain_listener: Waypoint) -> None:
+    result = kgw("call", f"http://{plain_listener.address}/x", "--no-header")
+
+    assert result.returncode == 0, result.stderr
+    assert plain_listener.exchanges[0].line == "GET /x HTTP/1.1"
+    assert plain_listener.exchanges[0].fields[0] == ("Host", plain_listener.address)
+
+
+def test_call_knows_the_ports_of_a_service(kgw: Kgw, waypoint: Waypoint, manifests: Path) -> None:
+    result = kgw("call", "http://ollama:99/", "-f", manifests, "--via", waypoint.address)
+
+    assert result.returncode == 2
+    assert "Service default/ollama has no port 99 (it has 80;" in result.stderr
+    assert not waypoint.headers
+
+
+def test_call_ends_when_nobody_reads_its_answers(kgw: Kgw, waypoint: Waypoint) -> None:
+    command = [sys.executable, "-m", "kgw", "call", "--via", waypoint.address, "--to", f"{VIP}:80"]
+    ours, theirs = os.pipe()
+    os.close(ours)
+    result = subprocess.run(
+        [*command, "-n", "5"], stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    os.close(theirs)
+
+    assert result.returncode == 141
+    assert "Traceback" not in result.stderr
+    assert "Broken pipe" not in result.stderr
+    assert len(waypoint.exchanges) == 1
+
+
+def test_call_sends_fields_as_they_were_typed(kgw: Kgw, waypoint: Waypoint) -> None:
+    result = kgw("call", "--via", waypoint.address, "--to", f"{VIP}:80", "-H", "x-name: Zoë")
+
+    assert result.returncode == 0, result.stderr
+    # http.server reads fields as Latin-1.
+    assert ("x-name", "Zoë".encode().decode("latin-1")) in waypoint.exchanges[0].fields
+
+
+def test_a_reset_is_explained_as_a_close_is(kgw: Kgw) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def reset() -> None:
+            peer, _ = listener.accept()
+            peer.recv(1)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+
+        resetting = threading.Thread(target=reset)
+        resetting.start()
+        where = f"127.0.0.1:{listener.getsockname()[1]}"
+        result = kgw("call", "--via", where, "--to", f"{VIP}:80")
+        resetting.join()
+
+    assert result.returncode == 3
+    assert "closed the connection without an answer" in result.stderr
+
+
+def test_interrupted_call_exits_with_130(running: type[Running]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        where = f"127.0.0.1:{mute.getsockname()[1]}"
+        call = running("call", "--via", where, "--to", f"{VIP}:80")
+        call.stderr.after("> GET /")
+        call.signal(signal.SIGINT)
+
+        assert call.wait() == 130
+    assert "Aborted" not in str(call.stderr)
+
+
 def test_call_exits_with_3_when_nothing_listens(kgw: Kgw) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening: nobody else gets the port
@@ -280,6 +353,16 @@ def test_call_exits_with_4_when_some_calls_are_answered(
         (["--to", "10.0.0.1:80", "-H", "nocolon"], "is not 'Name: value'"),
         (["--to", "10.0.0.1:80", "-d", "@/does/not/exist"], "No such file"),
         (["--to", "10.0.0.1:80", "--via", "nowhere"], "has no port"),
+        (["http://10.0.0.1/a b"], "perhaps as 'http://10.0.0.1/a%20b'"),
+        (["http://10.0.0.1/é"], "perhaps as 'http://10.0.0.1/%C3%A9'"),
+        (["http://10.0.0.1/\r\nx: y"], "has to be percent-encoded"),
+        (["http://[::1/"], "Invalid IPv6 URL"),
+        (["http://10.0.0.1:x/"], "Port could not be cast"),
+        (["--to", "10.0.0.1:80", "-X", "GE T"], "is not a method"),
+        (["--to", "10.0.0.1:80", "-H", "a: b\r\nc: d"], "control character"),
+        (["--to", "10.0.0.1:80", "-H", "a b: c"], "is not 'Name: value'"),
+        (["--to", "10.0.0.1:80", "--source", "name:1"], "not an IP address"),
+        (["--to", "10.0.0.1:80", "--source", "[::1]:1"], "different families"),
     ],
 )
 def test_call_explains_what_it_cannot_understand(

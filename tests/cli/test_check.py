@@ -81,6 +81,19 @@ def test_there_are_no_colours_in_a_pipe(kgw: Kgw, manifests: Path) -> None:
     assert "\x1b" not in kgw("check", "-f", manifests).stdout
 
 
+def test_nothing_to_check_is_not_a_success(kgw: Kgw, tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("# nothing\n---\n")
+    (tmp_path / "sub").mkdir()
+
+    for arguments in (["-f", tmp_path], ["-f", tmp_path / "sub"], ["-f", "-"]):
+        result = kgw("check", *arguments)
+        assert result.returncode == 1
+        assert "nothing to check" in result.stderr
+    report = kgw("check", "-f", tmp_path / "sub", "-o", "json")
+    assert report.returncode == 1
+    assert json.loads(report.stdout)["statuses"] == []
+
+
 def test_check_needs_files(kgw: Kgw) -> None:
     assert kgw("check").returncode == 2
 

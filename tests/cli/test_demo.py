@@ -81,12 +81,23 @@ def test_a_taken_port_is_said_clearly(kgw: Kgw) -> None:
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_a_taken_endpoint_is_said_clearly(kgw: Kgw) -> None:
+def test_another_endpoint_stands_in_for_a_taken_one(kgw: Kgw) -> None:
     with socket.create_server(tuple(ENDPOINT)):
+        result = kgw("demo", "--once", "--port", "0")
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"ollama    127.0.0.6:{ENDPOINT.port}" in result.stdout
+    assert "As expected" in result.stdout
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_an_endpoint_taken_everywhere_is_said_clearly(kgw: Kgw) -> None:
+    with socket.create_server(("0.0.0.0", ENDPOINT.port)):
         result = kgw("demo", "--once", "--port", "0")
 
     assert result.returncode == 3
     assert f"cannot listen on {ENDPOINT}" in result.stderr
+    assert "Stop it while the demo runs" in result.stderr
 
 
 def test_the_demo_ships_the_manifests_of_the_example() -> None:

@@ -46,6 +46,34 @@ def test_an_unknown_command_is_a_usage_error(kgw: Kgw) -> None:
     assert "there are: call, check, demo, run, services" in far.stderr
 
 
+def test_a_reader_that_leaves_ends_a_command_quietly(manifests: Path) -> None:
+    """As `kgw check | head -1` does."""
+    for arguments in (["check", "-f", str(manifests)], ["services", "-f", str(manifests)], ["-h"]):
+        ours, theirs = os.pipe()
+        os.close(ours)
+        result = written_to(theirs, *arguments)
+        os.close(theirs)
+        assert (result.returncode, result.stderr) == (141, b""), arguments
+
+
+def test_a_full_disk_is_said_and_a_closed_stdout_is_nothing(manifests: Path) -> None:
+    check = ("check", "-f", str(manifests))
+    with open("/dev/full", "wb") as full:
+        result = written_to(full.fileno(), *check)
+    assert result.returncode == 4
+    assert result.stderr == b"error: cannot write to stdout: No space left on device\n"
+
+    shell = 'exec "$@" >&-'
+    command = ["sh", "-c", shell, "sh", sys.executable, "-m", "kgw", *check]
+    closed = subprocess.run(command, stderr=subprocess.PIPE, timeout=60)
+    assert (closed.returncode, closed.stderr) == (0, b"")
+
+
+def written_to(stdout: int, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "kgw", *arguments]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, timeout=60)
+
+
 def on_a_terminal(*arguments: str, **environment: str) -> str:
     """Runs `kgw` with stdout and stderr on a terminal; returns what is shown there."""
     ours, theirs = pty.openpty()

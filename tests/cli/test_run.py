@@ -9,11 +9,14 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.embed.upstream import TIMEOUT, Upstream, fetch, resources
+
+from kgw.cli.refusals import INTERVAL, REASONS, Refusals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,20 +129,7 @@ def test_hangup_reopens_the_access_log(
     running: type[Running], directory: Path, upstream: Upstream, tmp_path: Path
 ) -> None:
     log = tmp_path / "access.log"
-    policy = {
-        "apiVersion": "gateway.kgateway.dev/v1alpha1",
-        "kind": "HTTPListenerPolicy",
-        "metadata": {"name": "log"},
-        "spec": {
-            "targetRefs": [
-                {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "web"}
-            ],
-            "accessLog": [
-                {"fileSink": {"path": str(log), "stringFormat": "%REQ(:PATH)% %RESPONSE_CODE%\n"}}
-            ],
-        },
-    }
-    write(directory, *resources(upstream), policy)
+    write(directory, *resources(upstream), access_log(log))
     run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "1", "--no-watch")
     at = address(run)
     fetch(at, "/before")
@@ -152,6 +142,22 @@ def test_hangup_reopens_the_access_log(
     fetch(at, "/after")
     holds(log, "/after 200\n")
     holds(tmp_path / "access.log.1", "/before 200\n")
+
+
+def access_log(file: Path) -> dict[str, Any]:
+    """A policy that has the Gateway of `resources` log path and status to a file."""
+    sink = {"path": str(file), "stringFormat": "%REQ(:PATH)% %RESPONSE_CODE%\n"}
+    return {
+        "apiVersion": "gateway.kgateway.dev/v1alpha1",
+        "kind": "HTTPListenerPolicy",
+        "metadata": {"name": "log"},
+        "spec": {
+            "targetRefs": [
+                {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "web"}
+            ],
+            "accessLog": [{"fileSink": sink}],
+        },
+    }
 
 
 def holds(file: Path, text: str) -> None:
@@ -201,29 +207,106 @@ def test_a_second_signal_ends_at_once(
     run.signal(signal.SIGTERM)
 
     run.stderr.after("ending at once")
-    assert run.wait() == 0
+    assert run.wait() == 4
     asking.join(TIMEOUT)
     assert len(failures) == 1
 
 
 def test_run_does_not_start_when_nothing_can_be_served(kgw: Kgw, directory: Path) -> None:
-    (directory / "all.json").write_text("{")
+    (directory / "all.json").write_text("{}")
 
-    result = kgw("run", "-f", directory)
+    result = kgw("run", "-f", directory, "--lenient")
 
     assert result.returncode == 1
-    assert "error[KGW1" in result.stderr
+    assert "error[KGW2" in result.stderr
     assert "nothing can be served" in result.stderr
 
 
-def test_run_starts_with_what_can_be_served(running: type[Running], directory: Path) -> None:
-    (directory / "broken.yaml").write_text("kind: [\n")
+def test_run_does_not_start_without_an_object_that_cannot_be_read(
+    kgw: Kgw, running: type[Running], directory: Path
+) -> None:
+    """It may be the rate limit."""
+    (directory / "broken.yaml").write_text("kind: TrafficPolicy\nspec: [\n")
+    arguments = ("run", "-f", directory, "--bind", LOCAL, "--workers", "1")
 
+    refused = kgw(*arguments)
+    assert refused.returncode == 1
+    assert "error[KGW1" in refused.stderr
+    assert "does not start: 1 object cannot be read" in refused.stderr
+    assert "listening" not in refused.stderr
+
+    run = running(*arguments, "--lenient")
+    run.stderr.after("serving without 1 object that cannot be read")
+    assert fetch(address(run), "/x") == (200, b"/x")
+
+
+def test_an_access_log_that_cannot_be_opened_is_said_until_it_can(
+    running: type[Running], directory: Path, upstream: Upstream, tmp_path: Path
+) -> None:
+    log = tmp_path / "missing" / "access.log"
+    write(directory, *resources(upstream), access_log(log))
     run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "1")
+    lost = f'access log cannot be opened path={log} listener=default/web/http because="No such'
+    run.stderr.after(lost)
+    at = address_after_problems(run)
+    assert fetch(at, "/before") == (200, b"/before")
 
+    write(directory, *resources(upstream, prefix="/new"), access_log(log))
+    run.stderr.after(lost)
+    run.stderr.after("configuration is live")
+
+    run.signal(signal.SIGHUP)
+    run.stderr.after(lost)
+    run.stderr.after("configuration is live")
+
+    log.parent.mkdir()
+    run.signal(signal.SIGHUP)
+    run.stderr.after("configuration is live")
+    assert fetch(at, "/new") == (200, b"/new")
+    holds(log, "/new 200\n")
+    assert str(run.stderr).count("cannot be opened") == 3
+
+
+def address_after_problems(run: Running) -> tuple[str, int]:
+    run.stderr.after("serving")
+    found = re.search(r"listening.* address=(\S+):(\d+)", str(run.stderr))
+    assert found
+    return found[1], int(found[2])
+
+
+def test_refused_connections_are_said(running: type[Running], manifests: Path) -> None:
+    run = running("run", "-f", manifests, "--bind", LOCAL, "--workers", "1")
     at = address(run)
-    assert "error[KGW1" in str(run.stderr)
-    assert fetch(at, "/x") == (200, b"/x")
+    for _ in range(3):
+        with socket.create_connection(at) as peer:
+            peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with suppress(ConnectionResetError):
+                assert peer.recv(1) == b""
+
+    line = run.stderr.after("refused connections")
+    assert "warn" in line
+    assert "reason=proxy_header_malformed" in line
+    run.signal(signal.SIGTERM)
+    assert run.wait() == 0
+    counts = re.findall(r"reason=proxy_header_malformed count=(\d+)", str(run.stderr))
+    assert sum(map(int, counts)) == 3
+
+
+def test_a_reason_is_reported_at_once_and_then_every_interval() -> None:
+    refusals = Refusals()
+    stats = dict.fromkeys(REASONS, 0)
+    assert list(refusals.due(stats, 0.0)) == []
+
+    stats["proxy_header_absent"] = 2
+    assert list(refusals.due(stats, 1.0)) == [("proxy_header_absent", 2)]
+    stats |= {"proxy_header_absent": 7, "downstream_cx_overflow": 1}
+    assert list(refusals.due(stats, 1.0 + INTERVAL / 2)) == [("downstream_cx_overflow", 1)]
+    assert list(refusals.due(stats, 1.0 + INTERVAL)) == [("proxy_header_absent", 5)]
+    assert list(refusals.due(stats, 1.0 + 9 * INTERVAL)) == []
+    stats["proxy_header_absent"] = 8
+    assert list(refusals.due(stats, 1.0 + 9 * INTERVAL)) == [("proxy_header_absent", 1)]
+    stats["proxy_header_absent"] = 9
+    assert list(refusals.due(stats, float("inf"))) == [("proxy_header_absent", 1)]
 
 
 def test_run_exits_with_3_when_the_address_is_taken(kgw: Kgw, directory: Path) -> None:
@@ -241,7 +324,10 @@ def test_run_warns_when_others_can_claim_identities(
 ) -> None:
     run = running("run", "-f", manifests, "--bind", "0.0.0.0:0", "--workers", "1")
 
-    run.stderr.after("can claim any identity")
+    line = run.stderr.after("can claim any identity")
+    found = re.search(r"address=0\.0\.0\.0:(\d+)", line)
+    assert found, line
+    assert int(found[1]) != 0
 
 
 @pytest.mark.parametrize(
@@ -250,6 +336,7 @@ def test_run_warns_when_others_can_claim_identities(
         ([], 2, "Missing option '-f'"),
         (["-f", "/does/not/exist"], 2, "does not exist"),
         (["-f", "{directory}", "--bind", "localhost:80"], 2, "is not an IP address"),
+        (["-f", "{directory}", "--bind", "foo"], 2, "'foo' is not IP[:PORT]"),
         (["-f", "{directory}", "--bind", "x=127.0.0.1:0"], 1, "no listener 'x'"),
         (["-f", "{directory}", "--workers", "0"], 2, "0 is not in the range"),
     ],

@@ -24,6 +24,21 @@ def test_the_scenario_has_the_table_of_the_walkthrough(kgw: Kgw, manifests: Path
     assert (result.returncode, result.stdout) == (0, TABLE)
 
 
+def test_wide_adds_the_ports(kgw: Kgw, manifests: Path) -> None:
+    result = kgw("services", "-f", manifests, "-o", "wide")
+
+    assert result.returncode == 0
+    narrow = TABLE.splitlines()
+    for line, before in zip(result.stdout.splitlines(), narrow, strict=True):
+        assert line.startswith(before)
+    assert [line.split()[-1] for line in result.stdout.splitlines()] == [
+        "PORTS",
+        "80/TCP",
+        "15088/TCP",
+        "80/TCP",
+    ]
+
+
 def test_json_has_a_member_per_column(kgw: Kgw, manifests: Path) -> None:
     rows = json.loads(kgw("services", "-f", manifests, "-o", "json").stdout)
 
@@ -32,6 +47,7 @@ def test_json_has_a_member_per_column(kgw: Kgw, manifests: Path) -> None:
         "namespace": "default",
         "service": "ollama",
         "vips": ["10.96.238.187"],
+        "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
         "waypoint": "kgateway-waypoint",
         "endpoints": {"ready": 1, "total": 1},
     }

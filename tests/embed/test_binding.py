@@ -36,9 +36,19 @@ def test_a_binding_is_an_address_for_all_listeners_or_one(text: str, binding: Bi
     assert Binding.parse(text) == binding
 
 
-@pytest.mark.parametrize("text", ["", "localhost:80", "127.0.0.1:x", "127.0.0.1:65536", "proxy="])
-def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "'' is not IP"),
+        ("foo", r"'foo' is not IP\[:PORT\]"),
+        ("proxy=", "'' is not IP"),
+        ("localhost:80", "'localhost' is not an IP address"),
+        ("127.0.0.1:x", "'x' is not a port"),
+        ("127.0.0.1:65536", "'65536' is not a port"),
+    ],
+)
+def test_anything_else_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         Binding.parse(text)
 
 
@@ -73,9 +83,13 @@ def test_a_port_for_several_listeners_or_an_unknown_one_is_refused() -> None:
 
 
 def test_only_proxy_listeners_off_loopback_are_exposed() -> None:
-    assert list(exposed(ir(proxy="127.0.0.1:15088", web="0.0.0.0:80"))) == []
-    assert list(exposed(ir(proxy="0.0.0.0:15088"))) == [("default/gw/proxy", "0.0.0.0:15088")]
-    assert list(exposed(ir(proxy="[::1]:15088"))) == []
+    served = ir(proxy="127.0.0.1:0", web="0.0.0.0:80")
+    bound = {"default/gw/proxy": [("127.0.0.1", 15088), ("::1", 15088)]}
+    bound["default/gw/web"] = [("0.0.0.0", 80)]
+
+    assert list(exposed(served, bound)) == []
+    bound["default/gw/proxy"].append(("0.0.0.0", 41234))
+    assert list(exposed(served, bound)) == [("default/gw/proxy", ("0.0.0.0", 41234))]
 
 
 def test_without_ipv6_only_listeners_on_ipv6_alone_keep_it() -> None:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from kgw.cli.exits import Exit
+from kgw.cli.streams import OutputLost, discard_output, protect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +30,27 @@ _COMMANDS: Mapping[str, str] = {
 
 
 class _LazyGroup(click.Group):
-    """A group whose commands are imported only when one of them runs."""
+    """A group whose commands are imported only when one of them runs.
+
+    Whatever the command, Ctrl-C and a lost stdout end it without a traceback.
+    """
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        protect()
+        try:
+            return super().main(*args, **kwargs)
+        except OutputLost as lost:
+            discard_output()
+            if lost.broken_pipe:
+                sys.exit(Exit.BROKEN_PIPE)
+            click.echo(f"error: cannot write to stdout: {lost}", err=True)
+            sys.exit(Exit.PARTIAL)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(Exit.INTERRUPTED) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
@@ -69,7 +93,8 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
-        "Exit codes: 0 ok, 1 findings, 2 usage, 3 cannot reach or bind, 4 partly done. "
+        "Exit codes: 0 ok, 1 findings, 2 usage, 3 cannot reach or bind, 4 partly done, "
+        "130 interrupted, 141 stdout closed by its reader. "
         "Colours are used on a terminal only, and never when NO_COLOR is set."
     ),
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import sys
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import click
 
@@ -52,10 +53,8 @@ class Target(NamedTuple):
 @click.option(
     "--via",
     callback=address,
-    default=str(WAYPOINT),
     metavar="HOST:PORT",
-    show_default=True,
-    help="Where the waypoint listens.",
+    help=f"Where the waypoint listens.  [default: {WAYPOINT}; with --no-header what is called]",
 )
 @files_option(help="Manifests that say which VIP a service name has.")
 @click.option("-X", "--request", "method", metavar="METHOD", help="The method.")
@@ -73,7 +72,7 @@ class Target(NamedTuple):
 @click.option("--no-header", is_flag=True, help="Send no PROXY header: for a plain HTTP listener.")
 @click.option(
     "--max-time",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0, 1e6, min_open=True),
     default=600.0,
     metavar="SECONDS",
     help="Give up after so long without a byte.  [default: 600]",
@@ -83,7 +82,7 @@ def command(
     url: str | None,
     to: str | None,
     identity: str | None,
-    via: Address,
+    via: Address | None,
     files: tuple[str, ...],
     method: str | None,
     headers: tuple[str, ...],
@@ -106,11 +105,10 @@ def command(
         --identity spiffe://cluster.local/ns/default/sa/client
     """
     target, service = _aim(url, to)
-    origin = None
-    if not no_header:
-        service = _resolve(service, files)
-        origin = Origin(service, _identity(identity), source)
     request = _request(method, target, headers, data)
+    origin = None if no_header else _origin(_resolve(service, files), identity, source)
+    if via is None:
+        via = service if origin is None else WAYPOINT
     connection = MeshConnection(via, origin, max_time)
     printer = _Printer(silent=silent)
     answered = 0
@@ -140,25 +138,41 @@ def _aim(url: str | None, to: str | None) -> tuple[Target, Address]:
 
 
 def _target(text: str) -> Target:
+    if not _VISIBLE.fullmatch(text):
+        encoded = quote(text, safe=_AS_IT_IS, errors="surrogateescape")
+        raise click.UsageError(f"{text!r} has to be percent-encoded, perhaps as {encoded!r}")
     if "://" not in text:
         try:
             service = parse(text, 80)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         return Target(service, _authority(service), "/")
-    parts = urlsplit(text)
-    if parts.scheme != "http":
-        raise click.UsageError(f"{text!r}: only http:// URLs can be called")
     try:
-        service = Address(parts.hostname or "", parts.port or 80)
+        parts = urlsplit(text)
+        service = Address(parts.hostname or "", 80 if parts.port is None else parts.port)
     except ValueError as error:
         raise click.UsageError(f"{text!r}: {error}") from None
+    if parts.scheme != "http":
+        raise click.UsageError(f"{text!r}: only http:// URLs can be called")
     if not service.host:
         raise click.UsageError(f"{text!r} has no host")
     path = parts.path or "/"
     return Target(
         service, parts.netloc.rpartition("@")[2], f"{path}?{parts.query}" if parts.query else path
     )
+
+
+_VISIBLE = re.compile(r"[!-~]*")
+"""What a request line may have in it: visible ASCII."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A method or a field name (RFC 9110 section 5.6.2)."""
+
+_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+"""A field value: no control characters but the tab (RFC 9110 section 5.5)."""
+
+_AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
+"""What `quote` leaves alone of a URL that is not encoded yet, or in part."""
 
 
 def _authority(service: Address) -> str:
@@ -173,13 +187,30 @@ def _resolve(service: Address, files: tuple[str, ...]) -> Address:
             f"which VIP has {service.host!r}? Say -f DIR with its Service, "
             f"or --to VIP:{service.port}"
         )
-    from kgw.cli.manifests import vip
+    from kgw.cli import manifests
     from kgw.config import load
 
-    found = vip(load(files), service.host)
+    config = load(files)
+    found = manifests.service(config, service.host)
     if found is None:
         terminal.fail(f"no Service {service.host!r} with a VIP in the manifests", Exit.FINDINGS)
-    return Address(found, service.port)
+    declared = [port.port for port in manifests.ports(config, found) if port.protocol == "TCP"]
+    if service.port not in declared:
+        terminal.fail(
+            f"Service {found.namespace}/{found.name} has no port {service.port} "
+            f"(it has {', '.join(map(str, declared)) or 'none'}; --to calls one all the same)",
+            Exit.USAGE,
+        )
+    return Address(found.vips[0], service.port)
+
+
+def _origin(service: Address, identity: str | None, source: Address | None) -> Origin:
+    origin = Origin(service, _identity(identity), source)
+    try:
+        origin.header(Address("127.0.0.1", 1))
+    except ValueError as error:
+        raise click.UsageError(f"no PROXY header can say that: {error}") from None
+    return origin
 
 
 def _identity(text: str | None) -> MeshIdentity | None:
@@ -198,11 +229,15 @@ def _request(
 ) -> Request:
     from kgw._native import __version__
 
+    if method is not None and not _TOKEN.fullmatch(method):
+        raise click.UsageError(f"-X {method!r} is not a method")
     given: list[tuple[str, str]] = []
     for header in headers:
         name, colon, value = header.partition(":")
-        if not colon or not name.strip():
+        if not colon or not _TOKEN.fullmatch(name.strip()):
             raise click.UsageError(f"-H {header!r} is not 'Name: value'")
+        if not _VALUE.fullmatch(value.strip()):
+            raise click.UsageError(f"-H {header!r} has a control character in its value")
         given.append((name.strip(), value.strip()))
     names = {name.lower() for name, _ in given}
     fields = [
@@ -243,6 +278,7 @@ def _exchange(
 ) -> bool:
     """Makes one call; returns whether it was answered in full."""
     reused = connection.sock is not None
+    response = None
     try:
         if not reused:
             _connect(connection, printer)
@@ -254,10 +290,15 @@ def _exchange(
     except _Refused as error:
         printer.refused = True
         printer.trouble(str(error))
-    except http.client.RemoteDisconnected:
-        printer.trouble(_CLOSED if connection.origin is not None else "closed without an answer")
     except http.client.IncompleteRead:
-        printer.trouble("the connection was closed before the end of the answer")
+        printer.trouble(_CUT_OFF)
+    except (ConnectionResetError, BrokenPipeError):  # closed without an answer too
+        if response is not None:
+            printer.trouble(_CUT_OFF)
+        elif connection.origin is not None:
+            printer.trouble(_CLOSED)
+        else:
+            printer.trouble("the connection was closed without an answer")
     except TimeoutError:
         printer.trouble(f"no byte came for {connection.timeout:g} s")
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -271,6 +312,8 @@ def _exchange(
     connection.close()
     return False
 
+
+_CUT_OFF = "the connection was closed before the end of the answer"
 
 _CLOSED = (
     "the waypoint closed the connection without an answer: "
@@ -289,7 +332,11 @@ def _connect(connection: MeshConnection, printer: _Printer) -> None:
         connection.connect()
     except (OSError, socket.gaierror) as error:
         reason = error.strerror or str(error)
-        hint = " (start one with: kgw demo, or kgw run -f DIR)" if via == WAYPOINT else ""
+        hint = (
+            " (start one with: kgw demo, or kgw run -f DIR)"
+            if via == WAYPOINT and connection.origin
+            else ""
+        )
         raise _Refused(f"cannot connect to {via}: {reason}{hint}") from None
     printer.note(f"Connected to {via}")
     if connection.origin is not None:

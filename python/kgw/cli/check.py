@@ -22,13 +22,14 @@ _GOOD_WHEN_FALSE = frozenset({"Conflicted"})
 
 @click.command(name="check")
 @files_option(help="Manifests: a file, or a directory of them.", required=True)
-@output_option
+@output_option()
 @click.option("--strict", is_flag=True, help="Let warnings count as errors.")
 def command(files: tuple[str, ...], output: str, strict: bool) -> None:
     """Check manifests; show findings and the status of every resource.
 
-    Exits with 1 if there are errors. Findings name the file, line and column, and have stable
-    codes: KGW1xx syntax, 2xx schema, 3xx references, 4xx semantics, 5xx unsupported, 6xx migration.
+    Exits with 1 if there are errors, or nothing to check. Findings name the file, line and column,
+    and have stable codes: KGW1xx syntax, 2xx schema, 3xx references, 4xx semantics, 5xx
+    unsupported, 6xx migration.
     """
     from kgw.config import load
     from kgw.diagnostics import Severity, sort, summary
@@ -47,6 +48,9 @@ def command(files: tuple[str, ...], output: str, strict: bool) -> None:
     else:
         _print(config)
         click.echo(summary(findings))
+    if not config.resources and not config.errors:
+        where = ", ".join("standard input" if file == "-" else file for file in files)
+        terminal.fail(f"nothing to check: no object in {where}", Exit.FINDINGS)
     bad = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
     if any(finding.severity in bad for finding in findings):
         raise click.exceptions.Exit(Exit.FINDINGS)

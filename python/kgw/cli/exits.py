@@ -17,4 +17,8 @@ class Exit(enum.IntEnum):
     UNREACHABLE = 3
     """An address cannot be connected to, or cannot be bound."""
     PARTIAL = 4
-    """Some of several calls failed to get an answer."""
+    """Part was not done: calls without an answer, requests cut off, output not written."""
+    INTERRUPTED = 130
+    """Ctrl-C, as of a program that SIGINT ends."""
+    BROKEN_PIPE = 141
+    """Nobody reads the output any more, as of a program that SIGPIPE ends."""

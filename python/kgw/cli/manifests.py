@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from kgw.api.core.service import ServicePort
     from kgw.attach.services import ServiceRow
     from kgw.config import Config
     from kgw.diagnostics import Finding
@@ -31,17 +32,16 @@ def files_option(*, help: str, required: bool = False) -> Callable[[_Decorated],
     )
 
 
-def output_option(command: _Decorated) -> _Decorated:
-    """``-o table|json``; the argument is called ``output``."""
-    decorated: _Decorated = click.option(
+def output_option(*more: str) -> Callable[[_Decorated], _Decorated]:
+    """``-o table|json``, or one of *more*; the argument is called ``output``."""
+    return click.option(
         "-o",
         "--output",
-        type=click.Choice(["table", "json"]),
+        type=click.Choice(["table", *more, "json"]),
         default="table",
         show_default=True,
         help="How to print.",
-    )(command)
-    return decorated
+    )
 
 
 def print_findings(findings: Iterable[Finding]) -> None:
@@ -61,8 +61,18 @@ def services(config: Config) -> list[ServiceRow]:
     return services(config.resources)
 
 
-def vip(config: Config, host: str) -> str | None:
-    """Returns the VIP of a service by its name as a client in namespace ``default`` writes it.
+def ports(config: Config, row: ServiceRow) -> tuple[ServicePort, ...]:
+    """Returns the ports that a service of the table declares."""
+    from kgw.api import Service
+
+    for resource in config.resources:
+        if isinstance(resource, Service) and resource.key[2:] == (row.namespace, row.name):
+            return tuple(resource.spec.ports)
+    return ()
+
+
+def service(config: Config, host: str) -> ServiceRow | None:
+    """Returns a service that has a VIP, by its name as a client in namespace ``default`` writes it.
 
     That is ``name``, ``name.namespace``, ``name.namespace.svc`` or
     ``name.namespace.svc.cluster.local``, in any case, with or without a final dot.
@@ -73,5 +83,5 @@ def vip(config: Config, host: str) -> str | None:
         return None
     for row in services(config):
         if (row.name, row.namespace) == (name, namespace) and row.vips:
-            return row.vips[0]
+            return row
     return None

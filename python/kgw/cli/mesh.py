@@ -102,7 +102,7 @@ class Request:
         """
         connection.putrequest(self.method, self.target, skip_host=True, skip_accept_encoding=True)
         for name, value in self.fields:
-            connection.putheader(name, value)
+            connection.putheader(name, value.encode(errors="surrogateescape"))
         connection.endheaders(self.body)
         return connection.getresponse()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import signal
 import time
 from contextlib import aclosing
@@ -13,12 +15,14 @@ from kgw.cli import eventlog
 from kgw.cli.addresses import bindings as checked_bindings
 from kgw.cli.exits import Exit
 from kgw.cli.manifests import files_option, print_findings
+from kgw.cli.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from anyio.abc import TaskGroup
 
+    from kgw.addresses import Address
     from kgw.config import Config
     from kgw.diagnostics import Finding
     from kgw.proxy import Proxy
@@ -28,6 +32,9 @@ LISTENING = "listening"
 
 READY = "serving"
 """The event that is logged once every listener is bound."""
+
+_POLL = 2.0
+"""Seconds between two looks at the counters of refused connections."""
 
 
 @click.command(name="run")
@@ -45,6 +52,9 @@ READY = "serving"
     metavar="[LISTENER=]IP[:PORT]",
     help="Bind listeners (or the one named) elsewhere than the manifests say.",
 )
+@click.option(
+    "--lenient", is_flag=True, help="Start without the objects that cannot be read, if there are."
+)
 @click.option("--no-watch", is_flag=True, help="Do not follow changes of the files.")
 @click.option(
     "--drain-timeout",
@@ -58,20 +68,24 @@ def command(
     files: tuple[str, ...],
     workers: int | None,
     bindings: tuple[str, ...],
+    lenient: bool,
     no_watch: bool,
     drain_timeout: float,
 ) -> None:
     """Serve what manifests say, and follow their changes.
 
-    A change is live within a moment and drops no connection. A file that cannot be read changes
-    nothing: the last good configuration keeps serving, and stderr says why.
+    It does not start with an object that cannot be read, which may be a rate limit, unless
+    --lenient says so. A change is live within a moment and drops no connection. One that cannot be
+    read changes nothing: the last good configuration keeps serving, and stderr says why.
 
     SIGTERM and SIGINT finish the requests in flight and end (a second one ends at once); SIGHUP
-    reads the files again and reopens the access logs.
+    reads the files again and reopens the access logs. Exits with 4 if requests were cut off.
     """
     import anyio
 
-    server = _Server(files, bindings, watching=not no_watch, drain_timeout=drain_timeout)
+    server = _Server(
+        files, bindings, lenient=lenient, watching=not no_watch, drain_timeout=drain_timeout
+    )
     code = anyio.run(server.serve, workers)
     if code is not Exit.OK:
         raise click.exceptions.Exit(code)
@@ -85,13 +99,18 @@ class _Server:
         files: tuple[str, ...],
         bindings: tuple[str, ...],
         *,
+        lenient: bool,
         watching: bool,
         drain_timeout: float,
     ) -> None:
         self._files = files
         self._bindings = bindings
+        self._lenient = lenient
         self._watching = watching
         self._drain_timeout = drain_timeout
+        self._announced: set[tuple[str, Address]] = set()
+        self._refusals = Refusals()
+        self._cut_off = False
 
     async def serve(self, workers: int | None) -> Exit:
         """Serves until a signal ends it."""
@@ -111,10 +130,17 @@ class _Server:
         workers: int | None,
     ) -> Exit:
         from kgw.errors import ConfigError
-        from kgw.proxy import Proxy
+        from kgw.proxy import Proxy, unreadable
 
         config = await anext(configs)
         print_findings(_noteworthy(config))
+        if refused := _objects(unreadable(config)):
+            if not self._lenient:
+                eventlog.error(
+                    f"does not start: {refused} cannot be read (--lenient serves without)"
+                )
+                return Exit.FINDINGS
+            eventlog.warn(f"serving without {refused} that cannot be read")
         if not config.ir["listeners"]:
             eventlog.error("nothing can be served: no Gateway has a listener that works")
             return Exit.FINDINGS
@@ -131,21 +157,27 @@ class _Server:
         except OSError as error:
             eventlog.error("cannot listen", because=error.strerror or error)
             return Exit.UNREACHABLE
-        return Exit.OK
+        return Exit.PARTIAL if self._cut_off else Exit.OK
 
     def _announce(self, proxy: Proxy, config: Config) -> None:
+        """Logs which addresses are new, and everything that is not in effect."""
         from kgw.addresses import Address
-        from kgw.binding import exposed, rebind
+        from kgw.binding import exposed
 
-        for listener, addresses in sorted(proxy.addresses.items()):
-            for address in addresses:
-                eventlog.info(LISTENING, listener=listener, address=Address(*address))
-        for listener, where in exposed(rebind(config.ir, self._bindings)):
-            eventlog.warn(
-                "whoever can reach this address can claim any identity",
-                listener=listener,
-                address=where,
-            )
+        bound = proxy.addresses
+        addresses = {(name, Address(*at)) for name, where in bound.items() for at in where}
+        for listener, address in sorted(addresses - self._announced):
+            eventlog.info(LISTENING, listener=listener, address=address)
+        for listener, address in exposed(config.ir, bound):
+            if (listener, address) not in self._announced:
+                eventlog.warn(
+                    "whoever can reach this address can claim any identity",
+                    listener=listener,
+                    address=address,
+                )
+        self._announced = addresses
+        for problem in proxy.problems:
+            _report(problem)
 
     async def _until_ended(
         self,
@@ -158,7 +190,27 @@ class _Server:
         async with anyio.create_task_group() as tasks:
             if self._watching:
                 tasks.start_soon(self._follow, proxy, configs)
+            tasks.start_soon(self._report_refusals, proxy)
             await self._obey(signals, proxy, tasks)
+
+    # === Refused connections ===
+
+    async def _report_refusals(self, proxy: Proxy) -> None:
+        import anyio
+
+        while True:
+            await anyio.sleep(_POLL)
+            self._log_refusals(proxy, time.monotonic())
+
+    def _log_refusals(self, proxy: Proxy, now: float) -> None:
+        from kgw.errors import NotRunning
+
+        try:
+            stats = proxy.stats()
+        except NotRunning:
+            return
+        for reason, count in self._refusals.due(stats, now):
+            eventlog.warn("refused connections", reason=reason, count=count)
 
     # === Reloading ===
 
@@ -179,7 +231,8 @@ class _Server:
             if not config.ir["listeners"]:
                 raise ConfigError("nothing of it can be served")
             await proxy.apply(config)
-        except ConfigError as error:
+            self._announce(proxy, config)
+        except (ConfigError, OSError) as error:
             eventlog.error(
                 "kept the last good configuration: the new one is refused", because=error
             )
@@ -218,11 +271,13 @@ class _Server:
         await self._reload(proxy, await anyio.to_thread.run_sync(load, self._files))
 
     async def _drain(self, proxy: Proxy, number: signal.Signals, tasks: TaskGroup) -> None:
+        self._log_refusals(proxy, math.inf)
         eventlog.info("draining", signal=number.name, seconds=f"{self._drain_timeout:g}")
         finished = await proxy.drain(self._drain_timeout)
         if finished:
             eventlog.info("closed")
         else:
+            self._cut_off = True
             eventlog.warn("closed; requests in flight were cut off")
         tasks.cancel_scope.cancel()
 
@@ -232,6 +287,31 @@ def _noteworthy(config: Config) -> list[Finding]:
     from kgw.diagnostics import Severity
 
     return [finding for finding in config.findings if finding.severity is not Severity.INFO]
+
+
+def _objects(findings: list[Finding]) -> str:
+    """Returns of how many objects the findings are: ``2 objects``; nothing if there are none."""
+    found = {
+        (one.resource, one.source and (one.source.file, one.source.document, one.source.prefix))
+        for one in findings
+    }
+    return f"{len(found)} object{'s' * (len(found) > 1)}" if found else ""
+
+
+_LOG_LOST = re.compile(r"(?P<listener>\S+): cannot open the access log (?P<path>.*): (?P<why>.*)")
+
+
+def _report(problem: str) -> None:
+    """Logs one of `Proxy.problems`."""
+    if lost := _LOG_LOST.fullmatch(problem):
+        eventlog.warn(
+            "access log cannot be opened",
+            path=lost["path"],
+            listener=lost["listener"],
+            because=lost["why"],
+        )
+    else:
+        eventlog.warn("not in effect", because=problem)
 
 
 def _extent(config: Config) -> dict[str, int]:

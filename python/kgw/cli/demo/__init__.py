@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import os
@@ -10,7 +11,7 @@ import sys
 import tempfile
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
 import click
 
@@ -21,9 +22,6 @@ from kgw.cli.demo import scenario
 from kgw.cli.demo.ollama import standing_in
 from kgw.cli.demo.waypoint import NotStarted, Waypoint
 from kgw.cli.exits import Exit
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 
 @click.command(name="demo")
@@ -44,38 +42,49 @@ def command(once: bool, port: int) -> None:
     four times as Istio's ztunnel would, and shows each answer with its access log line. Then it
     stays up for calls and edits of your own until Ctrl-C.
     """
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     bind = Address(WAYPOINT.host, port)
-    with tempfile.TemporaryDirectory(prefix="kgw-demo-") as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="kgw-demo-") as name,
+        contextlib.ExitStack() as ollama,
+    ):
         directory = Path(name)
-        _copy_manifests(directory)
         try:
-            with standing_in(scenario.ENDPOINT):
-                _serve(directory, bind, once)
+            endpoint = ollama.enter_context(standing_in(scenario.ENDPOINTS))
         except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
-                raise
-            terminal.fail(
-                f"cannot listen on {scenario.ENDPOINT}, where cluster.yaml has the endpoint of "
-                f"ollama: {error.strerror}",
-                Exit.UNREACHABLE,
-            )
+            _no_endpoint(error)
+        _copy_manifests(directory, endpoint)
+        _serve(directory, bind, endpoint, once)
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(Exit.OK)
+def _no_endpoint(error: OSError) -> NoReturn:
+    hint = ""
+    if error.errno == errno.EADDRINUSE:
+        port = scenario.ENDPOINT.port
+        hint = (
+            f"; does an Ollama listen on port {port} of all addresses? "
+            "Stop it while the demo runs, or have it listen on 127.0.0.1 alone"
+        )
+    terminal.fail(
+        f"cannot listen on {scenario.ENDPOINT}, where cluster.yaml has the endpoint of ollama, "
+        f"nor on {scenario.ENDPOINTS[1].host} to {scenario.ENDPOINTS[-1].host}: "
+        f"{error.strerror or error}{hint}",
+        Exit.UNREACHABLE,
+    )
 
 
-def _copy_manifests(directory: Path) -> None:
+def _copy_manifests(directory: Path, endpoint: Address) -> None:
     """Copies the manifests, so that an edit changes this demo and not the installation."""
+    usual = f"[{scenario.ENDPOINT.host}]"
     for file in resources.files(__name__).iterdir():
         if file.name.endswith(".yaml"):
-            (directory / file.name).write_bytes(file.read_bytes())
+            text = file.read_text().replace(usual, f"[{endpoint.host}]")
+            (directory / file.name).write_text(text)
 
 
-def _serve(directory: Path, bind: Address, once: bool) -> None:
+def _serve(directory: Path, bind: Address, endpoint: Address, once: bool) -> None:
     _say("kgw demo: a waypoint, a service behind it, and a client\n", bold=True)
-    _say(f"  ollama    {scenario.ENDPOINT}, a stand-in for Service default/ollama")
+    _say(f"  ollama    {endpoint}, a stand-in for Service default/ollama")
     _say(f"  waypoint  {bind}, where Istio's ztunnel would send {scenario.OLLAMA}")
     _say(f"  manifests {directory}, copies of examples/waypoint\n")
     try:

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from kgw.addresses import Address
 
-    from kgw.addresses import Address
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 GREETING = b"Ollama is running"
 """What ``GET /`` answers, as the real one does."""
@@ -22,17 +22,32 @@ _LARGEST_BODY = 1 << 20
 
 
 @contextmanager
-def standing_in(address: Address) -> Iterator[None]:
-    """Serves at *address* while the block runs. Raises `OSError` if it cannot be bound."""
-    server = _Server((address.host, address.port), _Handler)
+def standing_in(addresses: Sequence[Address]) -> Iterator[Address]:
+    """Serves at the first of *addresses* that is free while the block runs, and yields it.
+
+    Raises:
+        OSError: none can be bound.
+    """
+    server = _bound(addresses)
     thread = threading.Thread(target=server.serve_forever, name="ollama", daemon=True)
     thread.start()
     try:
-        yield
+        host, port = server.server_address[:2]
+        yield Address(str(host), port)
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _bound(addresses: Sequence[Address]) -> _Server:
+    first_error = None
+    for address in addresses:
+        try:
+            return _Server((address.host, address.port), _Handler)
+        except OSError as error:
+            first_error = first_error or error
+    raise first_error or OSError("no address to listen on")
 
 
 class _Server(ThreadingHTTPServer):

@@ -18,6 +18,9 @@ OLLAMA = Address("10.96.238.187", 80)
 ENDPOINT = Address("127.0.0.4", 11434)
 """Its only endpoint in ``cluster.yaml``, where the stand-in listens."""
 
+ENDPOINTS = (ENDPOINT, *(Address(f"127.0.0.{last}", ENDPOINT.port) for last in range(6, 10)))
+"""Where the stand-in listens if that is taken: the first of these that is free."""
+
 IDENTITY = "spiffe://cluster.local/ns/default/sa/client"
 """Who calls: the ServiceAccount of the ``client`` workload."""
 

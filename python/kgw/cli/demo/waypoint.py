@@ -14,6 +14,7 @@ import click
 
 from kgw.addresses import Address, parse
 from kgw.cli.run import LISTENING, READY
+from kgw.cli.streams import OutputLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +125,7 @@ class Waypoint:
     def _said(self, line: str | None) -> None:
         if line is None:
             return
-        with suppress(BrokenPipeError):
+        with suppress(OutputLost):  # the main thread notices it too
             click.secho(f"   waypoint: {line}", dim=True)
         if LISTENING in line:
             self._address = parse(line.rpartition("address=")[2])

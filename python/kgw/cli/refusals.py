@@ -1,0 +1,45 @@
+"""Which connections the data plane refused: they leave no access log line, having no request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+INTERVAL = 10.0
+"""Seconds between two reports of one reason, at least."""
+
+REASONS = (
+    "proxy_header_malformed",
+    "proxy_header_timeout",
+    "proxy_header_absent",
+    "proxy_header_local",
+    "proxy_header_no_destination",
+    "downstream_cx_overflow",
+    "downstream_accept_error",
+    "downstream_cx_panicked",
+)
+"""The counters of connections that were not served; `Proxy.stats` has them."""
+
+
+class Refusals:
+    """Turns counters that only grow into reports that are not too many."""
+
+    def __init__(self) -> None:
+        self._reported = dict.fromkeys(REASONS, 0)
+        self._silent_until = dict.fromkeys(REASONS, float("-inf"))
+
+    def due(self, stats: Mapping[str, Any], now: float) -> Iterator[tuple[str, int]]:
+        """Yields reason and number of what was refused since the last report of that reason.
+
+        Args:
+            stats: the counters as they are.
+            now: monotonic seconds; infinity reports what is left.
+        """
+        for reason in REASONS:
+            count = stats[reason] - self._reported[reason]
+            if count and now >= self._silent_until[reason]:
+                self._reported[reason] += count
+                self._silent_until[reason] = now + INTERVAL
+                yield reason, count
