@@ -99,6 +99,22 @@ def test_a_bad_edit_keeps_the_last_good_configuration_and_says_why(
     answered(at, "/x", 404)
 
 
+def test_a_new_listener_whose_port_is_taken_keeps_the_last_good_configuration(
+    running: type[Running], directory: Path, upstream: Upstream
+) -> None:
+    run = running("run", "-f", directory, "--bind", f"http={LOCAL}", "--workers", "1")
+    at = address(run)
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        gateway, *rest = resources(upstream, prefix="/new")
+        gateway["spec"]["listeners"].append(
+            {"name": "more", "port": taken.getsockname()[1], "protocol": "HTTP"}
+        )
+        write(directory, gateway, *rest)
+
+        assert "in use" in run.stderr.after("kept the last good configuration")
+        assert fetch(at, "/x") == (200, b"/x")
+
+
 def test_an_emptied_directory_keeps_the_last_good_configuration(
     running: type[Running], directory: Path
 ) -> None:

@@ -232,6 +232,8 @@ class _Server:
                 raise ConfigError("nothing of it can be served")
             await proxy.apply(config)
             self._announce(proxy, config)
+        except TimeoutError as error:
+            eventlog.warn("some workers still serve the last configuration", because=error)
         except (ConfigError, OSError) as error:
             eventlog.error(
                 "kept the last good configuration: the new one is refused", because=error
