@@ -1,4 +1,7 @@
-"""Runs cases through Envoy and kgw side by side: one process of each, several lanes at once."""
+"""Runs cases through Envoy and kgw side by side: one process of each, several lanes at once.
+
+Envoy's clock cannot be turned by hand, so the cases that let time pass do it in real time.
+"""
 
 from __future__ import annotations
 

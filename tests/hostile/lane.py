@@ -60,7 +60,7 @@ class Lane:
             try:
                 for data, delay in segments:
                     sock.sendall(data)
-                    time.sleep(delay)
+                    time.sleep(delay)  # the case's own pause between segments
             except OSError:
                 state = "reset"
             sock.settimeout(patience.first)
