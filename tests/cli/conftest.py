@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +15,6 @@ import pytest
 from tests.embed.upstream import upstream as upstream
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +48,11 @@ def kgw() -> Kgw:
     return run
 
 
+def _obey_interrupts() -> None:
+    """Undoes what a shell does to jobs in the background: they ignore Ctrl-C, and so do theirs."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
 
@@ -63,6 +68,7 @@ class Running:
             stderr=subprocess.PIPE,
             text=True,
             env=_environment(),
+            preexec_fn=_obey_interrupts,
         )
         self.stdout = _Lines(self.process.stdout)
         self.stderr = _Lines(self.process.stderr)
