@@ -23,9 +23,6 @@ pub(crate) async fn forward(
     dispatch: &Dispatch<'_>,
 ) -> Next {
     let framing = conn.request.framing();
-    if framing.is_empty() {
-        exchange.request_received(conn.worker.now());
-    }
     address(&mut conn.request, dispatch);
     exchange.attempts = 1;
     let mut asks_to_continue = conn.request.expects_continue();

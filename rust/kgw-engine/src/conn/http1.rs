@@ -94,6 +94,10 @@ async fn refuse(conn: &mut Conn, target: &Target, began: Nanos, error: &RequestE
 /// Answers the request in `conn.request`.
 async fn exchange(conn: &mut Conn, target: &Target, began: Nanos, served: bool) -> Next {
     let mut exchange = Exchange::new(conn, target, began);
+    let now = conn.worker.now();
+    if conn.request.framing().is_empty() {
+        exchange.request_received(now);
+    }
     exchange.keep_alive = conn.request.keep_alive() && served && !conn.is_draining();
     let options = &target.listener.http;
 
@@ -130,7 +134,7 @@ async fn exchange(conn: &mut Conn, target: &Target, began: Nanos, served: bool) 
     exchange.cluster = backend.and_then(|backend| backend.cluster.as_deref());
 
     for filter in &route.request_filters {
-        if let Err(reply) = filter.on_request(&mut conn.request, conn.worker.now()) {
+        if let Err(reply) = filter.on_request(&mut conn.request, now) {
             if reply.flag == Some(ResponseFlag::RateLimited) {
                 conn.worker.stats().rate_limited.increment();
             }

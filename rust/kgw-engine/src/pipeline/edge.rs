@@ -34,12 +34,11 @@ const STRIPPED: [&[u8]; 20] = [
     b"hedge-on-per-try-timeout",
 ];
 
-/// Fields that the proxy states. A spelling with `_` is taken off: some servers read it as `-`.
-const STATED: [&[u8]; 6] = [
+/// Fields that the proxy states, or lets nobody state. A spelling with `_` is taken off: some servers read it as `-`.
+const STATED: [&[u8]; 5] = [
     b"x-envoy-external-address",
     b"x-forwarded-client-cert",
     b"x-forwarded-for",
-    b"x-forwarded-host",
     b"x-forwarded-proto",
     b"x-request-id",
 ];
