@@ -93,7 +93,7 @@ def test_a_change_is_live(benchmark: BenchmarkFixture, tmp_path: Path, routes: i
 
         try:
             assert "generation-0" in (answer() or "")
-            benchmark.pedantic(  # type: ignore[no-untyped-call]
+            benchmark.pedantic(  # type: ignore[no-untyped-call]  # the plugin has no types for it
                 change, rounds=30, warmup_rounds=3
             )
         finally:

@@ -82,7 +82,7 @@ class _Client:
         if "wait" in item:
             until = time.monotonic() + float(item["wait"])
             self._receive(None, until)
-            time.sleep(max(0.0, until - time.monotonic()))
+            time.sleep(max(0.0, until - time.monotonic()))  # the case says when to send
         data = (
             bytes.fromhex(item["hex"]) if "hex" in item else item.get("data", "").encode("latin-1")
         )
@@ -92,7 +92,7 @@ class _Client:
             step = int(item.get("bytewise", len(data) or 1))
             for start in range(0, len(data), step):
                 self.sock.sendall(data[start : start + step])
-                time.sleep(float(item.get("every", 0)))
+                time.sleep(float(item.get("every", 0)))  # the case sends slowly
             if item.get("half_close"):
                 self.sock.shutdown(socket.SHUT_WR)
         if item.get("rst"):

@@ -54,12 +54,12 @@ class Side:
         responses, ends, rest = [], [], ""
         for turn in range(int(case.get("times", 1))):
             if turn:
-                time.sleep(float(case.get("interval", 0)))
+                time.sleep(float(case.get("interval", 0)))  # a bucket refills meanwhile
             found, end, left = exchange.run(case, self._address(case.get("target", "main")))
             responses += found
             ends.append(end)
             rest += left
-        time.sleep(float(case.get("settle", 0)))
+        time.sleep(float(case.get("settle", 0)))  # the case lets a time-out pass
         lines = self.log_lines()
         operators = scenario.operators()
         return observation.observe(
@@ -102,7 +102,7 @@ class Side:
             if mark in lines:
                 self.position += len(data)
                 return lines[: lines.index(mark)]
-            time.sleep(0.01)
+            time.sleep(0.01)  # looks again, until the deadline
         raise AssertionError(f"the access log never had {mark}")
 
 
@@ -229,5 +229,5 @@ def _envoy_addresses(process: subprocess.Popen[bytes], admin: Path, output: str)
                 for it in listeners
                 if (address := it["local_address"]["socket_address"])
             }
-        time.sleep(0.05)
+        time.sleep(0.05)  # looks again, until the deadline
     raise AssertionError(f"Envoy did not start: {Path(output).read_text()}")

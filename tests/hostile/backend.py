@@ -71,7 +71,7 @@ class Backend:
         while self._waits():
             if time.monotonic() > deadline:
                 return True
-            time.sleep(0.005)
+            time.sleep(0.005)  # looks again, until the deadline
         return False
 
     def _waits(self) -> bool:
@@ -142,7 +142,7 @@ class Backend:
     def _play(self, sock: socket.socket) -> bool:
         """Sends the script's answer; returns whether the connection ends with it."""
         for parts, delay_ms in self.script["send"]:
-            time.sleep(delay_ms / 1000)
+            time.sleep(delay_ms / 1000)  # the case answers in pieces
             sock.sendall(text(parts))
         end = self.script["end"]
         if end == "rst":

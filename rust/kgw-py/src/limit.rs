@@ -2,7 +2,7 @@
 //!
 //! What has a Python name is documented for Python, in its notation and as in the stub.
 
-#![allow(clippy::doc_markdown)]
+#![allow(clippy::doc_markdown)] // the docs are in Python notation, as said above
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //!
 //! What has a Python name is documented for Python, in its notation and as in the stub.
 
-#![allow(clippy::doc_markdown)]
+#![allow(clippy::doc_markdown)] // the docs are in Python notation, as said above
 
 use kgw_route::{
     BuildError, Builder, Field, Match, PathMatch, Rank, Request, RouteTable as Table, Rule,
