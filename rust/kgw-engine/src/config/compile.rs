@@ -65,6 +65,12 @@ pub enum CompileError {
         /// Its value.
         value: usize,
     },
+    /// A kind of traffic that this engine does not serve.
+    #[error("{place} carries what this engine does not serve")]
+    Unsupported {
+        /// The listener.
+        place: String,
+    },
     /// Another version of the IR.
     #[error(
         "the configuration has version {found}, this engine reads version {}",
@@ -187,7 +193,7 @@ impl Compiler {
 
 fn max_header_bytes(listener: &ir::Listener) -> usize {
     match listener.traffic {
-        ir::Traffic::Http { .. } => 0,
+        ir::Traffic::Http { .. } | ir::Traffic::Tcp { .. } | ir::Traffic::Tls { .. } => 0,
         ir::Traffic::Waypoint {
             max_header_bytes, ..
         } => max_header_bytes,
@@ -228,16 +234,25 @@ impl Compilation<'_> {
         };
         let traffic = match &listener.traffic {
             ir::Traffic::Http { route_table } => Traffic::Http(table(route_table)?),
+            ir::Traffic::Tcp { .. } | ir::Traffic::Tls { .. } => {
+                return Err(CompileError::Unsupported {
+                    place: listener.id.clone(),
+                });
+            }
             ir::Traffic::Waypoint {
                 header_timeout_ms,
                 max_header_bytes,
+                accept_v1: _,
                 destinations,
             } => {
                 let mut compiled = HashMap::default();
                 for destination in destinations {
                     let key = (destination.address, destination.port);
                     let service = Arc::from(destination.service.as_str());
-                    let routes = table(&destination.route_table)?;
+                    let Some(routes) = &destination.route_table else {
+                        continue;
+                    };
+                    let routes = table(routes)?;
                     if compiled
                         .insert(key, Destination { service, routes })
                         .is_some()
@@ -353,6 +368,7 @@ impl Compilation<'_> {
                 ir::Filter::ResponseHeaders(mutation) => {
                     response_headers.push(HeaderMutation::compile(mutation)?);
                 }
+                ir::Filter::GrpcWeb => return Err("no gRPC-Web yet".to_owned()),
             }
         }
         Ok(Route {
@@ -370,6 +386,7 @@ impl Compilation<'_> {
                 request_timeout_ms,
                 backend_request_timeout_ms,
                 rewrite,
+                upgrades: _,
             } => {
                 if let Some(hostname) = &rewrite.hostname
                     && !kgw_h1::is_valid_authority(hostname.as_bytes())
@@ -455,8 +472,8 @@ impl Compilation<'_> {
                 ir::Filter::ResponseHeaders(mutation) => {
                     response_headers.push(HeaderMutation::compile(mutation)?);
                 }
-                ir::Filter::LocalRateLimit { .. } => {
-                    return Err("a backend cannot have a rate limit of its own".to_owned());
+                ir::Filter::LocalRateLimit { .. } | ir::Filter::GrpcWeb => {
+                    return Err("only header changes can be a backend's own".to_owned());
                 }
             }
         }

@@ -43,15 +43,47 @@ pub struct Listener {
     pub bind: Vec<SocketAddr>,
     /// Where a connection's requests are routed.
     pub traffic: Traffic,
+    /// A PROXY protocol header in front of each connection. A waypoint's listener has its own.
+    #[serde(default)]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// HTTP connection options.
     #[serde(default)]
     pub http: HttpOptions,
-    /// Access logs, each written for every request.
+    /// Open connections at which accepting pauses, over all workers. 0 is none.
+    #[serde(default)]
+    pub max_connections: u64,
+    /// Access logs, each written for every request, or for every connection that is not HTTP.
     #[serde(default)]
     pub access_logs: Vec<AccessLog>,
 }
 
-/// Where a connection's requests are routed.
+/// A PROXY protocol header expected of a peer.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// A connection that does not start with a header is served with its own addresses; else it is
+    /// closed. Anybody who can connect can then claim any address.
+    pub optional: bool,
+    /// Version 1 (text) is accepted beside version 2.
+    pub accept_v1: bool,
+    /// Time for the header to arrive; the connection is closed after it. Milliseconds.
+    pub header_timeout_ms: u64,
+    /// Largest header accepted, TLVs included. Bytes.
+    pub max_header_bytes: usize,
+}
+
+impl Default for ProxyProtocol {
+    fn default() -> Self {
+        Self {
+            optional: false,
+            accept_v1: false,
+            header_timeout_ms: default_header_timeout_ms(),
+            max_header_bytes: default_max_header_bytes(),
+        }
+    }
+}
+
+/// What a connection carries and where that goes.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case", tag = "type")]
 pub enum Traffic {
@@ -59,6 +91,20 @@ pub enum Traffic {
     Http {
         /// Id of the route table.
         route_table: String,
+    },
+    /// Bytes, passed on as they are.
+    Tcp {
+        /// Where to.
+        forward: TcpForward,
+    },
+    /// TLS: the server name that the client asks for selects the chain. The most specific one is
+    /// used; a connection that none is for is closed with an `unrecognized_name` alert.
+    Tls {
+        /// Time for the handshake. Milliseconds; 0 is none.
+        #[serde(default = "default_handshake_timeout_ms")]
+        handshake_timeout_ms: u64,
+        /// The chains.
+        chains: Vec<TlsChain>,
     },
     /// A waypoint (`istio.io/PROXY`): each connection starts with a PROXY protocol header whose
     /// destination selects the service.
@@ -69,9 +115,171 @@ pub enum Traffic {
         /// Largest header accepted, TLVs included. Bytes.
         #[serde(default = "default_max_header_bytes")]
         max_header_bytes: usize,
+        /// Version 1 (text) of the PROXY protocol is accepted beside version 2.
+        #[serde(default)]
+        accept_v1: bool,
         /// The services by address.
         destinations: Vec<Destination>,
     },
+}
+
+/// What serves the connections for some server names.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsChain {
+    /// `%FILTER_CHAIN_NAME%` in access logs.
+    pub name: String,
+    /// `foo.example`, `*.example` (any number of labels), or `*` for any name and for none.
+    pub server_names: Vec<String>,
+    /// What is done with the connection.
+    pub action: TlsAction,
+}
+
+/// What is done with a TLS connection.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case", tag = "type")]
+pub enum TlsAction {
+    /// The TLS bytes are passed on as they are.
+    Passthrough {
+        /// Where to.
+        forward: TcpForward,
+    },
+    /// TLS ends here, and requests are routed by a table.
+    Http {
+        /// How it ends.
+        tls: ServerTls,
+        /// Id of the route table.
+        route_table: String,
+    },
+    /// TLS ends here, and the bytes inside are passed on.
+    Tcp {
+        /// How it ends.
+        tls: ServerTls,
+        /// Where to.
+        forward: TcpForward,
+    },
+}
+
+/// The server's side of TLS.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTls {
+    /// Certificates. The first whose names and key type suit the client is used, else the first.
+    pub certificates: Vec<Certificate>,
+    /// Lowest and highest version, and cipher suites.
+    #[serde(default)]
+    pub parameters: TlsParameters,
+    /// Application protocols in the order of preference; none is `h2`, `http/1.1` where the inside
+    /// is HTTP, and nothing elsewhere.
+    #[serde(default)]
+    pub alpn: Option<Vec<String>>,
+    /// Client certificates; none asks for none.
+    #[serde(default)]
+    pub client_validation: Option<ClientValidation>,
+}
+
+/// A certificate with its chain and its key.
+#[derive(Clone, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// PEM, leaf first.
+    pub chain: String,
+    /// PEM: PKCS #8, PKCS #1 or SEC 1.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate").finish_non_exhaustive()
+    }
+}
+
+/// Versions and cipher suites of TLS.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsParameters {
+    /// Lowest version; 1.2 if none is given.
+    pub min_version: Option<TlsVersion>,
+    /// Highest version; 1.3 if none is given.
+    pub max_version: Option<TlsVersion>,
+    /// Names of cipher suites, as IANA, Envoy or OpenSSL spells them; empty is the default set. The
+    /// suites of version 1.3 that are not named stay enabled, as in Envoy.
+    pub cipher_suites: Vec<String>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    V12,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    V13,
+}
+
+/// What is asked of client certificates.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientValidation {
+    /// PEM of the certificate authorities.
+    pub ca: String,
+    /// What becomes of a client without a certificate, or with one that is not valid.
+    #[serde(default)]
+    pub mode: ClientCertificateMode,
+    /// If not empty, the certificate must have one of these names.
+    #[serde(default)]
+    pub subject_alt_names: Vec<SubjectAltName>,
+}
+
+/// How much a client certificate matters.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificateMode {
+    /// The handshake fails without a valid one (Gateway API `AllowValidOnly`).
+    #[default]
+    Require,
+    /// There may be none; one that is there must be valid.
+    Optional,
+    /// There may be none, and one that is not valid is as none (Gateway API `AllowInsecureFallback`).
+    InsecureFallback,
+}
+
+/// A name that a certificate must have.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "snake_case",
+    tag = "type",
+    content = "value"
+)]
+pub enum SubjectAltName {
+    /// A DNS name; the certificate may hold a wildcard for it.
+    Dns(String),
+    /// A URI, compared as it is.
+    Uri(String),
+}
+
+/// Passing bytes on.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcpForward {
+    /// `%ROUTE_NAME%` in access logs.
+    pub name: String,
+    /// The backends, one of which each connection goes to; one without a cluster, or none at all,
+    /// closes the connection. Backends of connections have no filters.
+    pub backends: Vec<Backend>,
+    /// Time without a byte in either direction. Milliseconds; 0 is none. Envoy: 1 h.
+    #[serde(default = "default_tcp_idle_timeout_ms")]
+    pub idle_timeout_ms: u64,
+}
+
+fn default_tcp_idle_timeout_ms() -> u64 {
+    3_600_000
+}
+
+fn default_handshake_timeout_ms() -> u64 {
+    15_000
 }
 
 fn default_header_timeout_ms() -> u64 {
@@ -92,11 +300,20 @@ pub struct Destination {
     pub port: u16,
     /// `namespace/name`, for metrics and logs.
     pub service: String,
-    /// Id of the route table.
-    pub route_table: String,
+    /// Id of the route table of its requests.
+    #[serde(default)]
+    pub route_table: Option<String>,
+    /// Where connections go that do not carry HTTP. With a route table beside it, the first bytes of
+    /// a connection tell what it carries; at least one of them is needed.
+    #[serde(default)]
+    pub tcp: Option<TcpForward>,
 }
 
 /// HTTP connection options; defaults are kgateway's where a user can see them, safe elsewhere.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpOptions {
@@ -119,6 +336,142 @@ pub struct HttpOptions {
     /// The peer's address is the client's (Envoy `use_remote_address`): `x-forwarded-for` is appended,
     /// `x-forwarded-proto` and `x-request-id` are overwritten, `x-envoy-*` controls are stripped.
     pub use_remote_address: bool,
+    /// Proxies in front whose additions to `x-forwarded-for` are believed (Envoy
+    /// `xff_num_trusted_hops`).
+    pub xff_trusted_hops: u32,
+    /// Networks of proxies in front; addresses of theirs at the end of `x-forwarded-for` are passed
+    /// over in looking for the client's. Only without `use_remote_address`, as in Envoy.
+    pub xff_trusted_cidrs: Vec<String>,
+    /// `x-forwarded-for` is left as it is.
+    pub skip_xff_append: bool,
+    /// What becomes of `x-request-id`.
+    pub request_id: RequestIdOptions,
+    /// What becomes of an answer's `server` field.
+    pub server_header: ServerHeader,
+    /// What becomes of fields whose names hold `_`.
+    pub underscores: Underscores,
+    /// What becomes of `%2F` and `%5C` in paths.
+    pub escaped_slashes: EscapedSlashes,
+    /// Which versions of HTTP are spoken on connections that do not negotiate one.
+    pub codec: Codec,
+    /// HTTP/2 options.
+    pub http2: Http2Options,
+    /// HTTP/1.0 requests are served; else answered 426.
+    pub accept_http_10: bool,
+    /// The host of HTTP/1.0 requests that name none.
+    pub default_host_for_http_10: Option<String>,
+    /// Largest request target. Bytes; 0 is none beside the limit of the head. Answered 414.
+    pub max_target_bytes: usize,
+    /// Requests after which a connection is closed. 0 is none.
+    pub max_requests_per_connection: u64,
+    /// Age at which a connection is closed, after the exchange under way. Milliseconds; 0 is none.
+    pub max_connection_duration_ms: u64,
+    /// Time from the first byte of a request to its last. Milliseconds; 0 is none. Answered 408.
+    pub request_timeout_ms: u64,
+    /// Protocols, in lower case, that requests may switch to on any route (`websocket`; `connect`
+    /// allows CONNECT).
+    pub upgrades: Vec<String>,
+}
+
+/// What becomes of `x-request-id`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestIdOptions {
+    /// A request gets one.
+    pub generate: bool,
+    /// A client's own is kept (Envoy `preserve_external_request_id`).
+    pub preserve_external: bool,
+    /// Answers state it (Envoy `always_set_request_id_in_response`).
+    pub in_response: bool,
+}
+
+impl Default for RequestIdOptions {
+    fn default() -> Self {
+        Self {
+            generate: true,
+            preserve_external: false,
+            in_response: false,
+        }
+    }
+}
+
+/// What becomes of an answer's `server` field (Envoy `server_header_transformation`).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerHeader {
+    /// It is the proxy's.
+    #[default]
+    Overwrite,
+    /// It is the proxy's if the upstream gave none.
+    AppendIfAbsent,
+    /// It is the upstream's.
+    PassThrough,
+}
+
+/// What becomes of fields whose names hold `_` (Envoy `headers_with_underscores_action`).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Underscores {
+    /// They pass, unless they spell a name of the proxy's own.
+    #[default]
+    Allow,
+    /// The request is answered 400.
+    Reject,
+    /// They are taken off.
+    Drop,
+}
+
+/// What becomes of `%2F` and `%5C` in paths (Envoy `path_with_escaped_slashes_action`).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EscapedSlashes {
+    /// They stay, and are no separators.
+    #[default]
+    KeepUnchanged,
+    /// The request is answered 400.
+    Reject,
+    /// They become slashes, before normalisation.
+    UnescapeAndForward,
+    /// The client is redirected (307) to the path with slashes.
+    UnescapeAndRedirect,
+}
+
+/// Which versions of HTTP a listener speaks.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Codec {
+    /// HTTP/2 if the connection starts with its preface, else HTTP/1.
+    #[default]
+    Auto,
+    /// HTTP/1 only.
+    Http1,
+    /// HTTP/2 only.
+    Http2,
+}
+
+/// HTTP/2 towards clients.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http2Options {
+    /// Streams that a client may have open at a time.
+    pub max_concurrent_streams: u32,
+    /// Flow-control window of a stream. Bytes.
+    pub initial_stream_window_size: u32,
+    /// Flow-control window of a connection. Bytes.
+    pub initial_connection_window_size: u32,
+    /// Largest frame accepted. Bytes.
+    pub max_frame_size: u32,
+}
+
+impl Default for Http2Options {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: 100,
+            initial_stream_window_size: 64 * 1024,
+            initial_connection_window_size: 1024 * 1024,
+            max_frame_size: 16 * 1024,
+        }
+    }
 }
 
 impl Default for HttpOptions {
@@ -133,6 +486,22 @@ impl Default for HttpOptions {
             normalize_path: true,
             merge_slashes: true,
             use_remote_address: true,
+            xff_trusted_hops: 0,
+            xff_trusted_cidrs: Vec::new(),
+            skip_xff_append: false,
+            request_id: RequestIdOptions::default(),
+            server_header: ServerHeader::default(),
+            underscores: Underscores::default(),
+            escaped_slashes: EscapedSlashes::default(),
+            codec: Codec::default(),
+            http2: Http2Options::default(),
+            accept_http_10: false,
+            default_host_for_http_10: None,
+            max_target_bytes: 0,
+            max_requests_per_connection: 0,
+            max_connection_duration_ms: 0,
+            request_timeout_ms: 0,
+            upgrades: Vec::new(),
         }
     }
 }
@@ -276,6 +645,8 @@ pub enum Filter {
     RequestHeaders(HeaderMutation),
     /// Changes to the response's header fields.
     ResponseHeaders(HeaderMutation),
+    /// gRPC-Web requests become gRPC ones, and the answers gRPC-Web (Envoy `grpc_web`).
+    GrpcWeb,
 }
 
 /// Header field changes; applied as remove, then set, then add.
@@ -306,6 +677,10 @@ pub enum Action {
         /// Rewrites of host and path.
         #[serde(default)]
         rewrite: Rewrite,
+        /// Protocols, in lower case, that requests of this route may switch to, beside the
+        /// listener's (`websocket`; `connect` turns CONNECT requests into connections).
+        #[serde(default)]
+        upgrades: Vec<String>,
     },
     /// A redirect answered by the proxy.
     Redirect {
@@ -381,6 +756,87 @@ pub struct Cluster {
     /// Time to connect. Milliseconds. kgateway: 5 s.
     #[serde(default = "default_connect_timeout_ms")]
     pub connect_timeout_ms: u64,
+    /// Which version of HTTP the endpoints speak.
+    #[serde(default)]
+    pub protocol: UpstreamProtocol,
+    /// TLS to the endpoints.
+    #[serde(default)]
+    pub tls: Option<ClientTls>,
+    /// A PROXY protocol header that starts each connection.
+    #[serde(default)]
+    pub proxy_protocol: Option<UpstreamProxyProtocol>,
+    /// Requests after which a connection is not used again. 0 is none.
+    #[serde(default)]
+    pub max_requests_per_connection: u64,
+}
+
+/// Which version of HTTP an upstream speaks.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2, with prior knowledge where there is no TLS.
+    Http2,
+    /// What TLS negotiates of both. Without TLS: the request's own version.
+    Auto,
+}
+
+/// The client's side of TLS.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientTls {
+    /// The server name asked for, and the one the certificate must have unless
+    /// `subject_alt_names` says otherwise. None asks for none, and then `subject_alt_names` must not
+    /// be empty unless certificates are not verified.
+    #[serde(default)]
+    pub sni: Option<String>,
+    /// What the server's certificate is verified against.
+    pub trust: Trust,
+    /// If not empty, the certificate must have one of these names, instead of the server name.
+    #[serde(default)]
+    pub subject_alt_names: Vec<SubjectAltName>,
+    /// The certificate shown to the server.
+    #[serde(default)]
+    pub certificate: Option<Certificate>,
+    /// Lowest and highest version, and cipher suites.
+    #[serde(default)]
+    pub parameters: TlsParameters,
+    /// Application protocols offered; none is what the cluster's protocol asks for.
+    #[serde(default)]
+    pub alpn: Option<Vec<String>>,
+}
+
+/// What a server's certificate is verified against.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "snake_case",
+    tag = "type",
+    content = "value"
+)]
+pub enum Trust {
+    /// The operating system's certificate authorities.
+    System,
+    /// PEM of certificate authorities.
+    Ca(String),
+    /// Nothing: any certificate will do.
+    Insecure,
+}
+
+/// A PROXY protocol header towards an upstream.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamProxyProtocol {
+    /// 1 (text) or 2.
+    pub version: u8,
+    /// Types of the TLVs that are passed on from the client's own header; version 2 only.
+    #[serde(default)]
+    pub pass_tlvs: Vec<u8>,
+    /// TLVs added, as type and value; version 2 only.
+    #[serde(default)]
+    pub tlvs: Vec<(u8, Vec<u8>)>,
 }
 
 fn default_connect_timeout_ms() -> u64 {

@@ -5,6 +5,7 @@ mod head;
 mod http1;
 pub(crate) mod io;
 mod local;
+pub(crate) mod pipe;
 mod relay;
 mod waypoint;
 

@@ -1,0 +1,90 @@
+//! Bytes both ways, as everything that passes them on sees them.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use super::io::{Stream, Traffic};
+
+/// A byte stream in both directions, buffered and bounded in each: a socket, with or without TLS, or
+/// the data of one HTTP/2 stream.
+pub(crate) trait Pipe {
+    /// What was received and not consumed.
+    fn input(&self) -> &[u8];
+
+    /// Drops the first `count` bytes of the input.
+    fn consume(&mut self, count: usize);
+
+    /// Receives once. Returns the count, 0 at the end of the stream; pending also while `limit` bytes
+    /// wait to be consumed. An error is the end of the stream, and not a clean one.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>>;
+
+    /// Whether the peer has finished sending; input may still wait.
+    fn has_ended(&self) -> bool;
+
+    /// Appends to the output. It is for the caller to look at [`has_room`](Self::has_room) first.
+    fn write(&mut self, bytes: &[u8]);
+
+    /// Whether more output may be added.
+    fn has_room(&self) -> bool;
+
+    /// Count of bytes of output that are still to be sent.
+    fn unsent(&self) -> usize;
+
+    /// Sends what there is of output; ready once all of it is sent.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Tells the peer that nothing more comes. The output must have been flushed.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// What went through so far.
+    fn traffic(&self) -> Traffic;
+
+    /// How the peer closed the stream, in Envoy's words; `Normal` also while it has not.
+    fn close_type(&self) -> &'static str;
+}
+
+impl Pipe for Stream {
+    fn input(&self) -> &[u8] {
+        Self::input(self)
+    }
+
+    fn consume(&mut self, count: usize) {
+        Self::consume(self, count);
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
+        Self::poll_fill(self, cx, limit)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.eof
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.output().extend_from_slice(bytes);
+    }
+
+    fn has_room(&self) -> bool {
+        Self::has_room(self)
+    }
+
+    fn unsent(&self) -> usize {
+        Self::unsent(self)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_flush(self, cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_shutdown(self, cx)
+    }
+
+    fn traffic(&self) -> Traffic {
+        Self::traffic(self)
+    }
+
+    fn close_type(&self) -> &'static str {
+        Self::close_type(self)
+    }
+}
