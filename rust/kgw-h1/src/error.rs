@@ -61,7 +61,21 @@ pub enum RequestError {
     /// The authority is empty or not `uri-host [ ":" port ]`.
     #[error("invalid authority")]
     InvalidAuthority,
-    /// `Content-Length` is repeated, not a number, or above `i64::MAX`.
+    /// `Host` and `:authority` of an HTTP/2 request differ (RFC 9113 §8.3.1).
+    #[error("Host differs from the authority")]
+    ConflictingHost,
+    /// A field of an HTTP/2 request describes a connection, such as `connection` or a `te` other
+    /// than `trailers` (RFC 9113 §8.2.2).
+    #[error("connection-specific field in HTTP/2")]
+    ConnectionField,
+    /// The target is longer than the limit set for it.
+    #[error("request target too long")]
+    TargetTooLong,
+    /// A field name holds `_` where those are refused.
+    #[error("underscore in a field name")]
+    UnexpectedUnderscore,
+    /// `Content-Length` is repeated, not a number, above `i64::MAX`, or more than an HTTP/2 request
+    /// has that ends with its head.
     #[error("invalid Content-Length")]
     BadContentLength,
     /// Both `Content-Length` and `Transfer-Encoding` are present (RFC 9112 §6.1).
@@ -86,6 +100,7 @@ impl RequestError {
     pub fn status(self) -> u16 {
         match self {
             Self::HttpsOnPlaintext => 403,
+            Self::TargetTooLong => 414,
             Self::UnsupportedVersion => 426,
             Self::HeadTooLarge | Self::TooManyFields => 431,
             Self::UnsupportedTransferEncoding => 501,
@@ -99,6 +114,7 @@ impl RequestError {
             Self::MissingHost | Self::PathNormalization => "",
             _ => match self.status() {
                 403 => "Forbidden",
+                414 => "URI Too Long",
                 426 => "Upgrade Required",
                 431 => "Request Header Fields Too Large",
                 501 => "Not Implemented",
@@ -117,6 +133,7 @@ impl RequestError {
             | Self::BadTarget
             | Self::BadField
             | Self::BadContentLength
+            | Self::ConnectionField
             | Self::TransferEncodingInHttp10 => "http1.codec_error",
             Self::InvalidUrl => "http1.invalid_url",
             Self::InvalidScheme => "http1.invalid_scheme",
@@ -126,11 +143,32 @@ impl RequestError {
             Self::HeadTooLarge => "http1.headers_too_large",
             Self::TooManyFields => "http1.too_many_headers",
             Self::MissingHost => "missing_host_header",
-            Self::MultipleHosts | Self::InvalidAuthority => "http.invalid_authority",
+            Self::MultipleHosts | Self::InvalidAuthority | Self::ConflictingHost => {
+                "http.invalid_authority"
+            }
+            Self::TargetTooLong => "http1.url_too_long",
+            Self::UnexpectedUnderscore => "http1.unexpected_underscore",
             Self::LengthWithTransferEncoding => "http1.content_length_and_chunked_not_allowed",
             Self::UnsupportedTransferEncoding => "http1.invalid_transfer_encoding",
             Self::ConnectionNominates => "http1.connection_header_rejected",
             Self::PathNormalization => "path_normalization_failed",
+        }
+    }
+
+    /// Returns the value of `%RESPONSE_CODE_DETAILS%` for an HTTP/2 request.
+    pub fn details_http2(self) -> &'static str {
+        match self {
+            Self::HeadTooLarge => "http2.header_list_size_too_large",
+            Self::TooManyFields => "http2.too_many_headers",
+            Self::TargetTooLong => "http2.url_too_long",
+            Self::UnexpectedUnderscore => "http2.unexpected_underscore",
+            Self::InvalidCharacter | Self::BadField => "http2.invalid.header.field",
+            Self::MissingHost
+            | Self::MultipleHosts
+            | Self::InvalidAuthority
+            | Self::ConflictingHost
+            | Self::PathNormalization => self.details(),
+            _ => "http2.violation.of.messaging.rule",
         }
     }
 
@@ -165,7 +203,8 @@ pub enum ResponseError {
     /// The head has more fields than `max_fields`.
     #[error("too many header fields")]
     TooManyFields,
-    /// `Content-Length` is repeated (even with equal values), not a number, or above `i64::MAX`.
+    /// `Content-Length` is repeated (even with equal values), not a number, above `i64::MAX`, or
+    /// more than an HTTP/2 response has that ends with its head.
     #[error("invalid Content-Length")]
     BadContentLength,
     /// Both `Content-Length` and `Transfer-Encoding` are present.
@@ -177,6 +216,9 @@ pub enum ResponseError {
     /// A 1xx, a 204 or a 2xx to CONNECT announces a body (RFC 9110 §8.6, RFC 9112 §6.1).
     #[error("body announced for a status that has none")]
     UnexpectedBody,
+    /// A field of an HTTP/2 response describes a connection (RFC 9113 §8.2.2).
+    #[error("connection-specific field in HTTP/2")]
+    ConnectionField,
     /// 101 although no upgrade was asked for (RFC 9110 §15.2.2).
     #[error("101 without an upgrade request")]
     UnexpectedUpgrade,

@@ -53,6 +53,41 @@ pub fn is_valid_value(value: &[u8]) -> bool {
     value.iter().all(|&byte| chars::is_value(byte)) && chars::trim_ows(value).len() == value.len()
 }
 
+/// What is wrong with a field that came apart from a message's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FieldError {
+    /// A control character in the name or the value.
+    Control,
+    /// The name is no token in lower case, or the value has white space at an end.
+    Malformed,
+    /// The field describes a connection, which HTTP/2 does not do with fields.
+    ConnectionSpecific,
+}
+
+/// Checks a field of HTTP/2 (RFC 9113 §8.2) and returns the number of its name. Nothing that this
+/// lets through can end a line of HTTP/1.
+pub(crate) fn check_lower(name: &[u8], value: &[u8]) -> Result<Option<Known>, FieldError> {
+    let is_control =
+        |byte: &u8| matches!(byte, b'\r' | b'\n') || chars::is_forbidden_control(*byte);
+    if !is_valid_name(name) || name.iter().any(u8::is_ascii_uppercase) || !is_valid_value(value) {
+        return Err(if name.iter().chain(value).any(is_control) {
+            FieldError::Control
+        } else {
+            FieldError::Malformed
+        });
+    }
+    match Known::of(name) {
+        Some(
+            Known::Connection
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::TransferEncoding
+            | Known::Upgrade,
+        ) => Err(FieldError::ConnectionSpecific),
+        known => Ok(known),
+    }
+}
+
 // === impl Span ===
 
 impl Span {

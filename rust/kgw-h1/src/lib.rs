@@ -47,7 +47,7 @@ pub use headers::{Headers, Iter, is_valid_name, is_valid_value};
 pub use hop::{strip_hop_by_hop_request, strip_hop_by_hop_response};
 pub use known::Known;
 pub use path::{needs_normalization, normalize, split_path_and_query};
-pub use request::{Method, Request, TargetForm};
+pub use request::{Method, Request, RequestParts, TargetForm};
 pub use response::{RequestContext, Response};
 pub use scan::{Limits, MAX_LEADING_EMPTY_LINES, Status};
 pub use target::is_valid_authority;
@@ -60,6 +60,8 @@ pub enum Version {
     /// `HTTP/1.1`
     #[default]
     Http11,
+    /// `HTTP/2`. Never parsed here: such messages are assembled from their fields.
+    Http2,
 }
 
 impl Version {
@@ -68,6 +70,7 @@ impl Version {
         match self {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
         }
     }
 }

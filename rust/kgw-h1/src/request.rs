@@ -1,5 +1,9 @@
 //! A client's request head.
 
+mod assemble;
+
+pub use assemble::RequestParts;
+
 use crate::chars;
 use crate::error::RequestError;
 use crate::framing::{self, Framing};
@@ -77,9 +81,11 @@ pub struct Request {
     keep_alive: bool,
     expects_continue: bool,
     upgrade: bool,
+    extended_connect: bool,
     head_bytes: usize,
     accept_http_10: bool,
     secure: bool,
+    max_target_bytes: usize,
 }
 
 /// What the request line said; offsets are from its first byte.
@@ -147,6 +153,12 @@ impl Request {
     /// Tells whether requests come over TLS; if not, an `https` target is refused.
     pub fn set_secure(&mut self, secure: bool) {
         self.secure = secure;
+    }
+
+    /// Refuses targets that are longer, in bytes, with [`RequestError::TargetTooLong`]. 0, as at
+    /// first, leaves them to the limit of the head.
+    pub fn set_max_target_bytes(&mut self, max: usize) {
+        self.max_target_bytes = max;
     }
 
     /// Parses a head from the start of `buf`.
@@ -319,6 +331,7 @@ impl Request {
         self.keep_alive = false;
         self.expects_continue = false;
         self.upgrade = false;
+        self.extended_connect = false;
         self.head_bytes = 0;
     }
 
@@ -382,6 +395,9 @@ impl Request {
                 RequestError::UnknownMethod
             })
         })?;
+        if self.max_target_bytes != 0 && target.len() > self.max_target_bytes {
+            return Err(RequestError::TargetTooLong);
+        }
         let plain = path::scan(target).ok_or_else(|| classify(RequestError::BadTarget))?;
         // Errors of the target itself are found here too, while the rest of the head is awaited.
         target::parse(kind, target, self.secure)?;

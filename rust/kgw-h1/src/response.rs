@@ -1,5 +1,7 @@
 //! A backend's response head.
 
+mod assemble;
+
 use crate::Version;
 use crate::chars;
 use crate::error::ResponseError;
