@@ -323,6 +323,8 @@ CODES: dict[str, str] = {
     "KGW309": "an object of this kind cannot be referred to here",
     "KGW310": "the class of a Gateway is not one that kgw serves",
     "KGW311": "the waypoint that a label names does not exist or does not accept the service",
+    "KGW312": "a Secret or ConfigMap that is referred to does not exist",
+    "KGW313": "a Secret or ConfigMap does not hold a certificate, key or CA that can be used",
     # 4xx: semantics.
     "KGW401": "no listener of the Gateway allows the route",
     "KGW402": "no hostname of the route is one of the listener's",

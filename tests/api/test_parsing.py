@@ -340,7 +340,6 @@ def test_a_kind_that_looks_like_one_of_ours_is_an_error(
     ("api", "kind", "severity"),
     [
         ("apps/v1", "Deployment", "info"),
-        ("v1", "ConfigMap", "info"),
         ("v1", "ServiceAccount", "info"),
         ("v1", "Endpoints", "info"),
         ("cert-manager.io/v1", "Certificate", "info"),

@@ -6,7 +6,9 @@ Nothing here knows what the objects mean together: that is :mod:`kgw.attach`.
 from __future__ import annotations
 
 from kgw.api import remains
+from kgw.api.core.config_map import ConfigMap
 from kgw.api.core.namespace import Namespace
+from kgw.api.core.secret import Secret
 from kgw.api.core.service import Service
 from kgw.api.discovery.endpoint_slice import EndpointSlice
 from kgw.api.gateway.gateway import Gateway
@@ -21,6 +23,7 @@ from kgw.api.parse import KINDS, Parsed, parse, parse_all
 
 __all__ = [
     "KINDS",
+    "ConfigMap",
     "EndpointSlice",
     "Gateway",
     "GatewayClass",
@@ -34,6 +37,7 @@ __all__ = [
     "ReferenceGrant",
     "Resource",
     "ResourceKey",
+    "Secret",
     "Service",
     "TrafficPolicy",
     "parse",

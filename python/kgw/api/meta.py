@@ -56,6 +56,8 @@ class Resource(Model):
     group: ClassVar[str] = ""
     versions: ClassVar[tuple[str, ...]] = ("v1",)
     namespaced: ClassVar[bool] = True
+    #: Whether no value of the object may be shown.
+    confidential: ClassVar[bool] = False
 
     api_version: str
     kind: str

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from kgw.api.base import Model, shape, without_nulls
+from kgw.api.core.config_map import ConfigMap
 from kgw.api.core.namespace import Namespace
+from kgw.api.core.secret import Secret
 from kgw.api.core.service import Service
 from kgw.api.discovery.endpoint_slice import EndpointSlice
 from kgw.api.gateway.gateway import Gateway
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 KINDS: Final[dict[tuple[str, str], type[Resource]]] = {
     (model.group, model.__name__): model
     for model in (
+        ConfigMap,
         EndpointSlice,
         Gateway,
         GatewayClass,
@@ -46,6 +49,7 @@ KINDS: Final[dict[tuple[str, str], type[Resource]]] = {
         ListenerPolicy,
         Namespace,
         ReferenceGrant,
+        Secret,
         Service,
         TrafficPolicy,
     )
@@ -59,7 +63,7 @@ _OWN_GROUPS: Final = (Gateway.group, TrafficPolicy.group)
 _SIBLINGS: Final = frozenset({"TCPRoute", "TLSRoute", "UDPRoute"})
 
 #: Kinds that other projects have as well, such as Istio's Gateway and Knative's Service.
-_COMMON: Final = frozenset({"Gateway", "Namespace", "Service"})
+_COMMON: Final = frozenset({"ConfigMap", "Gateway", "Namespace", "Secret", "Service"})
 
 #: The other kinds that another group has under the same name.
 _NAMESAKES: Final = frozenset(
@@ -165,6 +169,7 @@ class _Reader:
         self.origin = raw.origin
         self.scope = raw.identity[2]
         self.named = raw.resource
+        self.confidential = False
         self.findings: list[Finding] = []
 
     def report(
@@ -239,6 +244,7 @@ class _Reader:
 
     def known(self, model: type[Resource], value: dict[str, Any]) -> Resource | None:
         """Parses an object of a known kind."""
+        self.confidential = model.confidential
         nulls = self.walk(model, value, ())
         try:
             return model.model_validate(
@@ -305,6 +311,8 @@ class _Reader:
         """Turns an error of pydantic into a finding."""
         path = (*prefix, *error["loc"])
         context = error.get("ctx", {})
+        if self.confidential:
+            error = {**error, "input": _HIDDEN}
         match error["type"]:
             case "missing":
                 required = [
@@ -342,6 +350,10 @@ class _Reader:
                     f"{_shown(error['input'])} does not have the required form",
                     path,
                     legal=LEGAL.get(context["pattern"], f"a string like {context['pattern']}"),
+                )
+            case "base64":
+                self.report(
+                    "KGW207", Severity.ERROR, "the value is not base64", path, legal=error["msg"]
                 )
             case "duration":
                 self.report("KGW207", Severity.ERROR, error["msg"], path, legal=context["legal"])
@@ -418,6 +430,8 @@ def _written(raw: RawObject, path: FieldPath) -> str | None:
 
 
 def _shown(value: Any) -> str:
+    if value is _HIDDEN:
+        return "the value"
     text = _WORDS.get(value, repr(value)) if isinstance(value, bool | None) else repr(value)
     return f"`{text if len(text) <= 60 else text[:57] + '...'}`"
 
@@ -429,6 +443,9 @@ def _quoting(kind: str, value: Any) -> str | None:
     what = "a boolean" if isinstance(value, bool) else "a number"
     return f"without quotes it is {what}; put quotes around it"
 
+
+#: Stands for a value that may not be shown.
+_HIDDEN: Final = object()
 
 _WORDS: Final = {True: "true", False: "false", None: "null"}
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, TypeVar
 
 from kgw.api import (
+    ConfigMap,
     EndpointSlice,
     Gateway,
     GatewayClass,
@@ -17,6 +18,7 @@ from kgw.api import (
     ReferenceGrant,
     Resource,
     ResourceKey,
+    Secret,
     Service,
     TrafficPolicy,
     remains,
@@ -58,6 +60,8 @@ class Index:
         self.classes = {name: one for (_, name), one in self._of(GatewayClass).items()}
         self.namespaces = {name: one for (_, name), one in self._of(Namespace).items()}
         self.services = self._of(Service)
+        self.secrets = self._of(Secret)
+        self.config_maps = self._of(ConfigMap)
         #: Objects of a known kind that are not valid; they count where ignoring them is unsafe.
         self.refused = {one.key: one for one in self.opaque if one.refused}
         self.routes = self._routes()
@@ -90,8 +94,15 @@ class Index:
         refused = self.refused.get(ResourceKey(Gateway.group, kind, *named))
         if refused is None:
             return f"{kind} {'/'.join(named)} not found"
-        codes = ", ".join(dict.fromkeys(one.code for one in refused.defects))
+        codes = self.refusal_codes(Gateway.group, kind, named)
         return f"{kind} {'/'.join(named)} is not valid ({codes})"
+
+    def refusal_codes(self, group: str, kind: str, named: Named) -> str | None:
+        """The codes of what is wrong with an object that is not valid, if there is one."""
+        refused = self.refused.get(ResourceKey(group, kind, *named))
+        if refused is None:
+            return None
+        return ", ".join(dict.fromkeys(one.code for one in refused.defects))
 
     def is_refused(self, kind: str, named: tuple[str, ...]) -> bool:
         """Whether there is a Gateway or HTTPRoute of a name, but it is not valid."""

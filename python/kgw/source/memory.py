@@ -90,6 +90,10 @@ class Origin:
         numbered = ((n, self.line(n)) for n in range(first, location.line + context + 1))
         return [(number, text) for number, text in numbered if text is not None]
 
+    def blind(self) -> Origin:
+        """Returns the origin of an object whose lines may not be shown: places, but no text."""
+        return self if self.positions is None else replace(self, positions=_Blind(self.positions))
+
     def describe(self, path: FieldPath = (), *, key: bool = False) -> str:
         """Returns ``file:line:column`` of a field, or only the file."""
         location = self.locate(path, key=key)
@@ -98,11 +102,24 @@ class Origin:
         return f"{self.file}:{location.line}:{location.column}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Blind:
+    """Positions without the text they are in."""
+
+    positions: Positions
+
+    def locate(self, path: FieldPath, key: bool = False) -> tuple[int, int, int] | None:
+        return self.positions.locate(path, key=key)
+
+    def line(self, number: int) -> str | None:
+        return None
+
+
 @dataclass(slots=True)
 class RawObject:
     """A Kubernetes object as it was written: plain Python data, nothing checked or defaulted."""
 
-    object: dict[str, Any]
+    object: dict[str, Any] = field(repr=False)
     origin: Origin | None = None
 
     @property
@@ -198,6 +215,8 @@ def expand(value: object, origin: Origin | None) -> tuple[list[RawObject], list[
         )
         return [], [finding]
     kind, items = value.get("kind"), value.get("items")
+    if origin is not None and _confidential(value):
+        origin = origin.blind()
     if not (isinstance(kind, str) and kind.endswith("List") and isinstance(items, list)):
         return [RawObject(value, origin)], []
     objects: list[RawObject] = []
@@ -210,6 +229,17 @@ def expand(value: object, origin: Origin | None) -> tuple[list[RawObject], list[
         objects += found
         findings += wrong
     return objects, findings
+
+
+def _confidential(value: Mapping[str, Any]) -> bool:
+    """Whether a document is a Secret or has one; what has one may have it on any line."""
+    kind, items = _text(value.get("kind")), value.get("items")
+    if not kind.endswith("List"):
+        return kind == "Secret"
+    members = items if isinstance(items, list) else []
+    return kind == "SecretList" or any(
+        isinstance(one, dict) and _confidential(one) for one in members
+    )
 
 
 def last_definitions(objects: Iterable[RawObject]) -> tuple[list[RawObject], list[Finding]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from kgw import diagnostics
@@ -32,7 +32,7 @@ class Translation:
         statuses: the status of every resource that has one.
     """
 
-    ir: dict[str, Any]
+    ir: dict[str, Any] = field(repr=False)  # it holds private keys
     findings: tuple[Finding, ...]
     statuses: dict[ResourceKey, Status]
 

@@ -28,6 +28,22 @@ class ParentReference(Model):
         return self.model_dump(by_alias=True, exclude_unset=True)
 
 
+class ObjectReference(Model):
+    """An object that holds certificate authorities."""
+
+    group: Group
+    kind: Kind
+    namespace: NamespaceName | None = None
+    name: ObjectName
+
+
+class SecretObjectReference(ObjectReference):
+    """An object that holds a certificate and its key."""
+
+    group: Group = ""
+    kind: Kind = "Secret"
+
+
 class BackendObjectReference(Model):
     """What traffic goes to."""
 

@@ -1,0 +1,19 @@
+"""ConfigMap: text by key; certificate authorities are under ``ca.crt``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kgw.api.base import Bool
+from kgw.api.meta import Resource
+from kgw.api.names import Labels
+
+
+class ConfigMap(Resource):
+    """A ConfigMap."""
+
+    ignored = frozenset({"binaryData"})
+
+    data: Labels
+    binary_data: Any = None
+    immutable: Bool = False

@@ -1,0 +1,66 @@
+"""Secret: bytes by key, which nothing may show.
+
+They are in no ``repr``, in no dump of the model and in no finding: what is wrong with them is told
+without them, and without the lines of the file they stand in (`kgw.source.memory.Origin.blind`).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Any, ClassVar, Final, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from kgw.api.base import Bool, contradiction
+from kgw.api.meta import ObjectMeta, Resource
+
+#: The type of a Secret with a certificate chain and its key.
+TLS: Final = "kubernetes.io/tls"
+
+
+def _decoded(value: Any) -> Any:
+    """The bytes of base64 text; line breaks do not count, as for an API server."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True)
+    except binascii.Error:
+        raise PydanticCustomError("base64", "base64 with padding") from None
+
+
+class Secret(Resource):
+    """A Secret."""
+
+    # An unknown field may be a misspelled one, and hold what that would.
+    model_config = ConfigDict(extra="ignore")
+
+    confidential: ClassVar[bool] = True
+
+    # `kubectl apply` writes the whole object into an annotation.
+    metadata: Annotated[ObjectMeta, Field(repr=False, exclude=True)]
+    type: str = "Opaque"
+    data: Annotated[
+        dict[str, Annotated[bytes, BeforeValidator(_decoded)]],
+        Field(default_factory=dict, repr=False, exclude=True),
+    ]
+    string_data: Annotated[dict[str, str], Field(default_factory=dict, repr=False, exclude=True)]
+    immutable: Bool = False
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        for key in ("tls.crt", "tls.key") if self.type == TLS else ():
+            if self.read(key) is None:
+                raise contradiction(f"a Secret of type {TLS} must have the key {key}", "data")
+        return self
+
+    def __repr__(self) -> str:
+        return f"Secret({self.namespace}/{self.name})"
+
+    __str__ = __repr__
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes of a key; ``stringData`` wins, as it does when the object is written."""
+        text = self.string_data.get(key)
+        return self.data.get(key) if text is None else text.encode()
