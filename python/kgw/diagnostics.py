@@ -338,6 +338,7 @@ CODES: dict[str, str] = {
     "KGW410": "the Service is not served by a waypoint, so the route has no effect",
     "KGW411": "a policy has no effect: others on the same target have precedence",
     "KGW412": "a waypoint needs a listener of protocol istio.io/PROXY, and only that",
+    "KGW413": "a setting has no effect where it is",
     # 5xx: unsupported.
     "KGW501": "the field is not supported by this version",
     "KGW502": "the filter is not supported by this version",

@@ -404,11 +404,11 @@ spec: {spec}
         ("TrafficPolicy", "{rateLimit: {global: {}}}", "spec.rateLimit.global"),
         ("HTTPListenerPolicy", "{tracing: {}}", "spec.tracing"),
         ("HTTPListenerPolicy", "{accessLog: [{filter: {}}]}", "spec.accessLog[0].filter"),
-        ("ListenerPolicy", "{default: {proxyProtocol: {}}}", "spec.default.proxyProtocol"),
+        ("ListenerPolicy", "{default: {tcpKeepalive: {}}}", "spec.default.tcpKeepalive"),
         (
             "ListenerPolicy",
-            "{perPort: [{port: 1, listener: {httpSettings: {acceptHttp10: true}}}]}",
-            "spec.perPort[0].listener.httpSettings.acceptHttp10",
+            "{perPort: [{port: 1, listener: {httpSettings: {healthCheck: true}}}]}",
+            "spec.perPort[0].listener.httpSettings.healthCheck",
         ),
     ],
 )

@@ -114,7 +114,7 @@ LOG = "accessLog: [{fileSink: {path: /a, stringFormat: a}}]"
 @pytest.mark.parametrize(
     "wrong",
     [
-        "acceptHttp10: true",
+        "healthCheck: true",
         "idleTimeout: 1y",
         "accessLog: [{fileSink: {path: /b, stringFormat: '%NO%'}}]",
     ],
@@ -135,7 +135,7 @@ def test_a_listener_policy_that_is_not_valid_takes_no_field(wrong: str) -> None:
 
 
 def test_an_invalid_listener_policy_leaves_its_targets_in_service() -> None:
-    found, _ = run_all(EDGE, ROUTES, listener_policy("z", OLD, "acceptHttp10: true"))
+    found, _ = run_all(EDGE, ROUTES, listener_policy("z", OLD, "healthCheck: true"))
     assert {one["type"] for one in actions(found).values()} == {"forward"}
 
 

@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Hashable, Iterable, Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 from pydantic.alias_generators import to_camel
@@ -38,6 +38,20 @@ class Model(BaseModel):
 
     #: Fields of the object that have no meaning for a proxy.
     ignored: ClassVar[frozenset[str]] = frozenset()
+
+
+class Remark(NamedTuple):
+    """What is to be said about an object that is valid: it becomes a finding.
+
+    One of severity ``ERROR`` is a defect of the object, like a field that is not supported.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    path: tuple[str | int, ...]
+    legal: str | None = None
+    hint: str | None = None
 
 
 def contradiction(message: str, *path: str | int) -> PydanticCustomError:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import PrivateAttr
 
 from kgw.api.base import Int, Model
 from kgw.api.names import Labels, Name, NamespaceName
 from kgw.diagnostics import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kgw.api.base import Remark
 
 
 class ResourceKey(NamedTuple):
@@ -98,6 +103,10 @@ class Resource(Model):
     def defects(self) -> tuple[Finding, ...]:
         """Errors of this object that do not make it unreadable: fields that are not enforced."""
         return self._defects
+
+    def remarks(self) -> Iterator[Remark]:
+        """What is to be said about the object beside what its fields' forms are."""
+        return iter(())
 
     def age(self) -> tuple[int, int, str]:
         """The Gateway API's tie-breaker as a sort key: older, then by ``namespace/name``."""

@@ -247,9 +247,12 @@ class _Reader:
         self.confidential = model.confidential
         nulls = self.walk(model, value, ())
         try:
-            return model.model_validate(
+            resource = model.model_validate(
                 without_nulls(model, value) if nulls else value, by_alias=True, by_name=False
             )
+            for remark in resource.remarks():
+                self.report(*remark[:4], legal=remark.legal, hint=remark.hint)
+            return resource
         except ValidationError as error:
             errors = error.errors(include_url=False)
             places = [one["loc"] for one in errors]
@@ -355,7 +358,7 @@ class _Reader:
                 self.report(
                     "KGW207", Severity.ERROR, "the value is not base64", path, legal=error["msg"]
                 )
-            case "duration":
+            case "cidr" | "duration" | "quantity":
                 self.report("KGW207", Severity.ERROR, error["msg"], path, legal=context["legal"])
             case "contradiction":
                 place = (*path, *context["path"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kgw.api import Opaque, TrafficPolicy
+from kgw.api.kgateway.http_settings import HTTPSettings
 
 if TYPE_CHECKING:
     from kgw.attach.policy import PolicyState
@@ -19,21 +20,14 @@ def settings_fields(state: PolicyState, port: int) -> dict[str, tuple[Any, Field
     policy = state.policy
     if state.errors or isinstance(policy, TrafficPolicy | Opaque):
         return {}
-    settings, path = policy.settings(port)
-    names = (
-        "access_log",
-        "idle_timeout",
-        "stream_idle_timeout",
-        "max_headers_count",
-        "max_request_headers_kb",
-        "server_name",
-        "use_remote_address",
-    )
-    return {
-        name: (value, (*path, type(settings).model_fields[name].alias or name))
-        for name in names
-        if (value := getattr(settings, name)) is not None
-    }
+    found = {}
+    for part, path in policy.parts(port):
+        model = HTTPSettings if isinstance(part, HTTPSettings) else type(part)
+        for name, field in model.model_fields.items():
+            value = getattr(part, name)
+            if value is not None and name != "http_settings":
+                found[name] = (value, (*path, field.alias or name))
+    return found
 
 
 def traffic_fields(state: PolicyState) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from kgw.api.gateway import options
 from kgw.api.gateway.gateway import PROXY
 from kgw.api.gateway.references import GATEWAY_GROUP
 from kgw.attach.hostnames import ANY
@@ -18,8 +19,11 @@ from kgw.attach.status import CONTROLLER, Outcome
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kgw.api import Gateway
     from kgw.api.gateway.gateway import Listener
+    from kgw.api.gateway.options import Chosen
     from kgw.api.meta import ResourceKey
     from kgw.attach.index import Index, Named
 
@@ -118,6 +122,18 @@ class GatewayState:
             return None
         proxies = (one for one in self.listeners if one.spec.protocol == PROXY)
         return next((one for one in proxies if one.usable), None)
+
+    def options(self, listeners: Iterable[str]) -> dict[str, Chosen]:
+        """The options of listeners that share a port, by name; the first that has one counts."""
+        names = list(listeners)
+        own = [one.spec.name for one in self.listeners]
+        every = options.chosen(self.gateway.metadata.annotations, own)
+        found: dict[str, Chosen] = {}
+        for place in (*names, ""):
+            for (name, listener), one in every.items():
+                if listener == place:
+                    found.setdefault(name, one)
+        return dict(sorted(found.items()))
 
 
 def role_of(index: Index, class_name: str) -> Role | None:

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from kgw.attach import native, protocols
+from kgw.attach import protocols
 from kgw.attach.effects import settings_fields
 from kgw.attach.gateways import Role
 from kgw.attach.protocols import HTTP2, NOT_HTTP
 from kgw.attach.status import Outcome
 from kgw.attach.waypoints import own_service
 from kgw.diagnostics import Severity
+from kgw.translate import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kgw.api import Resource
     from kgw.api.core.service import ServicePort
-    from kgw.api.kgateway.access_log import AccessLog
     from kgw.attach.attachment import Attachment
     from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.source.memory import FieldPath
     from kgw.translate.options import Options
     from kgw.translate.tables import Tables
-
-#: Settings of a listener policy that are numbers or words of the IR as they are.
-_PLAIN: Final = {
-    "idle_timeout": "idle_timeout_ms",
-    "stream_idle_timeout": "stream_idle_timeout_ms",
-    "max_headers_count": "max_fields",
-    "server_name": "server_name",
-    "use_remote_address": "use_remote_address",
-}
 
 
 class Listeners:
@@ -86,14 +79,9 @@ class Listeners:
             traffic = {"type": "waypoint", "destinations": self._destinations(state)}
         else:
             traffic = {"type": "http", "route_table": self._tables.http(state, group)}
-        http, logs = self._settings(state, group)
-        return {
-            "id": first.id,
-            "bind": bind,
-            "traffic": traffic,
-            "http": http,
-            "access_logs": logs,
-        }
+        found = {"id": first.id, "bind": bind, "traffic": traffic, "http": {}, "access_logs": []}
+        self._settings(state, group, found)
+        return found
 
     def _claim(self, state: GatewayState, group: list[ListenerState], bind: list[str]) -> bool:
         """Takes addresses for a Gateway; two that share one would split its connections."""
@@ -171,35 +159,52 @@ class Listeners:
     # === Policies ===
 
     def _settings(
-        self, state: GatewayState, group: list[ListenerState]
-    ) -> tuple[dict[str, Any], list[Any]]:
-        """HTTP options and access logs: of each setting, the first policy's."""
-        http: dict[str, Any] = {}
-        logs: list[Any] = []
+        self, state: GatewayState, group: list[ListenerState], found: dict[str, Any]
+    ) -> None:
+        """Writes what policies and annotations set into a listener: of each setting, the first."""
         taken: set[str] = set()
         port = group[0].spec.port
         names = [one.spec.name for one in group]
         for policy in self._attachment.policies.listener_settings(state.named, names):
-            for name, (value, _) in settings_fields(policy, port).items():
-                if name in taken:
+            for name, (value, path) in settings_fields(policy, port).items():
+                if name in taken or name in settings.INHERENT:
                     continue
                 taken.add(name)
-                if name == "access_log":
-                    logs = _access_logs(value)
-                elif name == "max_request_headers_kb":
-                    http["max_head_bytes"] = value * 1024
-                else:
-                    plain = isinstance(value, bool | str)
-                    http[_PLAIN[name]] = value if plain else int(value)
-        return http, logs
+                if settings.displaced(name, found["http"]):
+                    text = "it contradicts one of a policy with precedence"
+                    self._idle(policy.policy, path, text)
+                    continue
+                field, convert = settings.POLICY[name]
+                self._put(policy.policy, path, found, field, convert(value))
+        for name, one in state.options(names).items():
+            if name in settings.ANNOTATED:
+                path = ("metadata", "annotations", one.annotation)
+                self._put(state.gateway, path, found, settings.ANNOTATED[name], one.value)
 
+    def _put(
+        self, owner: Resource, path: FieldPath, found: dict[str, Any], field: str, value: Any
+    ) -> None:
+        """Writes a setting where the listener has what it is about."""
+        traffic = found["traffic"]
+        part, _, rest = field.partition(".")
+        if part == "proxy_protocol" and traffic["type"] == "waypoint":
+            # Its connections have the header in any case: they say in it where they go.
+            if not rest:
+                if value["optional"]:
+                    text = "a waypoint closes connections without a PROXY protocol header"
+                    self._idle(owner, (*path, "allowRequestsWithoutProxyProtocol"), text)
+                return
+            field = f"traffic.{rest}"
+        elif part == "proxy_protocol" and rest and "proxy_protocol" not in found:
+            self._idle(owner, path, "the listener has no PROXY protocol")
+            return
+        elif part == "traffic" and traffic["type"] != "tls":
+            return  # Envoy too: without TLS there is nothing to wait for.
+        settings.put(found, field, value)
 
-def _access_logs(logs: Iterable[AccessLog]) -> list[dict[str, Any]]:
-    """The access logs of a policy that is valid."""
-    sinks = (log.file_sink for log in logs)
-    return [
-        {"path": sink.path, "format": native.log_format(sink)} for sink in sinks if sink is not None
-    ]
+    def _idle(self, owner: Resource, path: FieldPath, why: str) -> None:
+        message = f"the setting has no effect: {why}"
+        self._index.report(owner, "KGW413", Severity.WARNING, message, path)
 
 
 def _overlaps(bind: Iterable[str], bound: dict[str, str]) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kgw.api.base import Model, Port, contradiction, repeated
+from kgw.api.base import Model, Port, Remark, contradiction, repeated
+from kgw.api.gateway import options
 from kgw.api.gateway.references import GATEWAY_GROUP
 from kgw.api.meta import Resource
 from kgw.api.names import Group, Hostname, Kind, Labels, ObjectName, Protocol, SectionName
@@ -163,3 +164,7 @@ class Gateway(Resource):
     versions: ClassVar[tuple[str, ...]] = ("v1", "v1beta1")
 
     spec: GatewaySpec
+
+    def remarks(self) -> Iterator[Remark]:
+        """What is wrong with the options of its listeners."""
+        return options.remarks(self.metadata.annotations, (one.name for one in self.spec.listeners))

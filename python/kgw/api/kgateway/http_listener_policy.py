@@ -13,6 +13,9 @@ from kgw.api.meta import Resource
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kgw.api.base import Remark
+    from kgw.api.kgateway.listener_policy import Part
+
 
 class HTTPListenerPolicySpec(HTTPSettings):
     """What an HTTPListenerPolicy says."""
@@ -34,11 +37,15 @@ class HTTPListenerPolicy(Resource):
 
     spec: HTTPListenerPolicySpec = Field(default_factory=HTTPListenerPolicySpec)
 
-    def settings(self, port: int) -> tuple[HTTPSettings, tuple[str | int, ...]]:
-        """The settings for a listener's port, and where they stand in the object."""
+    def parts(self, port: int) -> tuple[Part, ...]:
+        """What holds for a listener's port, and where it stands in the object."""
         del port
-        return self.spec, ("spec",)
+        return ((self.spec, ("spec",)),)
 
     def every_settings(self) -> Iterator[tuple[HTTPSettings, tuple[str | int, ...]]]:
-        """All settings of the policy, and where they stand in the object."""
+        """All HTTP settings of the policy, and where they stand in the object."""
         yield self.spec, ("spec",)
+
+    def remarks(self) -> Iterator[Remark]:
+        """Values that are not kept to."""
+        return self.spec.unkept(("spec",))

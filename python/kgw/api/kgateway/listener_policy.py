@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar, Final, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from kgw.api.base import Model, Port, contradiction, repeated
+from kgw.api.base import Bool, Model, Port, Remark, contradiction, repeated
+from kgw.api.duration import Duration
 from kgw.api.kgateway.http_settings import HTTPSettings
 from kgw.api.kgateway.targets import KGATEWAY_GROUP, TargetRefs, TargetSelectors, target_rules
 from kgw.api.meta import Resource
 from kgw.diagnostics import Severity
 
+#: Settings, and where they stand in the object.
+Part = tuple[Model, tuple[str | int, ...]]
+
+
+class ProxyProtocol(Model):
+    """A PROXY protocol header in front of each connection."""
+
+    allow_requests_without_proxy_protocol: Bool = False
+
 
 class ListenerConfig(Model):
     """Settings of a listener."""
 
-    unsupported: ClassVar[Mapping[str, Severity]] = dict.fromkeys(
-        (
-            "clientCertificateValidation",
-            "perConnectionBufferLimitBytes",
-            "proxyProtocol",
-            "tcpKeepalive",
-            "transportSocketConnectTimeout",
-        ),
-        Severity.ERROR,
-    )
+    unsupported: ClassVar[Mapping[str, Severity]] = {
+        "clientCertificateValidation": Severity.ERROR,
+        # A limit on memory: the engine's own buffers are smaller.
+        "perConnectionBufferLimitBytes": Severity.WARNING,
+        "tcpKeepalive": Severity.ERROR,
+    }
 
     http_settings: HTTPSettings = Field(default_factory=HTTPSettings)
+    proxy_protocol: ProxyProtocol | None = None
+    transport_socket_connect_timeout: Duration | None = None
 
 
 class ListenerPortConfig(Model):
@@ -63,24 +71,26 @@ class ListenerPolicy(Resource):
 
     spec: ListenerPolicySpec = Field(default_factory=ListenerPolicySpec)
 
-    def settings(self, port: int) -> tuple[HTTPSettings, tuple[str | int, ...]]:
-        """The settings for a listener's port, and where they stand in the object."""
+    def parts(self, port: int) -> tuple[Part, ...]:
+        """What holds for a listener's port, and where it stands in the object."""
         for index, one in enumerate(self.spec.per_port):
             if one.port == port:
-                return one.listener.http_settings, _of_port(index)
-        default = self.spec.default or ListenerConfig()
-        return default.http_settings, _DEFAULT
+                return _parts(one.listener, ("spec", "perPort", index, "listener"))
+        return _parts(self.spec.default or ListenerConfig(), ("spec", "default"))
 
     def every_settings(self) -> Iterator[tuple[HTTPSettings, tuple[str | int, ...]]]:
-        """All settings of the policy, and where they stand in the object."""
+        """All HTTP settings of the policy, and where they stand in the object."""
         if self.spec.default is not None:
-            yield self.spec.default.http_settings, _DEFAULT
+            yield self.spec.default.http_settings, ("spec", "default", "httpSettings")
         for index, one in enumerate(self.spec.per_port):
-            yield one.listener.http_settings, _of_port(index)
+            path = ("spec", "perPort", index, "listener", "httpSettings")
+            yield one.listener.http_settings, path
+
+    def remarks(self) -> Iterator[Remark]:
+        """Values that are not kept to."""
+        for settings, path in self.every_settings():
+            yield from settings.unkept(path)
 
 
-_DEFAULT: Final = ("spec", "default", "httpSettings")
-
-
-def _of_port(index: int) -> tuple[str | int, ...]:
-    return ("spec", "perPort", index, "listener", "httpSettings")
+def _parts(config: ListenerConfig, path: tuple[str | int, ...]) -> tuple[Part, ...]:
+    return ((config, path), (config.http_settings, (*path, "httpSettings")))

@@ -1,0 +1,111 @@
+"""From the settings of listener policies and annotations to the fields of a listener.
+
+Each setting has one place in the representation, and the two tables are disjoint: an annotation is
+for what kgateway has no field for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from kgw.api.gateway.options import OPTIONS
+from kgw.attach import native
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from kgw.api.kgateway.access_log import AccessLog
+    from kgw.api.kgateway.http_settings import Http2ProtocolOptions, UpgradeConfig
+    from kgw.api.kgateway.listener_policy import ProxyProtocol
+
+
+def _access_logs(logs: Iterable[AccessLog]) -> list[dict[str, Any]]:
+    """The access logs of a policy that is valid."""
+    sinks = (log.file_sink for log in logs)
+    return [
+        {"path": sink.path, "format": native.log_format(sink)} for sink in sinks if sink is not None
+    ]
+
+
+def _http2(options: Http2ProtocolOptions) -> dict[str, Any]:
+    given = {
+        "max_concurrent_streams": options.max_concurrent_streams,
+        "initial_stream_window_size": options.initial_stream_window_size,
+        "initial_connection_window_size": options.initial_connection_window_size,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _upgrades(config: UpgradeConfig) -> list[str]:
+    return sorted({one.lower() for one in config.enabled_upgrades or ()})
+
+
+def _proxy_protocol(header: ProxyProtocol) -> dict[str, Any]:
+    # Envoy takes both versions; an annotation narrows it.
+    return {"optional": header.allow_requests_without_proxy_protocol, "accept_v1": True}
+
+
+def _kilobytes(number: int) -> int:
+    return number * 1024
+
+
+_SERVER_HEADER: Final = {
+    "Overwrite": "overwrite",
+    "AppendIfAbsent": "append_if_absent",
+    "PassThrough": "pass_through",
+}
+
+#: Settings of listener policies: their fields in the representation, and how values get there.
+POLICY: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
+    "accept_http10": ("http.accept_http_10", bool),
+    "access_log": ("access_logs", _access_logs),
+    "default_host_for_http10": ("http.default_host_for_http_10", str),
+    "generate_request_id": ("http.request_id.generate", bool),
+    "http2_protocol_options": ("http.http2", _http2),
+    "idle_timeout": ("http.idle_timeout_ms", int),
+    "max_headers_count": ("http.max_fields", int),
+    "max_request_headers_kb": ("http.max_head_bytes", _kilobytes),
+    "max_requests_per_connection": ("http.max_requests_per_connection", int),
+    "preserve_external_request_id": ("http.request_id.preserve_external", bool),
+    "proxy_protocol": ("proxy_protocol", _proxy_protocol),
+    "server_header_transformation": ("http.server_header", _SERVER_HEADER.__getitem__),
+    "server_name": ("http.server_name", str),
+    "skip_xff_append": ("http.skip_xff_append", bool),
+    "stream_idle_timeout": ("http.stream_idle_timeout_ms", int),
+    "transport_socket_connect_timeout": ("traffic.handshake_timeout_ms", int),
+    "upgrade_config": ("http.upgrades", _upgrades),
+    "use_remote_address": ("http.use_remote_address", bool),
+    "xff_num_trusted_hops": ("http.xff_trusted_hops", int),
+    "xff_trusted_cidrs": ("http.xff_trusted_cidrs", list),
+}
+
+#: Settings that the data plane keeps to without being told.
+INHERENT: Final = frozenset({"preserve_http1_header_case"})
+
+#: Options of Gateways: their fields in the representation.
+ANNOTATED: Final = {one.name: one.field for one in OPTIONS if one.field}
+
+
+def displaced(name: str, http: dict[str, Any]) -> bool:
+    """Whether a setting may not stand beside those that a listener has by now.
+
+    One policy cannot say both (the CRD forbids it), but two that are merged can.
+    """
+    match name:
+        case "xff_num_trusted_hops":
+            return "xff_trusted_cidrs" in http
+        case "xff_trusted_cidrs":
+            return "xff_trusted_hops" in http or http.get("use_remote_address") is not False
+        case _:
+            return False
+
+
+def put(listener: dict[str, Any], field: str, value: Any) -> None:
+    """Writes a value at a field, given as ``http.request_id.generate``."""
+    *parents, last = field.split(".")
+    for one in parents:
+        listener = listener.setdefault(one, {})
+    if isinstance(value, dict):
+        listener[last] = {**listener.get(last, {}), **value}
+    else:
+        listener[last] = value
