@@ -1,15 +1,17 @@
-//! Decodes message bodies, without buffering a byte.
+//! Decodes message bodies, without buffering a byte of them but trailers.
 
 use std::ops::Range;
 
 use crate::chars;
 use crate::error::BodyError;
 use crate::framing::{Framing, MAX_LENGTH};
+use crate::headers::Headers;
 
 /// Finds the body's data in the bytes behind a head.
 ///
-/// Chunk lines follow the grammar of RFC 9112 §7.1 without its optional white space; extensions
-/// and trailers are checked, bounded and dropped. Any error means that the connection must be
+/// Chunk lines follow the grammar of RFC 9112 §7.1 without its optional white space; extensions are
+/// checked, bounded and dropped. Trailers are checked and bounded, and those that may be one
+/// ([`may_be_trailer`](crate::may_be_trailer)) are kept. Any error means that the connection must be
 /// closed: what follows is not known to be the next message.
 #[derive(Debug, Clone)]
 pub struct BodyDecoder {
@@ -22,6 +24,10 @@ pub struct BodyDecoder {
     /// Trailer bytes and lines so far.
     trailer_bytes: usize,
     trailer_fields: usize,
+    /// The trailer line under way; no memory is taken before there is one.
+    line: Vec<u8>,
+    name_len: usize,
+    trailers: Headers,
 }
 
 /// One step of [`BodyDecoder::decode`].
@@ -83,12 +89,21 @@ impl BodyDecoder {
             extensions: 0,
             trailer_bytes: 0,
             trailer_fields: 0,
+            line: Vec::new(),
+            name_len: 0,
+            trailers: Headers::new(),
         }
     }
 
     /// Returns whether the body is complete.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// Returns the trailer fields received so far, which are all of them once the body is complete.
+    /// Fields that must not be trailers are not among them (RFC 9110 §6.5.1).
+    pub fn trailers(&self) -> &Headers {
+        &self.trailers
     }
 
     /// Takes one step: reads framing up to the next run of data and returns that run.
@@ -272,13 +287,30 @@ impl BodyDecoder {
                 if self.trailer_fields > MAX_TRAILER_FIELDS {
                     return Err(BodyError::BadTrailer);
                 }
+                self.line.clear();
+                self.line.push(byte);
                 Ok(State::TrailerName)
             }
-            (State::TrailerName, b':') => Ok(State::TrailerValue),
-            (State::TrailerName, _) if chars::is_token(byte) => Ok(State::TrailerName),
+            (State::TrailerName, b':') => {
+                self.name_len = self.line.len();
+                Ok(State::TrailerValue)
+            }
+            (State::TrailerName, _) if chars::is_token(byte) => {
+                self.line.push(byte);
+                Ok(State::TrailerName)
+            }
             (State::TrailerValue, b'\r') => Ok(State::TrailerLf),
-            (State::TrailerValue, _) if chars::is_value(byte) => Ok(State::TrailerValue),
-            (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
+            (State::TrailerValue, _) if chars::is_value(byte) => {
+                self.line.push(byte);
+                Ok(State::TrailerValue)
+            }
+            (State::TrailerLf, b'\n') => {
+                let (name, value) = self.line.split_at(self.name_len);
+                if crate::may_be_trailer(name) {
+                    self.trailers.append(name, value);
+                }
+                Ok(State::TrailerStart)
+            }
             (State::EndLf, b'\n') => Ok(State::Done),
             _ => Err(BodyError::BadTrailer),
         }

@@ -4,7 +4,7 @@ use crate::error::BodyError;
 use crate::framing::Framing;
 use crate::headers::Headers;
 use crate::known::Known;
-use crate::{Request, TargetForm};
+use crate::{Request, TargetForm, Version};
 
 /// Appends a request head for a backend: HTTP/1.1, target in origin form, fields in their order
 /// and case, framing as given.
@@ -36,6 +36,29 @@ pub fn write_request_head(out: &mut Vec<u8>, request: &Request, framing: Framing
     write_fields(out, headers, framing_field(framing));
 }
 
+/// Returns how a response's body is framed for a client that spoke `client`.
+///
+/// HTTP/1.0 has no chunks: a length that is not known ends with the connection. Towards others the
+/// end of a body is never the end of a connection, so that it cannot be cut short unnoticed.
+pub fn response_framing(client: Version, received: Framing) -> Framing {
+    match (client, received) {
+        (Version::Http10, Framing::Chunked) => Framing::UntilClose,
+        (Version::Http11 | Version::Http2, Framing::UntilClose) => Framing::Chunked,
+        (_, framing) => framing,
+    }
+}
+
+/// Returns the `Connection` option for a client that spoke `client`, if it needs to be told one:
+/// HTTP/1.0 closes unless told otherwise, HTTP/1.1 the other way round (RFC 9112 §9.3), and HTTP/2
+/// has other means.
+pub fn connection_option(client: Version, keep_alive: bool) -> Option<&'static [u8]> {
+    match (client, keep_alive) {
+        (Version::Http10, true) => Some(b"keep-alive"),
+        (Version::Http10 | Version::Http11, false) => Some(b"close"),
+        (Version::Http11, true) | (Version::Http2, _) => None,
+    }
+}
+
 /// Appends a response head for a client: HTTP/1.1, canonical reason phrase, fields in their order
 /// and case, framing as given.
 ///
@@ -50,8 +73,28 @@ pub fn write_response_head(
     framing: Framing,
     advertised: Option<u64>,
 ) {
+    write_response_head_as(out, Version::Http11, status, headers, framing, advertised);
+}
+
+/// Same as [`write_response_head`], for a client that spoke `client`: `HTTP/1.0` stands in the
+/// status line for one of HTTP/1.0, as Envoy writes it, and chunks are never announced to it. Take
+/// the framing from [`response_framing`] and the `connection` field from [`connection_option`].
+pub fn write_response_head_as(
+    out: &mut Vec<u8>,
+    client: Version,
+    status: u16,
+    headers: &Headers,
+    framing: Framing,
+    advertised: Option<u64>,
+) {
     out.reserve(512);
-    out.extend_from_slice(b"HTTP/1.1 ");
+    let is_old = client == Version::Http10;
+    out.extend_from_slice(if is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    let framing = if is_old {
+        response_framing(client, framing)
+    } else {
+        framing
+    };
     let status = status.min(999);
     for digit in [status / 100, status / 10 % 10, status % 10] {
         out.push(b'0' + digit as u8);
@@ -162,11 +205,28 @@ impl BodyEncoder {
     /// [`BodyError::Truncated`] when bytes of the announced length are missing. The connection
     /// must be closed then.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), BodyError> {
+        self.finish_with_trailers(&Headers::new(), out)
+    }
+
+    /// Same as [`finish`](Self::finish), with trailer fields behind the last chunk. Only a chunked
+    /// body can carry them, and only fields that [may be trailers](crate::may_be_trailer) are
+    /// written; others are dropped (RFC 9110 §6.5.1 allows it).
+    pub fn finish_with_trailers(
+        &mut self,
+        trailers: &Headers,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BodyError> {
         if self.remaining > 0 {
             return Err(BodyError::Truncated);
         }
         if self.framing == Framing::Chunked && !self.finished {
-            out.extend_from_slice(b"0\r\n\r\n");
+            out.extend_from_slice(b"0\r\n");
+            for (name, value) in trailers {
+                if crate::may_be_trailer(name) {
+                    write_field(out, name, value);
+                }
+            }
+            out.extend_from_slice(b"\r\n");
         }
         self.finished = true;
         Ok(())

@@ -37,7 +37,7 @@ pub enum RequestError {
     /// An `https` URI came over a plaintext connection.
     #[error("https URL on a plaintext connection")]
     HttpsOnPlaintext,
-    /// A well-formed version other than 1.1 (1.0 can be allowed).
+    /// A well-formed version other than 1.1 (1.0 can be allowed), or none, as in HTTP/0.9.
     #[error("unsupported protocol version")]
     UnsupportedVersion,
     /// A control character or NUL stands in the head.
@@ -90,7 +90,8 @@ pub enum RequestError {
     /// `Connection` nominates a field that the next hop must see, such as `Host`.
     #[error("Connection nominates an end-to-end field")]
     ConnectionNominates,
-    /// The path has a fragment or `%00`.
+    /// The path has a fragment, `%00`, or what backends read differently; see
+    /// [`canonicalize`](crate::canonicalize).
     #[error("path cannot be normalised")]
     PathNormalization,
 }

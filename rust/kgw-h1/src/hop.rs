@@ -61,15 +61,13 @@ pub(crate) fn may_nominate(option: &[u8]) -> bool {
             | Known::Cookie
             | Known::Expect
             | Known::Forwarded
-            | Known::XForwardedFor
-            | Known::XForwardedProto
-            | Known::XForwardedHost
-            | Known::XForwardedClientCert
             | Known::XRequestId,
         ) => false,
-        _ => !option
-            .get(..8)
-            .is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"x-envoy-")),
+        _ => ![&b"x-envoy-"[..], b"x-forwarded-"].iter().any(|prefix| {
+            option
+                .get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        }),
     }
 }
 

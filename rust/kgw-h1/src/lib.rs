@@ -32,25 +32,33 @@ mod request;
 mod response;
 mod scan;
 mod target;
+mod trailer;
+mod websocket;
 
 pub use body::{
     BodyDecoder, Decoded, MAX_CHUNK_EXTENSION_BYTES, MAX_CHUNK_SIZE_DIGITS,
     MAX_EXTENSION_BYTES_PER_BODY, MAX_TRAILER_BYTES, MAX_TRAILER_FIELDS,
 };
 pub use encode::{
-    BodyEncoder, reason_phrase, write_chunk_end, write_chunk_head, write_continue,
-    write_request_head, write_response_head,
+    BodyEncoder, connection_option, reason_phrase, response_framing, write_chunk_end,
+    write_chunk_head, write_continue, write_request_head, write_response_head,
+    write_response_head_as,
 };
 pub use error::{BodyError, RequestError, ResponseError};
 pub use framing::Framing;
 pub use headers::{Headers, Iter, is_valid_name, is_valid_value};
 pub use hop::{strip_hop_by_hop_request, strip_hop_by_hop_response};
 pub use known::Known;
-pub use path::{needs_normalization, normalize, split_path_and_query};
+pub use path::{
+    EscapedSlashes, PathOptions, PathOutcome, canonicalize, needs_normalization, normalize,
+    split_path_and_query,
+};
 pub use request::{Method, Request, RequestParts, TargetForm};
 pub use response::{RequestContext, Response};
 pub use scan::{Limits, MAX_LEADING_EMPTY_LINES, Status};
 pub use target::is_valid_authority;
+pub use trailer::may_be_trailer;
+pub use websocket::{is_websocket_key, websocket_accept, websocket_key};
 
 /// The protocol version of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

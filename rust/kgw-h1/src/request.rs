@@ -9,7 +9,7 @@ use crate::error::RequestError;
 use crate::framing::{self, Framing};
 use crate::headers::{Headers, Span};
 use crate::known::Known;
-use crate::path;
+use crate::path::{self, PathOptions, PathOutcome};
 use crate::scan::{HeadScan, Limits, Scan, Status};
 use crate::target::{self, Target};
 use crate::{Version, split_path_and_query};
@@ -294,12 +294,11 @@ impl Request {
         self.head_bytes
     }
 
-    /// Normalises the path as Envoy does with `normalize_path`, and merges slashes if asked to;
-    /// see [`normalize`](crate::normalize). Costs nothing when the parser saw no byte that could
-    /// matter.
-    pub fn normalize_path(&mut self, merge_slashes: bool) -> Result<(), RequestError> {
+    /// Brings the path into the form that `options` ask for; see [`canonicalize`](crate::canonicalize).
+    /// Costs nothing when the parser saw no byte that could matter.
+    pub fn canonicalize_path(&mut self, options: PathOptions) -> Result<PathOutcome, RequestError> {
         if matches!(self.form, TargetForm::Asterisk | TargetForm::Authority) {
-            return Ok(());
+            return Ok(PathOutcome::Normal);
         }
         let is_plain = match self.path_is_plain {
             Some(plain) => plain,
@@ -307,15 +306,27 @@ impl Request {
         };
         if is_plain {
             self.path_is_plain = Some(true);
-        } else {
-            let normal = path::normalize(self.path(), merge_slashes)?;
-            if normal != self.path() {
-                self.path = self.headers.store_raw(&normal);
-            }
-            // Slashes may have been kept; then the next call must look again.
-            self.path_is_plain = None;
+            return Ok(PathOutcome::Normal);
         }
-        Ok(())
+        let (path, outcome) = path::canonicalize(self.path(), options)?;
+        if path != self.path() {
+            self.path = self.headers.store_raw(&path);
+        }
+        // Slashes may have been kept; then the next call must look again.
+        self.path_is_plain = None;
+        Ok(outcome)
+    }
+
+    /// Normalises the path as Envoy does with `normalize_path`, and merges slashes if asked to;
+    /// see [`normalize`](crate::normalize). Costs nothing when the parser saw no byte that could
+    /// matter.
+    pub fn normalize_path(&mut self, merge_slashes: bool) -> Result<(), RequestError> {
+        let options = PathOptions {
+            normalize: true,
+            merge_slashes,
+            ..PathOptions::default()
+        };
+        self.canonicalize_path(options).map(|_| ())
     }
 
     fn forget_message(&mut self) {
@@ -378,7 +389,16 @@ impl Request {
         let method_len = memchr::memchr(b' ', line).ok_or_else(bad)?;
         let method = &line[..method_len];
         let rest = &line[method_len + 1..];
-        let target_len = memchr::memchr(b' ', rest).ok_or_else(bad)?;
+        let Some(target_len) = memchr::memchr(b' ', rest) else {
+            // The one-line request of HTTP/0.9, which had only GET.
+            let is_old =
+                method == b"GET" && path::scan(rest).is_some() && rest.first() == Some(&b'/');
+            return Err(if is_old {
+                RequestError::UnsupportedVersion
+            } else {
+                bad()
+            });
+        };
         let target = &rest[..target_len];
         let version = match &rest[target_len + 1..] {
             b"HTTP/1.1" => Version::Http11,
@@ -528,6 +548,8 @@ impl Request {
                 .headers
                 .get_known(Known::ContentLength)
                 .and_then(framing::content_length)
+                // What follows a CONNECT is the tunnel (RFC 9110 §9.3.6).
+                .filter(|&length| length == 0 || self.kind != Method::Connect)
                 .map(Framing::Length)
                 .ok_or(RequestError::BadContentLength),
             _ => Err(RequestError::BadContentLength),

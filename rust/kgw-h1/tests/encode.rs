@@ -4,8 +4,9 @@ mod common;
 
 use kgw_h1::{
     BodyDecoder, BodyEncoder, BodyError, Framing, Headers, Limits, Request, RequestContext,
-    Response, Status, strip_hop_by_hop_request, write_chunk_end, write_chunk_head, write_continue,
-    write_request_head, write_response_head,
+    Response, Status, Version, connection_option, response_framing, strip_hop_by_hop_request,
+    write_chunk_end, write_chunk_head, write_continue, write_request_head, write_response_head,
+    write_response_head_as,
 };
 use proptest::prelude::*;
 
@@ -492,4 +493,66 @@ proptest! {
         let whole = common::answer(&answer, usize::MAX, context);
         prop_assert_eq!(common::answer(&answer, step, context), whole);
     }
+}
+
+#[test]
+fn clients_of_http_10_get_its_version_and_no_chunks() {
+    let head = |client, keep_alive, received| {
+        let mut headers = Headers::new();
+        headers.append(b"x", b"y");
+        let framing = response_framing(client, received);
+        let keep_alive = keep_alive && framing != Framing::UntilClose;
+        if let Some(option) = connection_option(client, keep_alive) {
+            headers.append(b"connection", option);
+        }
+        let mut out = Vec::new();
+        write_response_head_as(&mut out, client, 200, &headers, framing, None);
+        String::from_utf8(out).unwrap()
+    };
+    for (client, keep_alive, received, expected) in [
+        (
+            Version::Http10,
+            false,
+            Framing::Length(3),
+            "HTTP/1.0 200 OK\r\nx: y\r\nconnection: close\r\ncontent-length: 3\r\n\r\n",
+        ),
+        (
+            Version::Http10,
+            true,
+            Framing::Length(3),
+            "HTTP/1.0 200 OK\r\nx: y\r\nconnection: keep-alive\r\ncontent-length: 3\r\n\r\n",
+        ),
+        (
+            Version::Http10,
+            true,
+            Framing::Chunked,
+            "HTTP/1.0 200 OK\r\nx: y\r\nconnection: close\r\n\r\n",
+        ),
+        (
+            Version::Http11,
+            true,
+            Framing::UntilClose,
+            "HTTP/1.1 200 OK\r\nx: y\r\ntransfer-encoding: chunked\r\n\r\n",
+        ),
+        (
+            Version::Http11,
+            false,
+            Framing::Chunked,
+            "HTTP/1.1 200 OK\r\nx: y\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n",
+        ),
+    ] {
+        assert_eq!(head(client, keep_alive, received), expected);
+    }
+    assert_eq!(connection_option(Version::Http2, false), None);
+    // Chunks are not announced to HTTP/1.0 even when the caller forgets.
+    let mut out = Vec::new();
+    write_response_head_as(
+        &mut out,
+        Version::Http10,
+        200,
+        &Headers::new(),
+        Framing::Chunked,
+        None,
+    );
+    assert_eq!(out, b"HTTP/1.0 200 OK\r\n\r\n");
 }

@@ -392,3 +392,23 @@ fn hop_by_hop_fields_go() {
     let left: Vec<_> = response.headers().iter().map(|(name, _)| name).collect();
     assert_eq!(left, [&b"Proxy-Authenticate"[..], b"Content-Length"]);
 }
+
+#[test]
+fn a_limit_for_targets_answers_414() {
+    let mut request = Request::new();
+    request.set_max_target_bytes(8);
+    let mut parse = |target: &str| {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+        request.parse(head.as_bytes(), &Limits::REQUEST)
+    };
+    assert!(parse("/1234567").is_ok());
+    let error = parse("/12345678").expect_err("nine bytes");
+    assert_eq!(
+        (error, error.status(), error.body()),
+        (RequestError::TargetTooLong, 414, "URI Too Long")
+    );
+    assert!(
+        parse("/1234567").is_ok(),
+        "a later request is judged by itself"
+    );
+}

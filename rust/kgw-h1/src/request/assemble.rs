@@ -119,11 +119,13 @@ impl Request {
         if self.headers.get_known(Known::Host).is_none() {
             return Err(RequestError::MissingHost);
         }
+        let is_tunnel = self.extended_connect || self.kind == Method::Connect;
         self.framing = match length {
-            _ if self.extended_connect || self.kind == Method::Connect => Framing::None,
-            Some(length) if parts.end_stream && length > 0 => {
+            // What follows a CONNECT is the tunnel (RFC 9113 §8.5).
+            Some(length) if length > 0 && (parts.end_stream || is_tunnel) => {
                 return Err(RequestError::BadContentLength);
             }
+            _ if is_tunnel => Framing::None,
             Some(length) => Framing::Length(length),
             None if parts.end_stream => Framing::None,
             None => Framing::Chunked,
