@@ -353,9 +353,7 @@ def test_a_kind_that_looks_like_one_of_ours_is_an_error(
         ("specs.smi-spec.io/v1alpha4", "HTTPRouteGroup", "info"),
         ("gateway.networking.k8s.io/v1", "GRPCRoute", "warning"),
         ("gateway.networking.k8s.io/v1alpha2", "TCPRoute", "warning"),
-        ("gateway.networking.k8s.io/v1", "BackendTLSPolicy", "warning"),
         ("gateway.kgateway.dev/v1alpha1", "Backend", "warning"),
-        ("gateway.kgateway.dev/v1alpha1", "BackendConfigPolicy", "warning"),
     ],
 )
 def test_a_kind_of_others_is_kept_and_has_no_effect(api: str, kind: str, severity: str) -> None:

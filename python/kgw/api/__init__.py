@@ -11,10 +11,12 @@ from kgw.api.core.namespace import Namespace
 from kgw.api.core.secret import Secret
 from kgw.api.core.service import Service
 from kgw.api.discovery.endpoint_slice import EndpointSlice
+from kgw.api.gateway.backend_tls_policy import BackendTLSPolicy
 from kgw.api.gateway.gateway import Gateway
 from kgw.api.gateway.gateway_class import GatewayClass
 from kgw.api.gateway.http_route import HTTPRoute
 from kgw.api.gateway.reference_grant import ReferenceGrant
+from kgw.api.kgateway.backend_config_policy import BackendConfigPolicy
 from kgw.api.kgateway.http_listener_policy import HTTPListenerPolicy
 from kgw.api.kgateway.listener_policy import ListenerPolicy
 from kgw.api.kgateway.traffic_policy import TrafficPolicy
@@ -23,6 +25,8 @@ from kgw.api.parse import KINDS, Parsed, parse, parse_all
 
 __all__ = [
     "KINDS",
+    "BackendConfigPolicy",
+    "BackendTLSPolicy",
     "ConfigMap",
     "EndpointSlice",
     "Gateway",

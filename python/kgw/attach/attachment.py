@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kgw.attach import gateways, routes, waypoints
 from kgw.attach.index import Index
 from kgw.attach.policies import Policies
+from kgw.attach.upstreams import Upstreams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +29,7 @@ class Attachment:
     bindings: dict[Named, Binding]
     routes: Routes
     policies: Policies
+    upstreams: Upstreams
 
 
 def attach(resources: Iterable[Resource]) -> Attachment:
@@ -36,4 +38,6 @@ def attach(resources: Iterable[Resource]) -> Attachment:
     states = gateways.resolve(index)
     bindings = waypoints.resolve(index, states)
     attached = routes.resolve(index, states, bindings)
-    return Attachment(index, states, bindings, attached, Policies(index, states, attached.states))
+    policies = Policies(index, states, attached.states)
+    upstreams = Upstreams(index, attached.states.values(), bindings)
+    return Attachment(index, states, bindings, attached, policies, upstreams)

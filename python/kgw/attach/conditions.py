@@ -22,7 +22,10 @@ from kgw.attach.waypoints import own_service
 if TYPE_CHECKING:
     from kgw.api import Opaque, ResourceKey
     from kgw.attach.attachment import Attachment
+    from kgw.attach.backend_config import BackendConfigState
+    from kgw.attach.backend_tls import BackendTLSState
     from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.index import Named
     from kgw.attach.policy import PolicyState
     from kgw.attach.routes import ParentState, RouteState
     from kgw.attach.status import Condition
@@ -44,6 +47,10 @@ def statuses(attachment: Attachment) -> dict[ResourceKey, Status]:
         found[gateway.gateway.key] = _gateway(attachment, gateway)
     for policy in attachment.policies.states:
         found[policy.policy.key] = _policy(policy)
+    for config in attachment.upstreams.config.states:
+        found[config.policy.key] = _backend_config(attachment, config)
+    for tls in attachment.upstreams.tls.states:
+        found[tls.policy.key] = _backend_tls(attachment, tls)
     for refused in attachment.index.refused.values():
         conditions = _refused(attachment, refused)
         if conditions:
@@ -215,3 +222,40 @@ def _policy(state: PolicyState) -> Status:
         )
         ancestors.append(ParentStatus(missing, entry))
     return Status(ancestors=tuple(ancestors[:MAX_ANCESTORS]))
+
+
+def _backend_config(attachment: Attachment, state: BackendConfigState) -> Status:
+    for service in state.services:
+        for ref in _service_ancestors(attachment, service):
+            state.ancestors[ref] = None
+    return _policy(state)
+
+
+def _backend_tls(attachment: Attachment, state: BackendTLSState) -> Status:
+    generation = state.policy.metadata.generation
+    resolved = state.resolved.condition("ResolvedRefs", generation)
+    ancestors = dict.fromkeys(
+        ref
+        for namespace, name, _ in (*state.targets, *state.lost)
+        for ref in _service_ancestors(attachment, (namespace, name))
+    )
+    entries = [
+        ParentStatus(dict(ref), (state.accepted.condition("Accepted", generation), resolved))
+        for ref in ancestors
+    ]
+    for missing, outcome in state.missing:
+        accepted = outcome if state.accepted.ok else state.accepted
+        entries.append(
+            ParentStatus(missing, (accepted.condition("Accepted", generation), resolved))
+        )
+    return Status(ancestors=tuple(entries[:MAX_ANCESTORS]))
+
+
+def _service_ancestors(attachment: Attachment, service: Named) -> list[tuple[tuple[str, str], ...]]:
+    """What a policy about a Service has as ancestors: Gateways, or itself if none uses it."""
+    users = attachment.upstreams.users(service)
+    rows = [(Gateway.group, "Gateway", *named) for named in users] or [("", "Service", *service)]
+    return [
+        (("group", group), ("kind", kind), ("namespace", namespace), ("name", name))
+        for group, kind, namespace, name in rows
+    ]

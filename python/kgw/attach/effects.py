@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kgw.api import Opaque, TrafficPolicy
+from kgw.api import HTTPListenerPolicy, ListenerPolicy, TrafficPolicy
 from kgw.api.kgateway.http_settings import HTTPSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kgw.attach.policy import PolicyState
     from kgw.source.memory import FieldPath
 
@@ -18,7 +20,7 @@ def settings_fields(state: PolicyState, port: int) -> dict[str, tuple[Any, Field
     A policy that is not valid sets none: it may not displace a valid one.
     """
     policy = state.policy
-    if state.errors or isinstance(policy, TrafficPolicy | Opaque):
+    if state.errors or not isinstance(policy, HTTPListenerPolicy | ListenerPolicy):
         return {}
     found = {}
     for part, path in policy.parts(port):
@@ -38,9 +40,16 @@ def traffic_fields(state: PolicyState) -> dict[str, Any]:
     return {"rateLimit.local": policy.local_rate_limit}
 
 
-def contend(entrants: list[tuple[PolicyState, dict[str, Any]]]) -> None:
-    """Gives each field to the first policy that sets it."""
-    taken: set[str] = set()
+def contend(
+    entrants: Iterable[tuple[PolicyState, dict[str, Any]]], settled: Iterable[str] = ()
+) -> None:
+    """Gives each field to the first policy that sets it.
+
+    Args:
+        entrants: the policies on one target, first wins, each with its fields.
+        settled: fields that a policy of another kind has already.
+    """
+    taken = set(settled)
     winners = []
     for state, fields in entrants:
         won = fields.keys() - taken

@@ -6,6 +6,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, TypeVar
 
 from kgw.api import (
+    BackendConfigPolicy,
+    BackendTLSPolicy,
     ConfigMap,
     EndpointSlice,
     Gateway,
@@ -65,6 +67,8 @@ class Index:
         #: Objects of a known kind that are not valid; they count where ignoring them is unsafe.
         self.refused = {one.key: one for one in self.opaque if one.refused}
         self.routes = self._routes()
+        self.backend_config_policies = self._of(BackendConfigPolicy)
+        self.backend_tls_policies = self._of(BackendTLSPolicy)
         self.traffic_policies = self._of(TrafficPolicy)
         self.listener_policies: list[HTTPListenerPolicy | ListenerPolicy] = [
             *self._of(HTTPListenerPolicy).values(),

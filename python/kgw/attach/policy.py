@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 from kgw.attach.status import Outcome
 
 if TYPE_CHECKING:
-    from kgw.api import HTTPListenerPolicy, ListenerPolicy, Opaque, TrafficPolicy
+    from kgw.api import (
+        BackendConfigPolicy,
+        HTTPListenerPolicy,
+        ListenerPolicy,
+        Opaque,
+        TrafficPolicy,
+    )
 
 WEIGHT: Final = "kgateway.dev/policy-weight"
 
@@ -20,7 +26,7 @@ Target = tuple[str, str, str, str]
 class PolicyState:
     """A policy, where it applies and what is wrong with it."""
 
-    policy: TrafficPolicy | HTTPListenerPolicy | ListenerPolicy | Opaque
+    policy: TrafficPolicy | HTTPListenerPolicy | ListenerPolicy | BackendConfigPolicy | Opaque
     errors: list[str] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     #: Gateways (or other objects, when there is none) whose traffic the policy governs.

@@ -14,7 +14,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from kgw.attach import endpoints, hostnames
-from kgw.translate import filters
+from kgw.translate import clusters, filters
 from kgw.translate.rules import DEFAULT_TIMEOUT_MS, REPLACED, CompiledRule, RuleCompiler, action
 
 if TYPE_CHECKING:
@@ -205,11 +205,15 @@ class Tables:
             )
         return found
 
-    def _cluster(self, service: Service, port: ServicePort) -> str:
+    def _cluster(self, service: Service, port: ServicePort) -> str | None:
+        """The cluster of a port; none where a policy leaves it without connections."""
+        upstream = self._attachment.upstreams.of(service, port)
+        if upstream.broken is not None:
+            return None
         ident = f"kube_{service.namespace}_{service.name}_{port.port}"
         if ident not in self.clusters:
             found = endpoints.addresses(self._attachment.index, service, port)
-            self.clusters[ident] = {"endpoints": found}
+            self.clusters[ident] = {"endpoints": found, **clusters.settings(upstream)}
         return ident
 
 

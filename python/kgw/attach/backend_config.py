@@ -1,0 +1,246 @@
+"""BackendConfigPolicies: what they set for a Service, and which of several counts.
+
+They are ordered like other policies of kgateway, and field by field the first one that sets it
+counts; TLS of a BackendTLSPolicy goes before theirs. A policy whose TLS cannot be used leaves its
+Services without connections, any other that is not valid has no effect.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from kgw.api import BackendConfigPolicy, Opaque, remains
+from kgw.api.gateway.references import ObjectReference
+from kgw.attach import certificates
+from kgw.attach.certificates import AUTHORITIES, CHAIN, KEY
+from kgw.attach.effects import contend
+from kgw.attach.policy import PolicyState
+from kgw.attach.status import Outcome
+from kgw.attach.upstream import Parameters, Tls, Upstream
+from kgw.diagnostics import Severity, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from kgw.api import Service
+    from kgw.api.kgateway.backend_config_policy import (
+        BackendTargetReference,
+        BackendTargetSelector,
+        BackendTls,
+    )
+    from kgw.api.kgateway.targets import PolicyTargetReference, PolicyTargetSelector
+    from kgw.attach.certificates import KeyPair
+    from kgw.attach.index import Index, Named
+    from kgw.source.memory import FieldPath
+
+_PROXY_PROTOCOL: Final = {"V1": 1, "V2": 2}
+
+#: Versions of TLS that can be asked for; older ones count as the oldest of these.
+_VERSIONS: Final = {"AUTO": None, "1.0": "1.2", "1.1": "1.2", "1.2": "1.2", "1.3": "1.3"}
+
+
+@dataclass(slots=True, eq=False)
+class BackendConfigState(PolicyState):
+    """A policy, and what its fields come to."""
+
+    #: Whether it is about TLS: then nothing else may be done in its place.
+    secures: bool = False
+    #: Its TLS; ``None`` if it has none, or none that can be used.
+    certificate: KeyPair | None = None
+    ca: str = ""
+    services: list[Named] = field(default_factory=list)
+
+
+class BackendConfig:
+    """All BackendConfigPolicies by Service."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._by_service: dict[Named, list[BackendConfigState]] = defaultdict(list)
+        self.states: list[BackendConfigState] = []
+        for policy in index.backend_config_policies.values():
+            self._add(policy)
+        for key, refused in index.refused.items():
+            if (key.group, key.kind) == (BackendConfigPolicy.group, "BackendConfigPolicy"):
+                self._add(refused)
+        for states in self._by_service.values():
+            states.sort(key=PolicyState.order)
+
+    def contend(self, encrypted: frozenset[Named]) -> None:
+        """Finds out which policies have an effect.
+
+        Args:
+            encrypted: Services all of whose ports have a BackendTLSPolicy.
+        """
+        for named, states in self._by_service.items():
+            taken = {"tls"} if named in encrypted else set()
+            contend([(state, _fields(state)) for state in states], taken)
+        for state in self.states:
+            if state.targets and state.attached.reason == "Overridden":
+                self._index.report(
+                    state.policy,
+                    "KGW411",
+                    Severity.WARNING,
+                    "the policy has no effect: others with precedence set the same fields",
+                )
+
+    def of(self, service: Service, *, tls: bool) -> Upstream:
+        """What the policies say about a Service.
+
+        Args:
+            service: the Service.
+            tls: whether their TLS counts.
+        """
+        found: dict[str, Any] = {}
+        for state in self._by_service.get((service.namespace, service.name), ()):
+            for name, value in _fields(state).items():
+                if name == "tls" and "tls" not in found and "broken" not in found:
+                    if not tls:
+                        continue
+                    if state.errors:
+                        found["broken"] = f"{state.policy.key}: {state.accepted.message}"
+                    else:
+                        found["tls"] = _tls(state, value, service)
+                elif name in _CONVERT:
+                    field_name, convert = _CONVERT[name]
+                    found.setdefault(field_name, convert(value))
+        return Upstream(**found)
+
+    # === Targets ===
+
+    def _add(self, policy: BackendConfigPolicy | Opaque) -> None:
+        refusal = self._index.refusal(policy.key)
+        errors = [one.message for one in policy.defects] if refusal is None else [refusal]
+        state = BackendConfigState(policy, errors)
+        self.states.append(state)
+        if isinstance(policy, Opaque):
+            state.secures = isinstance(policy.spec, dict) and policy.spec.get("tls") is not None
+        elif policy.spec.tls is not None:
+            state.secures = True
+            self._secret(state, policy, policy.spec.tls)
+        for path, group, kind, name in self._targets(policy):
+            self._target(state, path, group, kind, name)
+
+    def _targets(
+        self, policy: BackendConfigPolicy | Opaque
+    ) -> Iterator[tuple[FieldPath, str, str, str]]:
+        """Group, kind and name of the targets, with their places."""
+        refs: Iterable[tuple[int, PolicyTargetReference | BackendTargetReference]]
+        selectors: Iterable[tuple[int, PolicyTargetSelector | BackendTargetSelector]]
+        if isinstance(policy, Opaque):
+            refs, selectors = remains.targets(policy), remains.selectors(policy)
+        else:
+            refs = enumerate(policy.spec.target_refs)
+            selectors = enumerate(policy.spec.target_selectors)
+        for number, ref in refs:
+            yield ("spec", "targetRefs", number), ref.group, ref.kind, ref.name
+        for number, one in selectors:
+            path: FieldPath = ("spec", "targetSelectors", number)
+            names = [
+                name
+                for (namespace, name), service in self._index.services.items()
+                if (one.group, one.kind, namespace) == ("", "Service", policy.namespace)
+                and one.match_labels.items() <= service.metadata.labels.items()
+            ]
+            if not names:
+                message = f"no {one.kind} in namespace {policy.namespace} has the labels"
+                self._index.report(policy, "KGW304", Severity.WARNING, message, path)
+            for name in names:
+                yield path, one.group, one.kind, name
+
+    def _target(
+        self, state: BackendConfigState, path: FieldPath, group: str, kind: str, name: str
+    ) -> None:
+        policy = state.policy
+        named = (policy.namespace, name)
+        if (group, kind) == ("", "Service") and named in self._index.services:
+            if named not in state.services:
+                state.services.append(named)
+                state.targets.append((kind, *named, ""))
+                self._by_service[named].append(state)
+            return
+        hint = None
+        if (group, kind) != ("", "Service"):
+            code, reason, place = "KGW309", "Invalid", (*path, "kind")
+            message = f"{group}/{kind} is not supported as a target by this version of kgw"
+            hint = 'write `group: ""` and `kind: Service`'
+        else:
+            code, reason, place = "KGW302", "TargetNotFound", (*path, "name")
+            message = f"Service {'/'.join(named)} not found"
+            near = suggest(name, (one for where, one in self._index.services if where == named[0]))
+            hint = f"did you mean `{near}`?" if near else None
+        self._index.report(policy, code, Severity.ERROR, message, place, hint=hint)
+        ref = {"group": group, "kind": kind, "namespace": policy.namespace, "name": name}
+        outcome = state.accepted if state.errors else Outcome(False, reason, message)
+        state.missing.append((ref, outcome))
+
+    # === TLS ===
+
+    def _secret(
+        self, state: BackendConfigState, policy: BackendConfigPolicy, tls: BackendTls
+    ) -> None:
+        """Takes certificate, key and authorities out of the Secret of a policy."""
+        if tls.secret_ref is None:
+            return
+        ref = ObjectReference(group="", kind="Secret", name=tls.secret_ref.name)
+        path: FieldPath = ("spec", "tls", "secretRef")
+        secret = self._index.secrets.get((policy.namespace, ref.name))
+        held = {one for one in (CHAIN, KEY, AUTHORITIES) if secret and secret.read(one) is not None}
+        # A Secret that is missing, or has nothing of use, is reported as one without authorities.
+        if AUTHORITIES in held or not held:
+            ca = certificates.authorities(self._index, policy, ref, path)
+            if isinstance(ca, Outcome):
+                state.errors.append(ca.message)
+                return
+            state.ca = ca
+        if held & {CHAIN, KEY} and not tls.simple_tls:
+            pair = certificates.key_pair(self._index, policy, ref, path)
+            if isinstance(pair, Outcome):
+                state.errors.append(pair.message)
+                return
+            state.certificate = pair
+
+
+def _fields(state: BackendConfigState) -> dict[str, Any]:
+    """The fields that a policy sets; TLS that cannot be used is set all the same."""
+    policy = state.policy
+    if state.errors or not isinstance(policy, BackendConfigPolicy):
+        return {"tls": None} if state.secures else {}
+    given = {
+        name: getattr(policy.spec, name)
+        for name in type(policy.spec).model_fields
+        if name not in ("target_refs", "target_selectors")
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+#: Fields of policies, but for TLS, that set one of a cluster.
+_CONVERT: Final[dict[str, Any]] = {
+    "connect_timeout": ("connect_timeout_ms", int),
+    "common_http_protocol_options": (
+        "max_requests_per_connection",
+        lambda one: one.max_requests_per_connection,
+    ),
+    "upstream_proxy_protocol": ("proxy_protocol", lambda one: _PROXY_PROTOCOL[one.version]),
+}
+
+
+def _tls(state: BackendConfigState, tls: BackendTls, service: Service) -> Tls:
+    trust = "insecure" if tls.insecure_skip_verify else "ca" if state.ca else "system"
+    names = tuple(("uri" if "://" in one else "dns", one) for one in tls.verify_subject_alt_names)
+    if trust != "insecure" and tls.sni is None and not names:
+        # Envoy would take any certificate of the authorities. A Service's has one of its names.
+        name, namespace = service.name, service.namespace
+        suffixes = (f"{name}.{namespace}.svc.cluster.local", f"{name}.{namespace}.svc")
+        names = tuple(("dns", one) for one in (*suffixes, f"{name}.{namespace}", name))
+    parameters = Parameters()
+    if tls.parameters is not None:
+        parameters = Parameters(
+            _VERSIONS[tls.parameters.min_version],
+            _VERSIONS[tls.parameters.max_version],
+            tls.parameters.cipher_suites,
+        )
+    alpn = tls.alpn_protocols or None
+    return Tls(trust, state.ca, tls.sni, names, state.certificate, parameters, alpn)

@@ -1,0 +1,185 @@
+"""BackendTLSPolicies: which one holds for a Service's port, and what it comes to.
+
+Of several on one target the oldest holds, and the others are in conflict with it; one for a port
+holds before one for the whole Service. A policy that cannot be used leaves its targets without
+connections: what is to be encrypted is never sent in plain text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kgw.api import BackendTLSPolicy, Opaque, remains
+from kgw.api.gateway.references import ObjectReference
+from kgw.attach import certificates
+from kgw.attach.status import Outcome
+from kgw.attach.upstream import Tls
+from kgw.diagnostics import Severity, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kgw.api import Service
+    from kgw.api.core.service import ServicePort
+    from kgw.attach.index import Index
+    from kgw.source.memory import FieldPath
+
+#: Namespace and name of a Service, and the name of a port or nothing.
+Slot = tuple[str, str, str]
+
+_ACCEPTED = Outcome(True, "Accepted", "Policy accepted")
+_RESOLVED = Outcome(True, "ResolvedRefs", "Successfully resolved all references")
+
+
+@dataclass(slots=True, eq=False)
+class BackendTLSState:
+    """A policy, where it holds and what is wrong with it."""
+
+    policy: BackendTLSPolicy | Opaque
+    accepted: Outcome = _ACCEPTED
+    resolved: Outcome = _RESOLVED
+    #: What it comes to, unless it cannot be used.
+    tls: Tls | None = None
+    targets: list[Slot] = field(default_factory=list)
+    #: Targets that an older policy holds for.
+    lost: list[Slot] = field(default_factory=list)
+    #: Targets that do not exist: the reference and why.
+    missing: list[tuple[dict[str, Any], Outcome]] = field(default_factory=list)
+
+
+class BackendTLS:
+    """All BackendTLSPolicies by target."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._slots: dict[Slot, BackendTLSState] = {}
+        self.states: list[BackendTLSState] = []
+        refused = [
+            one
+            for key, one in index.refused.items()
+            if (key.group, key.kind) == (BackendTLSPolicy.group, "BackendTLSPolicy")
+        ]
+        policies: list[BackendTLSPolicy | Opaque] = [*index.backend_tls_policies.values(), *refused]
+        for policy in sorted(policies, key=lambda one: one.age()):
+            self._add(policy)
+
+    def of(self, service: Service, port: ServicePort) -> BackendTLSState | None:
+        """The policy that holds for a port."""
+        named = (service.namespace, service.name)
+        own = self._slots.get((*named, port.name)) if port.name else None
+        return own or self._slots.get((*named, ""))
+
+    def _add(self, policy: BackendTLSPolicy | Opaque) -> None:
+        state = BackendTLSState(policy)
+        self.states.append(state)
+        if isinstance(policy, Opaque):
+            why = self._index.refusal(policy.key) or ""
+            state.accepted = Outcome(False, "Invalid", why)
+        else:
+            self._verify(state, policy)
+        for path, slot, ref in self._targets(policy):
+            problem = self._problem(policy, path, slot, ref)
+            if problem is not None:
+                state.missing.append((ref, problem))
+                continue
+            holder = self._slots.setdefault(slot, state)
+            if holder is state:
+                state.targets.append(slot)
+                continue
+            state.lost.append(slot)
+            self._index.report(
+                policy,
+                "KGW411",
+                Severity.WARNING,
+                f"the policy has no effect on this target: {holder.policy.key} is older",
+                path,
+            )
+        if state.lost and not state.targets and state.accepted.ok:
+            message = "Policy conflicts with higher priority policy"
+            state.accepted = Outcome(False, "Conflicted", message)
+
+    def _targets(
+        self, policy: BackendTLSPolicy | Opaque
+    ) -> Iterator[tuple[FieldPath, Slot, dict[str, Any]]]:
+        """Targets with their places and how a status refers to them."""
+        refs = (
+            remains.targets(policy)
+            if isinstance(policy, Opaque)
+            else enumerate(policy.spec.target_refs)
+        )
+        for number, one in refs:
+            section = one.section_name or ""
+            ref = {
+                "group": one.group,
+                "kind": one.kind,
+                "namespace": policy.namespace,
+                "name": one.name,
+                **({"sectionName": section} if section else {}),
+            }
+            yield ("spec", "targetRefs", number), (policy.namespace, one.name, section), ref
+
+    def _problem(
+        self, policy: BackendTLSPolicy | Opaque, path: FieldPath, slot: Slot, ref: dict[str, Any]
+    ) -> Outcome | None:
+        """Why there is no such target, if so."""
+        namespace, name, section = slot
+        if (ref["group"], ref["kind"]) != ("", "Service"):
+            message = f"{ref['group']}/{ref['kind']} is not a kind of backend"
+            place = (*path, "kind")
+            self._index.report(
+                policy, "KGW309", Severity.ERROR, message, place, legal='Service with `group: ""`'
+            )
+            return Outcome(False, "Invalid", message)
+        service = self._index.services.get((namespace, name))
+        if service is None:
+            code, place = "KGW302", (*path, "name")
+            message = f"Service {namespace}/{name} not found"
+            known = [one for where, one in self._index.services if where == namespace]
+            near = suggest(name, known)
+        else:
+            names = [one.name for one in service.spec.ports if one.name]
+            if not section or section in names:
+                return None
+            code, place = "KGW303", (*path, "sectionName")
+            message = f"Service {namespace}/{name} has no port named {section}"
+            near = suggest(section, names)
+        hint = f"did you mean `{near}`?" if near else None
+        self._index.report(policy, code, Severity.ERROR, message, place, hint=hint)
+        return Outcome(False, "TargetNotFound", message)
+
+    def _verify(self, state: BackendTLSState, policy: BackendTLSPolicy) -> None:
+        """What the policy's validation comes to."""
+        given = policy.spec.validation
+        path: FieldPath = ("spec", "validation")
+        trust, pem = "system", ""
+        if given.well_known_ca_certificates not in (None, "System"):
+            message = f"`{given.well_known_ca_certificates}` is not a set of authorities"
+            place = (*path, "wellKnownCACertificates")
+            self._index.report(policy, "KGW501", Severity.ERROR, message, place, legal="System")
+            state.accepted = Outcome(False, "Invalid", message)
+            return
+        if given.ca_certificate_refs:
+            found = [
+                certificates.authorities(
+                    self._index,
+                    policy,
+                    ObjectReference(group=one.group, kind=one.kind, name=one.name),
+                    (*path, "caCertificateRefs", number),
+                    kind_reason="InvalidKind",
+                )
+                for number, one in enumerate(given.ca_certificate_refs)
+            ]
+            wrong = [one for one in found if isinstance(one, Outcome)]
+            if wrong:
+                state.resolved = wrong[0]
+            trust, pem = "ca", "\n".join(one for one in found if isinstance(one, str))
+            if not pem:
+                message = "; ".join(one.message for one in wrong)
+                state.accepted = Outcome(False, "NoValidCACertificate", message)
+                return
+        names = tuple(
+            ("dns", one.hostname or "") if one.type == "Hostname" else ("uri", one.uri or "")
+            for one in given.subject_alt_names
+        )
+        state.tls = Tls(trust, pem, given.hostname, names)

@@ -1,0 +1,46 @@
+"""How connections to a Service's port are made, as policies say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kgw.attach.certificates import KeyPair
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Versions of TLS, ``None`` for the default, and cipher suites by name."""
+
+    min_version: str | None = None
+    max_version: str | None = None
+    cipher_suites: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS to an endpoint."""
+
+    #: ``system``, ``insecure``, or ``ca`` for the authorities of ``ca``.
+    trust: str
+    ca: str = ""
+    sni: str | None = None
+    #: Pairs of ``dns`` or ``uri`` and a name, one of which the certificate must have.
+    subject_alt_names: tuple[tuple[str, str], ...] = ()
+    certificate: KeyPair | None = None
+    parameters: Parameters = Parameters()
+    alpn: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """How connections to the endpoints of a port are made."""
+
+    tls: Tls | None = None
+    #: Why no connection may be made, if so.
+    broken: str | None = None
+    connect_timeout_ms: int | None = None
+    max_requests_per_connection: int | None = None
+    #: Version of the PROXY protocol header that starts a connection.
+    proxy_protocol: int | None = None

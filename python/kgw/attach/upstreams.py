@@ -1,0 +1,71 @@
+"""How connections to Services are made: what all policies about backends come to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kgw.attach.backend_config import BackendConfig
+from kgw.attach.backend_tls import BackendTLS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kgw.api import Service
+    from kgw.api.core.service import ServicePort
+    from kgw.attach.index import Index, Named
+    from kgw.attach.routes import RouteState
+    from kgw.attach.upstream import Upstream
+    from kgw.attach.waypoints import Binding
+
+
+class Upstreams:
+    """The policies about backends, and which Gateways use the Services that they are about."""
+
+    def __init__(
+        self, index: Index, routes: Iterable[RouteState], bindings: dict[Named, Binding]
+    ) -> None:
+        self.tls = BackendTLS(index)
+        self.config = BackendConfig(index)
+        self._users = _users(routes, bindings)
+        self.config.contend(
+            frozenset(
+                named
+                for named, service in index.services.items()
+                if all(self.tls.of(service, port) for port in service.spec.ports)
+            )
+        )
+
+    def of(self, service: Service, port: ServicePort) -> Upstream:
+        """How connections to a port are made."""
+        policy = self.tls.of(service, port)
+        found = self.config.of(service, tls=policy is None)
+        if policy is None:
+            return found
+        if policy.tls is None:
+            return replace(found, broken=f"{policy.policy.key}: {policy.accepted.message}")
+        return replace(found, tls=policy.tls)
+
+    def users(self, service: Named) -> list[Named]:
+        """The Gateways that send requests to a Service."""
+        return sorted(self._users.get(service, ()))
+
+
+def _users(routes: Iterable[RouteState], bindings: dict[Named, Binding]) -> dict[Named, set[Named]]:
+    users: dict[Named, set[Named]] = defaultdict(set)
+    for named, binding in bindings.items():
+        if binding.state is not None:
+            users[named].add(binding.state.named)
+    for state in routes:
+        gateways = {
+            parent.gateway.named
+            for parent in state.parents
+            if parent.gateway is not None and parent.accepted.ok
+        }
+        for rule in state.backends:
+            for backend in rule:
+                if backend.service is not None:
+                    named = (backend.service.namespace, backend.service.name)
+                    users[named] |= gateways
+    return users

@@ -1,0 +1,47 @@
+"""Clusters: the endpoints of a Service's port, and how connections to them are made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kgw.attach.upstream import Tls, Upstream
+
+
+def settings(upstream: Upstream) -> dict[str, Any]:
+    """The fields of a cluster that policies set; what they leave open is left out."""
+    found: dict[str, Any] = {}
+    if upstream.connect_timeout_ms is not None:
+        found["connect_timeout_ms"] = upstream.connect_timeout_ms
+    if upstream.max_requests_per_connection is not None:
+        found["max_requests_per_connection"] = upstream.max_requests_per_connection
+    if upstream.proxy_protocol is not None:
+        found["proxy_protocol"] = {"version": upstream.proxy_protocol}
+    if upstream.tls is not None:
+        found["tls"] = _tls(upstream.tls)
+    return found
+
+
+def _tls(tls: Tls) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "trust": {"type": "ca", "value": tls.ca} if tls.trust == "ca" else {"type": tls.trust}
+    }
+    if tls.sni is not None:
+        found["sni"] = tls.sni
+    if tls.subject_alt_names:
+        found["subject_alt_names"] = [
+            {"type": kind, "value": name} for kind, name in tls.subject_alt_names
+        ]
+    if tls.certificate is not None:
+        found["certificate"] = {"chain": tls.certificate.chain, "key": tls.certificate.key}
+    given = {
+        "min_version": tls.parameters.min_version,
+        "max_version": tls.parameters.max_version,
+        "cipher_suites": list(tls.parameters.cipher_suites),
+    }
+    parameters = {name: value for name, value in given.items() if value}
+    if parameters:
+        found["parameters"] = parameters
+    if tls.alpn is not None:
+        found["alpn"] = list(tls.alpn)
+    return found
