@@ -17,4 +17,5 @@ mod pipeline;
 pub mod runtime;
 mod stats;
 pub mod telemetry;
+mod tls;
 mod upstream;

@@ -99,6 +99,20 @@ stats! {
     /// Connections closed because no service has the PROXY header's destination, or the host of the first request
     /// where the header names none.
     proxy_header_no_destination,
+    /// TLS handshakes of clients that were completed.
+    downstream_tls_handshake,
+    /// TLS handshakes of clients that failed, for want of trust or agreement, or of a connection.
+    downstream_tls_fail,
+    /// TLS handshakes of clients that took too long.
+    downstream_tls_timeout,
+    /// Connections closed because no chain is for their server name.
+    downstream_tls_no_chain,
+    /// TLS handshakes with endpoints that were completed.
+    upstream_tls_handshake,
+    /// TLS handshakes with endpoints that failed.
+    upstream_tls_fail,
+    /// TLS handshakes with endpoints that took too long.
+    upstream_tls_timeout,
     /// Upstream connections opened.
     upstream_cx_total,
     /// Upstream connections that failed to open.

@@ -1,12 +1,15 @@
-//! Buffered sockets: one read buffer and one write buffer each, both bounded, both polled.
+//! Buffered sockets, with or without TLS: one read buffer and one write buffer each, both bounded,
+//! both polled.
 
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use crate::tls::TlsSocket;
 
 /// Size of a read buffer. Bytes. It grows for a head that is larger, up to the head's limit.
 const READ_BUFFER: usize = 16 * 1024;
@@ -28,11 +31,16 @@ thread_local! {
 }
 
 /// A socket with buffered input and output.
+///
+/// It is an [`AsyncRead`] and [`AsyncWrite`] as well, for who has buffers of his own: what was
+/// received already is read first.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    socket: TcpStream,
+    socket: Socket,
     input: Input,
     output: Output,
+    /// Bytes that the TLS layer took and may still hold. 0 without TLS.
+    sealed: usize,
     /// The peer has finished sending.
     pub(crate) eof: bool,
     /// Reading or writing has failed.
@@ -40,7 +48,14 @@ pub(crate) struct Stream {
     traffic: Traffic,
 }
 
-/// Bytes that went through a stream so far.
+/// What the bytes go through.
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Tls(Box<TlsSocket>),
+}
+
+/// Bytes that went through a stream so far, inside of TLS.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Traffic {
     /// Received and consumed.
@@ -76,13 +91,34 @@ struct Output {
 
 impl Stream {
     pub(crate) fn new(socket: TcpStream) -> Self {
+        Self::over(Socket::Tcp(socket))
+    }
+
+    /// A stream of what is inside of TLS.
+    pub(crate) fn over_tls(socket: TlsSocket) -> Self {
+        Self::over(Socket::Tls(Box::new(socket)))
+    }
+
+    fn over(socket: Socket) -> Self {
         Self {
             socket,
             input: Input::default(),
             output: Output::default(),
+            sealed: 0,
             eof: false,
             broken: false,
             traffic: Traffic::default(),
+        }
+    }
+
+    /// The socket, and what was received from it and not consumed; none if there is TLS already. The
+    /// output must have been flushed.
+    pub(crate) fn into_tcp(self) -> Option<(TcpStream, Vec<u8>)> {
+        debug_assert_eq!(self.unsent(), 0);
+        let received = self.input().to_vec();
+        match self.socket {
+            Socket::Tcp(socket) => Some((socket, received)),
+            Socket::Tls(_) => None,
         }
     }
 
@@ -128,7 +164,7 @@ impl Stream {
         self.input.make_room(limit);
         let free = &mut self.input.bytes[self.input.end..];
         let mut buffer = ReadBuf::new(free);
-        match Pin::new(&mut self.socket).poll_read(cx, &mut buffer) {
+        match self.socket.poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) => {
                 let count = buffer.filled().len();
                 self.input.end += count;
@@ -152,11 +188,8 @@ impl Stream {
     /// Whether the peer has neither closed the stream nor sent anything, as far as the event loop
     /// has heard. No system call unless it has heard something. Asks past the task's budget, which
     /// makes polls say "pending" when it is spent.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let nothing = self.socket.try_read(&mut [0]);
-        matches!(nothing, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-            && !self.eof
-            && self.input().is_empty()
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        !self.eof && self.input().is_empty() && self.socket.is_quiet()
     }
 
     /// The output to append to.
@@ -166,7 +199,7 @@ impl Stream {
 
     /// Count of bytes that are still to be written.
     pub(crate) fn unsent(&self) -> usize {
-        self.output.bytes.len() - self.output.start
+        self.output.bytes.len() - self.output.start + self.sealed
     }
 
     /// Whether more output may be added. It is bounded by this, give or take one buffer of input.
@@ -178,11 +211,11 @@ impl Stream {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.output.start < self.output.bytes.len() {
             let pending = &self.output.bytes[self.output.start..];
-            match Pin::new(&mut self.socket).poll_write(cx, pending) {
+            match self.socket.poll_write(cx, pending) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     self.output.start += count;
-                    self.traffic.sent += count as u64;
+                    self.written(count);
                 }
                 Poll::Ready(Err(error)) => {
                     self.broken = true;
@@ -195,12 +228,37 @@ impl Stream {
             }
         }
         self.output.reset();
+        if self.sealed == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        match ready!(self.socket.poll_flush(cx)) {
+            Ok(()) => self.sealed = 0,
+            Err(error) => {
+                self.broken = true;
+                return Poll::Ready(Err(error));
+            }
+        }
         Poll::Ready(Ok(()))
     }
 
-    /// Sends FIN.
+    /// Counts bytes that the socket took.
+    fn written(&mut self, count: usize) {
+        self.traffic.sent += count as u64;
+        if let Socket::Tls(_) = self.socket {
+            self.sealed += count;
+        }
+    }
+
+    /// Sends FIN; over TLS a `close_notify` first.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        self.socket.poll_shutdown(cx)
+    }
+
+    /// Makes the socket's end a RST, which nobody takes for a clean one. What the peer has not read yet
+    /// is lost with it.
+    pub(crate) fn reset(&mut self) {
+        // A socket that refuses is closed with FIN instead.
+        let _ = self.socket.set_zero_linger();
     }
 
     /// Gives the read buffer back to the worker if nothing is in it: an idle connection holds none.
@@ -210,6 +268,136 @@ impl Stream {
         }
         if self.unsent() == 0 && self.output.bytes.capacity() > IDLE_OUTPUT {
             self.output = Output::default();
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let stream = self.get_mut();
+        let waiting = stream.input().len().min(buffer.remaining());
+        if waiting > 0 {
+            buffer.put_slice(&stream.input()[..waiting]);
+            stream.consume(waiting);
+            stream.release_buffers();
+            return Poll::Ready(Ok(()));
+        }
+        if stream.eof || buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let filled = buffer.filled().len();
+        let read = ready!(stream.socket.poll_read(cx, buffer));
+        let count = buffer.filled().len() - filled;
+        stream.traffic.consumed += count as u64;
+        stream.broken |= read.is_err();
+        stream.eof = read.is_ok() && count == 0;
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let stream = self.get_mut();
+        if stream.output.start < stream.output.bytes.len() {
+            ready!(stream.poll_flush(cx))?;
+        }
+        let written = ready!(stream.socket.poll_write_vectored(cx, bytes));
+        match &written {
+            Ok(count) => stream.written(*count),
+            Err(_) => stream.broken = true,
+        }
+        Poll::Ready(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_flush(self.get_mut(), cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = self.get_mut();
+        ready!(stream.poll_flush(cx))?;
+        stream.poll_shutdown(cx)
+    }
+}
+
+impl Socket {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Tls(socket) => socket.poll_read(cx, buffer),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Tls(socket) => socket.poll_write_vectored(cx, &[io::IoSlice::new(bytes)]),
+        }
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+            Self::Tls(socket) => socket.poll_write_vectored(cx, bytes),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(socket) => socket.poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(socket) => socket.poll_shutdown(cx),
+        }
+    }
+
+    fn set_zero_linger(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.set_zero_linger(),
+            Self::Tls(socket) => socket.set_zero_linger(),
+        }
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Tcp(socket) => {
+                let nothing = socket.try_read(&mut [0]);
+                matches!(nothing, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Self::Tls(socket) => socket.is_quiet(),
         }
     }
 }

@@ -55,7 +55,7 @@ impl UpstreamConnection {
 
     /// Whether the peer has neither closed the connection nor sent anything nobody asked for, as
     /// far as the event loop has heard. No system call unless it has heard something.
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         self.stream.is_quiet()
     }
 }
@@ -75,7 +75,7 @@ impl Pools {
         endpoint: SocketAddr,
     ) -> Option<UpstreamConnection> {
         let idle = self.idle.get_mut(&endpoint)?;
-        while let Some(connection) = idle.pop() {
+        while let Some(mut connection) = idle.pop() {
             self.count -= 1;
             worker.stats().upstream_cx_idle.decrement();
             if connection.is_fresh(worker.now()) && connection.is_quiet() {
@@ -127,9 +127,9 @@ impl Pools {
         self.keep(worker, |_| false);
     }
 
-    fn keep(&mut self, worker: &Worker, mut keep: impl FnMut(&UpstreamConnection) -> bool) {
+    fn keep(&mut self, worker: &Worker, mut keep: impl FnMut(&mut UpstreamConnection) -> bool) {
         for idle in self.idle.values_mut() {
-            idle.retain(&mut keep);
+            idle.retain_mut(&mut keep);
         }
         self.idle.retain(|_, idle| !idle.is_empty());
         let count: usize = self.idle.values().map(Vec::len).sum();

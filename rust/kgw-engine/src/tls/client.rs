@@ -1,0 +1,100 @@
+//! The client's side: TLS towards endpoints.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
+use tokio_rustls::TlsConnector;
+
+use super::certificates::certified_key;
+use super::parameters::Parameters;
+use super::server::{complete, prefixed};
+use super::socket::TlsSocket;
+use super::verify::ServerVerifier;
+use super::{ConfigError, Interrupt, TlsError, TlsInfo};
+use crate::config::ir::{ClientTls, Trust, UpstreamProtocol};
+use crate::conn::io::Stream;
+
+/// How TLS towards endpoints begins.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// A number that no other has had in this process: connections of different TLS must not be taken
+    /// for each other.
+    pub(crate) id: u64,
+    config: Arc<ClientConfig>,
+    server_name: ServerName<'static>,
+    /// The server name as the configuration has it.
+    sni: Option<Box<str>>,
+    is_verifying: bool,
+}
+
+impl Client {
+    pub(super) fn compile(
+        tls: &ClientTls,
+        protocol: UpstreamProtocol,
+    ) -> Result<Self, ConfigError> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let server_name = match &tls.sni {
+            // Stands for no name: it is neither sent nor compared, but sessions are kept by it.
+            None => ServerName::try_from("unnamed.invalid"),
+            Some(name) => ServerName::try_from(name.strip_suffix('.').unwrap_or(name)),
+        }
+        .map_err(|_| ConfigError::new(format!("{:?} is not a server name", tls.sni)))?
+        .to_owned();
+        let parameters = Parameters::compile(&tls.parameters)?;
+        let verifier = Arc::new(ServerVerifier::compile(tls)?);
+        let builder = ClientConfig::builder_with_provider(parameters.provider)
+            .with_protocol_versions(&parameters.versions)
+            .map_err(|error| ConfigError::new(error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match &tls.certificate {
+            None => builder.with_no_client_auth(),
+            Some(certificate) => {
+                let key = SingleCertAndKey::from(certified_key(certificate)?);
+                builder.with_client_cert_resolver(Arc::new(key))
+            }
+        };
+        config.enable_sni = tls.sni.is_some();
+        config.alpn_protocols = match (&tls.alpn, protocol) {
+            (Some(protocols), _) => protocols
+                .iter()
+                .map(|name| name.clone().into_bytes())
+                .collect(),
+            // As in Envoy: HTTP/1.1 is what is spoken where nothing was agreed on.
+            (None, UpstreamProtocol::Http1) => Vec::new(),
+            (None, UpstreamProtocol::Http2) => vec![b"h2".to_vec()],
+            (None, UpstreamProtocol::Auto) => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        };
+        Ok(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            config: Arc::new(config),
+            server_name,
+            sni: tls.sni.as_deref().map(Box::from),
+            is_verifying: tls.trust != Trust::Insecure,
+        })
+    }
+}
+
+/// Begins TLS on a stream to an endpoint; what is in its output, a PROXY header say, is sent in front
+/// of it. What is returned carries what is inside.
+///
+/// `interrupt` is asked whenever the handshake has to wait. Dropping the future drops the connection.
+pub(crate) async fn connect(
+    mut stream: Stream,
+    client: &Client,
+    interrupt: &mut impl FnMut(&mut Context<'_>) -> Poll<Interrupt>,
+) -> Result<(Stream, TlsInfo), TlsError> {
+    complete(poll_fn(|cx| stream.poll_flush(cx)), interrupt).await?;
+    let socket = prefixed(stream)?;
+    let connector = TlsConnector::from(Arc::clone(&client.config));
+    let handshake = connector.connect(client.server_name.clone(), socket);
+    let socket = complete(handshake, interrupt).await?;
+    let session = socket.get_ref().1;
+    let info = TlsInfo::new(session, client.sni.as_deref(), client.is_verifying);
+    Ok((Stream::over_tls(TlsSocket::client(socket)), info))
+}
