@@ -1,9 +1,10 @@
 """Filter chains: the order of filters, and filters from header modifiers.
 
-The order is kgateway's: policy filters run in stages in front of the router, the Gateway API's
-header modifiers are applied by the router when it has chosen the backend. So a request that is
-refused by a limit has not been modified, while response modifiers hold for the refusal as for any
-answer.
+gRPC-Web is translated first, so that what refuses a request is told in the client's own protocol.
+For the rest the order is kgateway's: policy filters run in stages in front of the router, the
+Gateway API's header modifiers are applied by the router when it has chosen the backend. So a
+request that is refused by a limit has not been modified, while response modifiers hold for the
+refusal as for any answer.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from kgw.attach import protocols
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kgw.api.core.service import ServicePort
     from kgw.api.gateway.filters import Filter, HeaderModifier
+    from kgw.attach.gateways import GatewayState, ListenerState
     from kgw.attach.policies import Limit
 
 #: The filters of the IR in the order in which they run.
-ORDER: Final = ("local_rate_limit", "request_headers", "response_headers")
+ORDER: Final = ("grpc_web", "local_rate_limit", "request_headers", "response_headers")
 
 #: Fields that say how a message is framed, or where it goes: not a route's to change.
 PROTECTED: Final = frozenset(
@@ -41,6 +46,22 @@ _OPERATOR: Final = re.compile(r"%[A-Z][A-Z_0-9]+(?:\([^)]*\))?(?::[0-9]+)?%")
 def chain(filters: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Filters in the order in which they run."""
     return sorted(filters, key=lambda one: ORDER.index(one["type"]))
+
+
+def grpc_web(
+    gateway: GatewayState, listener: ListenerState, ports: Iterable[ServicePort | None]
+) -> list[dict[str, Any]]:
+    """The filter that translates gRPC-Web: where a backend's port is declared so, or all over.
+
+    Args:
+        gateway: the Gateway that a route serves.
+        listener: its listener, which may have the option.
+        ports: the ports of the route's backends.
+    """
+    option = gateway.options([listener.spec.name]).get("grpc-web")
+    declared = any(port and protocols.declared(port) == "grpc-web" for port in ports)
+    wanted = declared if option is None else option.value
+    return [{"type": "grpc_web"}] if wanted else []
 
 
 def local_rate_limit(limit: Limit, scope: str) -> list[dict[str, Any]]:

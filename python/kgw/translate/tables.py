@@ -149,10 +149,12 @@ class Tables:
                     continue
                 scope = _scope(limit.level, table, listener, ident) if limit else ""
                 limits = filters.local_rate_limit(limit, scope) if limit else []
+                ports = (one.port for one in state.backends[rule.index])
+                web = filters.grpc_web(gateway, listener, ports)
                 assert rule.source is not None
                 self.routes[ident] = {
                     "name": name,
-                    "filters": filters.chain([*limits, *rule.filters]),
+                    "filters": filters.chain([*web, *limits, *rule.filters]),
                     "action": action(rule.source, match, backends, port),
                 }
         return rules
@@ -168,13 +170,14 @@ class Tables:
         """The rule of a service port that no HTTPRoute serves."""
         ident = f"default@{table}"
         limit = self._attachment.policies.limit(gateway.named, listener.spec.name)
-        chain: list[dict[str, Any]] = []
+        chain = filters.grpc_web(gateway, listener, [port])
         target: dict[str, Any]
         if isinstance(limit, str):
             target = {"type": "direct", "status": 500, "body": REPLACED}
         else:
             if limit is not None:
-                chain = filters.local_rate_limit(limit, _scope(limit.level, table, listener, ident))
+                scope = _scope(limit.level, table, listener, ident)
+                chain += filters.local_rate_limit(limit, scope)
             target = {
                 "type": "forward",
                 "backends": [{"cluster": self._cluster(service, port), "weight": 1, "filters": []}],
