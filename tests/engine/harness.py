@@ -339,12 +339,10 @@ class Gateway:
         *,
         workers: int = 1,
         real_time: bool = False,
-        max_connections: int | None = None,
+        **limits: Any,
     ) -> None:
         self.setup = setup
-        self.engine = Engine(
-            workers=workers, manual_clock=not real_time, max_connections=max_connections
-        )
+        self.engine = Engine(workers=workers, manual_clock=not real_time, **limits)
         self.engine.start(setup.encoded())
         assert self.engine.wait_applied(1, WAIT)
         self.port = self.engine.addresses()["l"][0][1]
@@ -482,14 +480,14 @@ def serving(
     *,
     workers: int = 1,
     real_time: bool = False,
-    max_connections: int | None = None,
+    **limits: Any,
 ) -> Iterator[tuple[Gateway, Upstream]]:
     """A gateway in front of one upstream, which is cluster ``c``; see :class:`Upstream`."""
     upstream = Upstream(script)
     setup = setup or Setup()
     if not setup.endpoints:
         setup.endpoints = [upstream.address]
-    gateway = Gateway(setup, workers=workers, real_time=real_time, max_connections=max_connections)
+    gateway = Gateway(setup, workers=workers, real_time=real_time, **limits)
     try:
         yield gateway, upstream
     finally:

@@ -157,3 +157,62 @@ def test_draining_under_load_loses_nothing() -> None:
         assert set(answers) == {200}
         assert len(answers) >= 4
         assert gateway.engine.join(5.0) is True
+
+
+def test_a_lame_duck_accepts_and_tells_everyone_to_go() -> None:
+    with serving() as (gateway, _):
+        client = gateway.connect()
+        client.send(get())
+        assert client.read_response().get("connection") is None
+        idle = gateway.connect()
+        idle.send(get())
+        idle.read_response()
+        gateway.engine.drain(min=10.0)
+        # New connections are served, told, and closed; so are those from before.
+        for peer in (gateway.connect(), client):
+            peer.send(get())
+            assert peer.read_response()["connection"] == "close"
+            assert peer.is_closed()
+            peer.close()
+        gateway.engine.advance(9.0)
+        late = gateway.connect()
+        late.send(get())
+        assert late.read_response()["connection"] == "close"
+        late.close()
+        # Nobody takes an idle connection away while its next request can still be told.
+        assert not idle.is_readable()
+        gateway.engine.advance(1.0)
+        eventually(lambda: refuses(gateway.port), "closed listening socket")
+        idle.send(get())
+        assert idle.read_response()["connection"] == "close"
+        idle.close()
+        gateway.probe = None
+        assert gateway.engine.join(5.0) is True
+
+
+def test_a_lame_duck_that_is_told_to_drain_does_so_at_once() -> None:
+    with serving() as (gateway, _):
+        gateway.engine.drain(min=1000.0)
+        assert gateway.get()["connection"] == "close"
+        gateway.engine.drain()
+        eventually(lambda: refuses(gateway.port), "closed listening socket")
+        assert gateway.engine.join(5.0) is True
+
+
+def test_a_configuration_published_just_before_is_listened_on() -> None:
+    with serving(workers=2) as (gateway, _):
+        more = {
+            "id": "more",
+            "bind": ["127.0.0.1:0"],
+            "traffic": {"type": "http", "route_table": "t"},
+        }
+        ir = gateway.setup.ir()
+        ir["listeners"].append(more)
+        generation = gateway.publish(ir)
+        gateway.engine.drain(min=1000.0)
+        assert gateway.engine.wait_applied(generation, 5.0)
+        at = gateway.engine.addresses()["more"][0]
+        with socket.create_connection(at, 5.0) as sock:
+            client = Peer(sock)
+            client.send(get())
+            assert client.read_response()["connection"] == "close"

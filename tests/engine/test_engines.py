@@ -22,36 +22,6 @@ from kgw._native.engine import Engine
 from kgw.errors import ConfigError, NotRunning
 
 
-def test_connections_over_the_limit_are_closed_at_once() -> None:
-    with serving(Setup(routes={"d": direct(200, "ok")}), max_connections=3) as (gateway, _):
-        clients = [gateway.connect() for _ in range(6)]
-        for client in clients[:3]:
-            client.send(get())
-            assert client.read_response().body == b"ok"
-        for client in clients[3:]:
-            assert client.is_closed()
-        assert gateway.stat("downstream_cx_overflow") == 3
-        assert gateway.stat("downstream_cx_active") == 3
-        clients[0].close()
-        eventually(lambda: gateway.stat("downstream_cx_active") == 2, "a closed connection")
-        assert gateway.get().body == b"ok"
-
-
-def test_a_burst_over_the_limit_is_held_to_it() -> None:
-    with serving(Setup(routes={"d": direct(200, "ok")}), max_connections=10) as (gateway, _):
-        clients = [gateway.connect() for _ in range(100)]
-        eventually(lambda: gateway.stat("downstream_cx_overflow") == 90, "ninety refused")
-        served = 0
-        for client in clients:
-            try:
-                client.send(get())
-                client.read_response()
-                served += 1
-            except (EOFError, OSError):
-                pass
-        assert served == 10
-
-
 def test_engines_do_not_know_of_each_other() -> None:
     with (
         serving(Setup(routes={"d": direct(200, "one")})) as (one, _),

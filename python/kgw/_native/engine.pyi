@@ -1,5 +1,8 @@
 """The data plane: threads, sockets, snapshots. ``kgw.Proxy`` is the public face of it."""
 
+import os
+import socket
+from collections.abc import Sequence
 from typing import final
 
 __all__ = ["IR_VERSION", "Engine"]
@@ -21,6 +24,8 @@ class Engine:
         workers: int | None = None,
         manual_clock: bool = False,
         max_connections: int | None = None,
+        max_memory: int | None = None,
+        memory_usage_file: str | os.PathLike[str] | None = None,
     ) -> Engine:
         """Makes an engine that does nothing yet.
 
@@ -28,11 +33,22 @@ class Engine:
             workers: number of worker threads, 1 to 1024; by default one per CPU that the process
                 may use, cgroup quotas included.
             manual_clock: whether time stands still until :meth:`advance`, for tests.
-            max_connections: most connections open at once on one worker (50,000).
+            max_connections: most connections open at once (50,000); accepting pauses there.
+            max_memory: bytes of memory above which load is shed; by default no limit.
+            memory_usage_file: a file that says how many bytes are used, as a cgroup's
+                ``memory.current`` does; by default the process's own anonymous memory counts.
         """
 
-    def start(self, config: bytes) -> None:
+    def start(
+        self, config: bytes, sockets: Sequence[tuple[str | None, socket.socket]] = ...
+    ) -> None:
         """Compiles a configuration (IR as JSON), binds its addresses and starts serving.
+
+        Args:
+            config: the configuration.
+            sockets: listening sockets, each with the listener that it is for if that is known. They
+                are detached. Those bound to what the configuration asks for are used, in place of
+                binding it; the others are closed.
 
         Raises:
             kgw.errors.ConfigError: the configuration cannot be compiled.
@@ -68,8 +84,18 @@ class Engine:
     def problems(self) -> list[str]:
         """Returns what the compilation replaced or left out, in words."""
 
-    def drain(self) -> None:
-        """Starts draining: no new connections, each answer closes its connection."""
+    def drain(self, min: float = 0.0) -> None:
+        """Starts draining: each answer closes its connection.
+
+        Args:
+            min: seconds for which connections are accepted still. Nothing new is accepted after it.
+        """
+
+    def listening_sockets(self) -> list[tuple[str | None, int]]:
+        """Returns duplicates of the listening sockets, as listener and file descriptor.
+
+        The caller must close them. There are none once nothing is accepted any longer.
+        """
 
     def join(self, timeout: float) -> bool:
         """Waits up to ``timeout`` seconds for the workers to end, then stops them.

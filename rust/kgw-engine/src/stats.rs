@@ -58,12 +58,16 @@ stats! {
     downstream_cx_total,
     /// Connections open.
     downstream_cx_active,
-    /// Connections refused because the limit was reached.
+    /// Connections closed unserved because no file descriptor was free for a while.
     downstream_cx_overflow,
     /// Connections ended by a panic in their task.
     downstream_cx_panicked,
     /// `accept` failures, for want of file descriptors mostly.
     downstream_accept_error,
+    /// Times that accepting paused, for a connection limit or for want of memory.
+    downstream_accept_paused,
+    /// Requests answered with 503 for want of memory.
+    downstream_rq_overloaded,
     /// Requests that ended, with or without an answer.
     downstream_rq_total,
     /// Requests being served.

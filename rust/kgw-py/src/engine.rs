@@ -4,11 +4,14 @@
 //! detaches from it.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::process;
 use std::time::Duration;
 
-use kgw_engine::runtime::{self, EngineError, Options};
-use pyo3::exceptions::{PyOSError, PyValueError};
+use kgw_engine::runtime::{self, EngineError, ListeningSocket, MemoryLimit, MemoryUsage, Options};
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -30,23 +33,33 @@ struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, workers=None, manual_clock=false, max_connections=None))]
+    #[pyo3(signature = (*, workers=None, manual_clock=false, max_connections=None, max_memory=None, memory_usage_file=None))]
     fn new(
         workers: Option<usize>,
         manual_clock: bool,
         max_connections: Option<u64>,
+        max_memory: Option<u64>,
+        memory_usage_file: Option<PathBuf>,
     ) -> PyResult<Self> {
         if workers.is_some_and(|workers| !(1..=1024).contains(&workers)) {
             return Err(PyValueError::new_err("workers must be between 1 and 1024"));
         }
-        if max_connections == Some(0) {
-            return Err(PyValueError::new_err("max_connections must be positive"));
+        for (name, value) in [
+            ("max_connections", max_connections),
+            ("max_memory", max_memory),
+        ] {
+            if value == Some(0) {
+                let why = format!("{name} must be positive");
+                return Err(PyValueError::new_err(why));
+            }
         }
         let defaults = Options::default();
+        let usage = memory_usage_file.map_or(MemoryUsage::Process, MemoryUsage::File);
         let options = Options {
             workers,
             manual_clock,
             max_connections: max_connections.unwrap_or(defaults.max_connections),
+            memory: max_memory.map(|max| MemoryLimit { max, usage }),
         };
         Ok(Self {
             engine: runtime::Engine::new(&options),
@@ -54,8 +67,21 @@ impl Engine {
         })
     }
 
-    fn start(&self, py: Python<'_>, config: &[u8]) -> PyResult<()> {
-        self.call(py, |engine| engine.start(config))
+    #[pyo3(signature = (config, sockets=Vec::new()))]
+    fn start(
+        &self,
+        py: Python<'_>,
+        config: &[u8],
+        sockets: Vec<(Option<String>, Bound<'_, PyAny>)>,
+    ) -> PyResult<()> {
+        let taken = sockets
+            .into_iter()
+            .map(|(listener, socket)| {
+                let socket = TcpListener::from(detached(&socket)?);
+                Ok(ListeningSocket { listener, socket })
+            })
+            .collect::<PyResult<_>>()?;
+        self.call(py, |engine| engine.start_on(config, taken))
     }
 
     fn apply(&self, py: Python<'_>, config: &[u8]) -> PyResult<u64> {
@@ -92,8 +118,18 @@ impl Engine {
         self.call(py, runtime::Engine::problems)
     }
 
-    fn drain(&self, py: Python<'_>) -> PyResult<()> {
-        self.call(py, runtime::Engine::drain)
+    #[pyo3(signature = (min=0.0))]
+    fn drain(&self, py: Python<'_>, min: f64) -> PyResult<()> {
+        let min = seconds(min)?;
+        self.call(py, |engine| engine.drain(min))
+    }
+
+    fn listening_sockets(&self, py: Python<'_>) -> PyResult<Vec<(Option<String>, RawFd)>> {
+        let sockets = self.call(py, runtime::Engine::listening_sockets)?;
+        Ok(sockets
+            .into_iter()
+            .map(|one| (one.listener, one.socket.into_raw_fd()))
+            .collect())
     }
 
     fn join(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
@@ -146,6 +182,25 @@ impl Drop for Engine {
             Python::attach(|py| py.detach(|| self.engine.join(Duration::ZERO)));
         }
     }
+}
+
+/// Takes the descriptor of a Python socket, which is closed afterwards as far as Python is concerned.
+fn detached(socket: &Bound<'_, PyAny>) -> PyResult<OwnedFd> {
+    let kind = socket.py().import("socket")?.getattr("socket")?;
+    if !socket.is_instance(&kind)? {
+        return Err(PyTypeError::new_err(
+            "a listening socket is a socket.socket",
+        ));
+    }
+    // A subclass may have another idea of `detach`.
+    let descriptor: RawFd = kind.call_method1("detach", (socket,))?.extract()?;
+    if descriptor < 0 {
+        return Err(PyValueError::new_err("the socket is closed"));
+    }
+    #[expect(unsafe_code, reason = "descriptors come from Python as numbers")]
+    // SAFETY: `socket.detach` gave up an open descriptor, which nothing else owns from then on.
+    let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    Ok(owned)
 }
 
 fn seconds(seconds: f64) -> PyResult<Duration> {

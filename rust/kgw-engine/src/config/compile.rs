@@ -300,6 +300,7 @@ impl Compilation<'_> {
                 .collect(),
             traffic,
             http: listener.http.clone(),
+            max_connections: listener.max_connections,
             logs: access_logs.into_boxed_slice(),
         })
     }

@@ -18,7 +18,7 @@ use crate::telemetry::access_log::AccessLog;
 pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// One generation of the configuration.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     pub(crate) listeners: FastMap<Arc<str>, Arc<Listener>>,
@@ -35,6 +35,8 @@ pub(crate) struct Listener {
     pub(crate) bind: Vec<BindKey>,
     pub(crate) traffic: Traffic,
     pub(crate) http: HttpOptions,
+    /// Open connections at which accepting pauses, over all workers. 0 is none.
+    pub(crate) max_connections: u64,
     pub(crate) logs: Box<[AccessLog]>,
 }
 

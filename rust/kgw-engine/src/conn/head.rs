@@ -82,8 +82,10 @@ pub(crate) async fn read(conn: &mut Conn, listener: &str, target: &mut Target) -
             let deadline = match (began, worker.phase()) {
                 (_, Phase::Closing) => return Poll::Ready(Head::Closed),
                 (Some(began), _) => began.after_ms(options.request_head_timeout_ms),
-                (None, Phase::Running) if served => idle_since.after_ms(options.idle_timeout_ms),
-                (None, Phase::Running | Phase::Draining) => {
+                (None, Phase::Running | Phase::LameDuck) if served && !worker.must_shrink() => {
+                    idle_since.after_ms(options.idle_timeout_ms)
+                }
+                (None, _) => {
                     let since = *ending_since.get_or_insert_with(|| worker.now());
                     since.after_ms(DRAIN_IDLE_MS)
                 }

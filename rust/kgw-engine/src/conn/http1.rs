@@ -15,7 +15,7 @@ use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::Reply;
 use crate::pipeline::route_view::RouteView;
 use crate::pipeline::{edge, redirect};
-use crate::runtime::Phase;
+use crate::runtime::{Phase, Pressure};
 use crate::telemetry::flags::ResponseFlag;
 
 /// What becomes of the connection after an exchange.
@@ -101,6 +101,10 @@ async fn exchange(conn: &mut Conn, target: &Target, began: Nanos, served: bool) 
     exchange.keep_alive = conn.request.keep_alive() && served && !conn.is_draining();
     let options = &target.listener.http;
 
+    if conn.worker.pressure() == Pressure::Overloaded {
+        conn.worker.stats().downstream_rq_overloaded.increment();
+        return local::reply(conn, target, exchange, Reply::overloaded(), &[]).await;
+    }
     let refusal = refusal(conn, target);
     strip_hop_by_hop_request(&mut conn.request, false);
     edge::state_origin(&mut conn.request, options, conn.peers.remote.ip());

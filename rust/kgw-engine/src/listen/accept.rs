@@ -1,4 +1,7 @@
 //! Accepting connections and starting their tasks.
+//!
+//! Accepting pauses while a connection limit is reached, memory runs out, or the system has no file
+//! descriptor left. Whoever connects then waits in the kernel's queue.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -6,39 +9,44 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::limit::{ConnectionLimit, Slot};
 use super::socket::BACKLOG;
 use crate::conn;
-use crate::runtime::{Phase, Registration, Worker};
+use crate::runtime::{Phase, Pressure, Registration, Worker};
 
 /// Pause after a failed `accept`: the usual cause is a want of file descriptors, which only other
 /// connections' ends can mend.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// Failures in a row after which those that wait are closed instead: about a second.
+const PATIENCE: u32 = 50;
+
+/// Most connections closed at once for want of file descriptors.
+const CLOSED_AT_ONCE: usize = 128;
+
 /// What an accepting task is told by its worker.
 #[derive(Debug)]
 pub(crate) struct Orders {
-    listener: RefCell<Arc<str>>,
+    listener: RefCell<(Arc<str>, Arc<ConnectionLimit>)>,
     stop: Cell<bool>,
 }
 
 impl Orders {
-    pub(crate) fn new(listener: &Arc<str>) -> Self {
+    pub(crate) fn new(listener: &Arc<str>, limit: Arc<ConnectionLimit>) -> Self {
         Self {
-            listener: RefCell::new(Arc::clone(listener)),
+            listener: RefCell::new((Arc::clone(listener), limit)),
             stop: Cell::new(false),
         }
     }
 
-    /// Connections are the listener's from now on.
-    pub(crate) fn accept_for(&self, listener: &Arc<str>) {
-        if *self.listener.borrow() != *listener {
-            *self.listener.borrow_mut() = Arc::clone(listener);
-        }
+    /// Connections are the listener's from now on, and count for its limit.
+    pub(crate) fn accept_for(&self, listener: &Arc<str>, limit: Arc<ConnectionLimit>) {
+        *self.listener.borrow_mut() = (Arc::clone(listener), limit);
     }
 
     /// The socket is given up; what waits on it is still taken.
@@ -57,57 +65,165 @@ pub(crate) async fn run(
     lease: Arc<()>,
     registration: Registration,
 ) {
-    loop {
-        let accepted = poll_fn(|cx| {
-            registration.update(cx);
-            match socket.poll_accept(cx) {
-                Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
-                Poll::Pending if orders.stop.get() || worker.phase() != Phase::Running => {
-                    Poll::Ready(None)
-                }
-                Poll::Pending => Poll::Pending,
+    let mut acceptor = Acceptor {
+        worker,
+        orders,
+        registration,
+        limit: None,
+        waker: None,
+        paused: false,
+    };
+    acceptor.accept(|cx| socket.poll_accept(cx)).await;
+    // The event loop may not have heard of all that wait.
+    if let Ok(socket) = socket.into_std() {
+        let mut left = BACKLOG;
+        let next = |_: &mut Context<'_>| {
+            if left == 0 {
+                return Poll::Pending;
             }
-        })
-        .await;
-        match accepted {
-            None => break,
-            Some(Ok((stream, peer))) => start(&worker, &orders, stream, peer),
-            Some(Err(error)) => {
-                worker.stats().downstream_accept_error.increment();
-                if !is_of_one_connection(&error) {
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+            left -= 1;
+            poll_waiting(&socket)
+        };
+        acceptor.accept(next).await;
     }
-    take_waiting(&worker, &orders, socket);
     drop(lease);
 }
 
-/// Takes what waits in the queue, whether or not the event loop has heard of it.
-fn take_waiting(worker: &Rc<Worker>, orders: &Orders, socket: TcpListener) {
-    let Ok(socket) = socket.into_std() else {
-        return;
-    };
-    for _ in 0..BACKLOG {
-        let Ok((stream, peer)) = socket.accept() else {
-            return;
+/// Takes a connection from the queue; pending if there is none.
+fn poll_waiting(socket: &std::net::TcpListener) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    let accepted = socket.accept().and_then(|(stream, peer)| {
+        stream.set_nonblocking(true)?;
+        Ok((TcpStream::from_std(stream)?, peer))
+    });
+    match accepted {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        accepted => Poll::Ready(accepted),
+    }
+}
+
+/// The rights to have a connection open: the process's and the listener's.
+type Slots = (Slot, Slot);
+
+/// An accepting task.
+struct Acceptor {
+    worker: Rc<Worker>,
+    orders: Rc<Orders>,
+    registration: Registration,
+    /// The listener's limit that the task may be waiting for.
+    limit: Option<Arc<ConnectionLimit>>,
+    waker: Option<Waker>,
+    paused: bool,
+}
+
+impl Acceptor {
+    /// Starts what `next` accepts; ends when the task shall end and nothing waits.
+    async fn accept(
+        &mut self,
+        mut next: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>>,
+    ) {
+        let mut failures = 0;
+        loop {
+            let accepted = poll_fn(|cx| self.poll(cx, &mut next)).await;
+            match accepted {
+                None => return,
+                Some(Ok((stream, peer, slots))) => {
+                    failures = 0;
+                    start(&self.worker, &self.orders, stream, peer, slots);
+                }
+                Some(Err(error)) => {
+                    self.worker.stats().downstream_accept_error.increment();
+                    if is_of_one_connection(&error) {
+                        continue;
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    failures += 1;
+                    if failures >= PATIENCE {
+                        poll_fn(|cx| {
+                            self.close_waiting(cx, &mut next);
+                            Poll::Ready(())
+                        })
+                        .await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        next: &mut impl FnMut(&mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>>,
+    ) -> Poll<Option<io::Result<(TcpStream, SocketAddr, Slots)>>> {
+        self.registration.update(cx);
+        let phase = self.worker.phase();
+        if phase == Phase::Closing {
+            return Poll::Ready(None);
+        }
+        let slots = self.poll_slots(cx);
+        if slots.is_pending() && !self.paused {
+            self.worker.stats().downstream_accept_paused.increment();
+        }
+        self.paused = slots.is_pending();
+        // A slot is held for the moment of the attempt only: another worker's queue may need it.
+        let Poll::Ready(slots) = slots else {
+            return Poll::Pending;
         };
-        let stream = stream
-            .set_nonblocking(true)
-            .and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = stream {
-            start(worker, orders, stream, peer);
+        match next(cx) {
+            Poll::Ready(Ok((stream, peer))) => Poll::Ready(Some(Ok((stream, peer, slots)))),
+            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
+            Poll::Pending if self.orders.stop.get() || phase >= Phase::Draining => {
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_slots(&mut self, cx: &Context<'_>) -> Poll<Slots> {
+        if self.worker.pressure() == Pressure::Overloaded {
+            return Poll::Pending;
+        }
+        self.waker = Some(cx.waker().clone());
+        let limit = Arc::clone(&self.orders.listener.borrow().1);
+        if let Some(before) = self.limit.replace(Arc::clone(&limit))
+            && !Arc::ptr_eq(&before, &limit)
+        {
+            before.leave(cx.waker());
+        }
+        let Poll::Ready(of_process) = self.worker.connection_limit().poll_slot(cx) else {
+            return Poll::Pending;
+        };
+        limit.poll_slot(cx).map(|slot| (of_process, slot))
+    }
+
+    /// Closes connections that have waited for a descriptor for too long.
+    fn close_waiting(
+        &self,
+        cx: &mut Context<'_>,
+        next: &mut impl FnMut(&mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>>,
+    ) {
+        self.worker.reserve().lend(|| {
+            for _ in 0..CLOSED_AT_ONCE {
+                let Poll::Ready(Ok(_closed)) = next(cx) else {
+                    return;
+                };
+                self.worker.stats().downstream_cx_overflow.increment();
+            }
+        });
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        if let Some(waker) = &self.waker {
+            self.worker.connection_limit().leave(waker);
+            if let Some(limit) = &self.limit {
+                limit.leave(waker);
+            }
         }
     }
 }
 
-fn start(worker: &Rc<Worker>, orders: &Orders, stream: TcpStream, peer: SocketAddr) {
-    let stats = worker.stats();
-    if stats.downstream_cx_active.value() >= worker.max_connections() {
-        stats.downstream_cx_overflow.increment();
-        return;
-    }
+fn start(worker: &Rc<Worker>, orders: &Orders, stream: TcpStream, peer: SocketAddr, slots: Slots) {
     // An answer is written whole; waiting for more of it would only delay it.
     if stream.set_nodelay(true).is_err() {
         return;
@@ -115,12 +231,20 @@ fn start(worker: &Rc<Worker>, orders: &Orders, stream: TcpStream, peer: SocketAd
     let Ok(local) = stream.local_addr() else {
         return;
     };
-    let worker_of_task = Rc::clone(worker);
-    let listener = Arc::clone(&orders.listener.borrow());
+    let listener = Arc::clone(&orders.listener.borrow().0);
     // Counted here and not in the task, which may run only after many more were accepted.
     let open = conn::Open::new(worker);
+    spawn(
+        conn::serve(Rc::clone(worker), listener, stream, peer, local, open),
+        slots,
+    );
+}
+
+/// Runs a connection as a task of its own, so that a panic ends no other.
+fn spawn(connection: impl Future<Output = ()> + 'static, slots: Slots) {
     tokio::task::spawn_local(async move {
-        conn::serve(worker_of_task, listener, stream, peer, local, open).await;
+        let _slots = slots;
+        connection.await;
     });
 }
 
@@ -130,4 +254,57 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::{LocalSet, yield_now};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::snapshot::Snapshot;
+    use crate::listen::socket::Sockets;
+    use crate::runtime::{Shared, worker};
+
+    fn slots(worker: &Worker) -> Slots {
+        let cx = Context::from_waker(Waker::noop());
+        let slot = || match worker.connection_limit().poll_slot(&cx) {
+            Poll::Ready(slot) => slot,
+            Poll::Pending => panic!("a connection kept its slot"),
+        };
+        (slot(), slot())
+    }
+
+    #[test]
+    fn a_panic_ends_its_connection_and_no_other() {
+        let snapshot = Arc::new(Snapshot::default());
+        let shared = Shared::new(Clock::manual(), 1, 4, snapshot, Sockets::new());
+        let worker = Rc::new(Worker::new(0, Arc::new(shared)));
+        let (finish, finished) = tokio::sync::oneshot::channel::<()>();
+        let runtime = worker::runtime().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let open = conn::Open::new(&worker);
+            let other = async move {
+                let _open = open;
+                finished.await.unwrap();
+            };
+            spawn(other, slots(&worker));
+            for _ in 0..3 {
+                let open = conn::Open::new(&worker);
+                let broken = async move {
+                    let _open = open;
+                    panic!("an injected bug");
+                };
+                spawn(broken, slots(&worker));
+                yield_now().await;
+                yield_now().await;
+            }
+            assert_eq!(worker.stats().downstream_cx_panicked.value(), 3);
+            assert_eq!(worker.stats().downstream_cx_active.value(), 1);
+            finish.send(()).unwrap();
+            yield_now().await;
+            yield_now().await;
+            assert_eq!(worker.stats().downstream_cx_active.value(), 0);
+        });
+    }
 }

@@ -1,4 +1,6 @@
 //! Listening sockets and accepting.
 
 pub(crate) mod accept;
+pub(crate) mod limit;
+pub(crate) mod reserve;
 pub(crate) mod socket;

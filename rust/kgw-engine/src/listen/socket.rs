@@ -2,6 +2,7 @@
 //!
 //! The engine binds and owns them; workers listen on duplicates. A socket therefore outlives any
 //! reload that keeps its address; where one goes away, the worker takes what waits in its queue first.
+//! Sockets that another process bound are used as they are, so that their queues outlive a process too.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,16 +29,30 @@ impl BindKey {
             requested,
         }
     }
+
+    /// Whether a socket that was bound to `local` for `listener` is what is asked for.
+    fn is_met_by(&self, local: SocketAddr, listener: Option<&str>) -> bool {
+        match &self.listener {
+            Some(own) => listener == Some(own) && local.ip() == self.requested.ip(),
+            None => local == self.requested,
+        }
+    }
 }
 
-/// One address, bound once per worker.
+/// One address and what listens there: a socket per worker, or those that were inherited.
 #[derive(Debug)]
 pub(crate) struct BoundAddress {
     pub(crate) local: SocketAddr,
     /// Held by whoever listens on a duplicate.
     pub(crate) lease: Arc<()>,
     sockets: Vec<TcpListener>,
+    workers: usize,
 }
+
+/// Listening sockets of another process, or of this one's parent, to be used where they are bound to
+/// what is wanted. Each queue that connections wait in is one of them, so none is left out.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited(Vec<(Option<String>, SocketAddr, TcpListener)>);
 
 /// Ports on which the engine listens or, after a reload, still takes what waits.
 #[derive(Debug, Default)]
@@ -50,7 +65,42 @@ impl Leases {
     }
 }
 
+impl Inherited {
+    /// Adds a socket, and the listener that it was for if that is known.
+    pub(crate) fn add(&mut self, listener: Option<String>, socket: TcpListener) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        self.0.push((listener, socket.local_addr()?, socket));
+        Ok(())
+    }
+
+    /// Takes the sockets of one address that `key` asks for.
+    fn take(&mut self, key: &BindKey) -> Vec<TcpListener> {
+        let mut local = None;
+        self.0
+            .extract_if(.., |(listener, bound, _)| {
+                // Port 0 is one port: that of the first socket.
+                let met = key.is_met_by(*bound, listener.as_deref());
+                met && *local.get_or_insert(*bound) == *bound
+            })
+            .map(|(_, _, socket)| socket)
+            .collect()
+    }
+}
+
 impl BoundAddress {
+    fn take_or_bind(
+        key: &BindKey,
+        workers: usize,
+        leases: &mut Leases,
+        inherited: &mut Inherited,
+    ) -> io::Result<Self> {
+        let taken = inherited.take(key);
+        match taken.first() {
+            Some(first) => Ok(Self::of(first.local_addr()?, taken, workers, leases)),
+            None => Self::bind(key.requested, workers, leases),
+        }
+    }
+
     fn bind(requested: SocketAddr, workers: usize, leases: &mut Leases) -> io::Result<Self> {
         if requested.port() != 0 && !leases.holds(requested.port()) {
             // A port shared by workers could be shared with a stranger as well, who would take half
@@ -63,37 +113,60 @@ impl BoundAddress {
         for _ in 1..workers {
             sockets.push(bind(local)?);
         }
+        Ok(Self::of(local, sockets, workers, leases))
+    }
+
+    fn of(
+        local: SocketAddr,
+        sockets: Vec<TcpListener>,
+        workers: usize,
+        leases: &mut Leases,
+    ) -> Self {
         let lease = Arc::new(());
         leases.0.push((local.port(), Arc::downgrade(&lease)));
-        Ok(Self {
+        Self {
             local,
             lease,
             sockets,
-        })
+            workers,
+        }
     }
 
-    /// A duplicate of the worker's socket.
-    pub(crate) fn socket(&self, worker: usize) -> io::Result<TcpListener> {
-        self.sockets[worker].try_clone()
+    /// Duplicates of the sockets that are the worker's. Where there are more sockets than workers, a
+    /// worker has several; where there are fewer, workers share one.
+    pub(crate) fn sockets(&self, worker: usize) -> io::Result<Vec<TcpListener>> {
+        let count = self.sockets.len();
+        if worker < count {
+            let own = self.sockets.iter().skip(worker).step_by(self.workers);
+            own.map(TcpListener::try_clone).collect()
+        } else {
+            Ok(vec![self.sockets[worker % count].try_clone()?])
+        }
+    }
+
+    /// Duplicates of all sockets.
+    pub(crate) fn all_sockets(&self) -> io::Result<Vec<TcpListener>> {
+        self.sockets.iter().map(TcpListener::try_clone).collect()
     }
 }
 
 /// Every bound address of an engine.
 pub(crate) type Sockets = HashMap<BindKey, Arc<BoundAddress>>;
 
-/// Binds what `wanted` names and `current` does not have, and keeps the rest. An address that
-/// cannot be bound fails the whole set, and nothing of `current` is changed.
+/// Binds what `wanted` names and neither `current` nor `inherited` has, and keeps the rest. An address
+/// that cannot be bound fails the whole set, and nothing of `current` is changed.
 pub(crate) fn rebind(
     current: &Sockets,
     wanted: impl IntoIterator<Item = BindKey>,
     workers: usize,
     leases: &mut Leases,
+    inherited: &mut Inherited,
 ) -> Result<Sockets, (BindKey, io::Error)> {
     let mut sockets = Sockets::new();
     for key in wanted {
-        let bound = match current.get(&key) {
+        let bound = match current.get(&key).or_else(|| sockets.get(&key)) {
             Some(bound) => Arc::clone(bound),
-            None => match BoundAddress::bind(key.requested, workers, leases) {
+            None => match BoundAddress::take_or_bind(&key, workers, leases, inherited) {
                 Ok(bound) => Arc::new(bound),
                 Err(error) => return Err((key, error)),
             },

@@ -123,6 +123,12 @@ impl Reply {
         }
     }
 
+    /// Memory runs out. Envoy's overload manager answers the same, with `envoy overloaded`.
+    pub(crate) fn overloaded() -> Self {
+        let flag = Some(ResponseFlag::OverloadManager);
+        Self::new(503, "overload", "overload", flag).closing()
+    }
+
     /// The cluster has no endpoint.
     pub(crate) fn no_healthy_upstream() -> Self {
         let flag = Some(ResponseFlag::NoHealthyUpstream);

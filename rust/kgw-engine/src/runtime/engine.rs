@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,12 +12,13 @@ use kgw_limit::Tick;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use super::memory::{MemoryLimit, MemoryWatch};
 use super::shared::{Phase, Shared};
 use super::worker;
 use crate::clock::Clock;
 use crate::config::compile::{CompileError, Compiler};
 use crate::config::snapshot::Snapshot;
-use crate::listen::socket::{self, Leases, Sockets};
+use crate::listen::socket::{self, Inherited, Leases, Sockets};
 use crate::stats;
 use crate::telemetry::access_log::{LogWriter, WriterOptions};
 
@@ -28,8 +29,10 @@ pub struct Options {
     pub workers: Option<usize>,
     /// A clock that stands still until [`Engine::advance`], for tests.
     pub manual_clock: bool,
-    /// Most connections open at once on one worker.
+    /// Most connections open at once; accepting pauses there. 0 is no limit.
     pub max_connections: u64,
+    /// Memory above which load is shed; none is no limit.
+    pub memory: Option<MemoryLimit>,
 }
 
 impl Default for Options {
@@ -37,9 +40,20 @@ impl Default for Options {
         Self {
             workers: None,
             manual_clock: false,
+            // Envoy's edge guide advises this for the process.
             max_connections: 50_000,
+            memory: None,
         }
     }
+}
+
+/// A listening socket, and what it is for.
+#[derive(Debug)]
+pub struct ListeningSocket {
+    /// The id of the listener, if it is known. Sockets for port 0 are told apart by it.
+    pub listener: Option<String>,
+    /// The socket.
+    pub socket: TcpListener,
 }
 
 /// What can keep an engine from doing as told.
@@ -65,6 +79,12 @@ pub enum EngineError {
     /// The engine is not running.
     #[error("the engine is not running")]
     NotRunning,
+    /// The memory in use cannot be read.
+    #[error("cannot read how much memory is used: {0}")]
+    Memory(io::Error),
+    /// A socket cannot be taken over or duplicated.
+    #[error("cannot use a listening socket: {0}")]
+    Socket(io::Error),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -76,6 +96,7 @@ pub struct Engine {
     clock: Clock,
     workers: usize,
     max_connections: u64,
+    memory: Option<MemoryLimit>,
     /// The process that has the threads.
     owner: u32,
     state: Mutex<State>,
@@ -94,6 +115,7 @@ struct Running {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     logs: Arc<LogWriter>,
+    memory: Option<MemoryWatch>,
     /// Published snapshots that a worker or connection may still hold. They are freed by the
     /// thread that applies the next one or waits for it: no worker pays for freeing 100,000 routes.
     past: Vec<Arc<Snapshot>>,
@@ -120,6 +142,7 @@ impl Engine {
             },
             workers: workers.max(1),
             max_connections: options.max_connections,
+            memory: options.memory.clone(),
             owner: process::id(),
             state: Mutex::default(),
         }
@@ -127,6 +150,22 @@ impl Engine {
 
     /// Compiles a configuration (IR as JSON), binds its addresses and starts serving.
     pub fn start(&self, config: &[u8]) -> Result<(), EngineError> {
+        self.start_on(config, Vec::new())
+    }
+
+    /// Starts as [`Engine::start`] does, but listens on those of `sockets` that are bound to what the
+    /// configuration asks for, in place of binding it. The others are closed.
+    pub fn start_on(
+        &self,
+        config: &[u8],
+        sockets: Vec<ListeningSocket>,
+    ) -> Result<(), EngineError> {
+        let mut inherited = Inherited::default();
+        for ListeningSocket { listener, socket } in sockets {
+            inherited
+                .add(listener, socket)
+                .map_err(EngineError::Socket)?;
+        }
         let mut state = self.state.lock();
         if state.running.is_some() || state.ended {
             return Err(EngineError::AlreadyStarted);
@@ -136,23 +175,33 @@ impl Engine {
             ..WriterOptions::default()
         };
         let logs = Arc::new(LogWriter::start(options).map_err(EngineError::Thread)?);
-        let (snapshot, sockets) = self.compile(&mut state, config, &logs, &Sockets::new(), 1)?;
+        let (snapshot, sockets) = self.compile(
+            &mut state,
+            config,
+            &logs,
+            &Sockets::new(),
+            &mut inherited,
+            1,
+        )?;
         let snapshot = Arc::new(snapshot);
         let shared = Shared::new(
             self.clock.clone(),
             self.workers,
+            self.max_connections,
             Arc::clone(&snapshot),
             sockets,
         );
         let shared = Arc::new(shared);
+        let watch = |limit| MemoryWatch::start(limit, Arc::clone(&shared));
+        let memory = self.memory.clone().map(watch).transpose();
+        let memory = memory.map_err(EngineError::Memory)?;
         let mut threads = Vec::with_capacity(self.workers);
         for index in 0..self.workers {
             let shared_of_worker = Arc::clone(&shared);
-            let max_connections = self.max_connections;
             let thread = worker::runtime().and_then(|runtime| {
                 std::thread::Builder::new()
                     .name(format!("kgw-worker-{index}"))
-                    .spawn(move || worker::run(index, runtime, &shared_of_worker, max_connections))
+                    .spawn(move || worker::run(index, runtime, &shared_of_worker))
             });
             match thread {
                 Ok(thread) => threads.push(thread),
@@ -170,6 +219,7 @@ impl Engine {
             shared,
             threads,
             logs,
+            memory,
             past: vec![snapshot],
         });
         Ok(())
@@ -185,8 +235,14 @@ impl Engine {
             return Err(EngineError::NotRunning);
         }
         let generation = shared.generation() + 1;
-        let (snapshot, sockets) =
-            self.compile(&mut state, config, &logs, &shared.sockets(), generation)?;
+        let (snapshot, sockets) = self.compile(
+            &mut state,
+            config,
+            &logs,
+            &shared.sockets(),
+            &mut Inherited::default(),
+            generation,
+        )?;
         let snapshot = Arc::new(snapshot);
         shared.publish(Arc::clone(&snapshot), sockets);
         if let Some(running) = &mut state.running {
@@ -203,6 +259,7 @@ impl Engine {
         config: &[u8],
         logs: &LogWriter,
         sockets: &Sockets,
+        inherited: &mut Inherited,
         generation: u64,
     ) -> Result<(Snapshot, Sockets), EngineError> {
         let snapshot = state.compiler.compile(
@@ -214,7 +271,8 @@ impl Engine {
         )?;
         let listeners = || snapshot.listeners.values();
         let wanted = listeners().flat_map(|listener| listener.bind.iter().cloned());
-        let sockets = socket::rebind(sockets, wanted, self.workers, &mut state.leases).map_err(
+        let leases = &mut state.leases;
+        let sockets = socket::rebind(sockets, wanted, self.workers, leases, inherited).map_err(
             |(key, source)| {
                 let asked = listeners().find(|listener| listener.bind.contains(&key));
                 EngineError::Bind {
@@ -267,6 +325,13 @@ impl Engine {
         let mut stats = stats::sum(&running.shared.stats);
         stats.insert("generation".to_owned(), running.shared.generation().into());
         stats.insert("workers".to_owned(), self.workers.into());
+        stats.insert(
+            "memory_pressure".to_owned(),
+            (running.shared.pressure() as u8).into(),
+        );
+        if let Some(memory) = &running.memory {
+            stats.insert("memory_used".to_owned(), memory.used().into());
+        }
         let logs = running.logs.sinks().into_iter().map(|sink| {
             let counters = sink.counters();
             serde_json::json!({
@@ -286,10 +351,30 @@ impl Engine {
         Ok(self.shared()?.snapshot().problems.clone())
     }
 
-    /// Starts draining: no new connections, each answer closes its connection, idle ones are closed.
-    pub fn drain(&self) -> Result<(), EngineError> {
-        self.shared()?.enter(Phase::Draining);
+    /// Starts draining. For `min`, connections are accepted still, and each answer closes its
+    /// connection. Then nothing new is accepted, and idle connections are closed.
+    pub fn drain(&self, min: Duration) -> Result<(), EngineError> {
+        self.shared()?.drain_after(min);
         Ok(())
+    }
+
+    /// Duplicates of the sockets that are listened on, for another process; none once nothing is
+    /// accepted any longer.
+    pub fn listening_sockets(&self) -> Result<Vec<ListeningSocket>, EngineError> {
+        let shared = self.shared()?;
+        let (snapshot, sockets) = (shared.snapshot(), shared.sockets());
+        let mut duplicates = Vec::new();
+        for (key, bound) in &sockets {
+            let listeners = &snapshot.listeners;
+            let listener = listeners.values().find(|one| one.bind.contains(key));
+            for socket in bound.all_sockets().map_err(EngineError::Socket)? {
+                duplicates.push(ListeningSocket {
+                    listener: listener.map(|listener| listener.id.to_string()),
+                    socket,
+                });
+            }
+        }
+        Ok(duplicates)
     }
 
     /// Waits until every worker has ended and stops them at the time-out. Returns whether they had
@@ -314,6 +399,7 @@ impl Engine {
                 // A worker that panicked has nothing more to say.
                 let _ = thread.join();
             }
+            drop(running.memory);
             running.logs.flush(Duration::from_secs(1));
         }
         ended

@@ -1,9 +1,12 @@
 //! Threads: the engine that supervises and the workers that serve.
 
 mod engine;
+mod memory;
 mod shared;
 pub(crate) mod worker;
 
-pub use engine::{Engine, EngineError, Options};
+pub use engine::{Engine, EngineError, ListeningSocket, Options};
+pub(crate) use memory::Pressure;
+pub use memory::{MemoryLimit, MemoryUsage};
 pub(crate) use shared::{Phase, Shared};
 pub(crate) use worker::{Registration, Worker};

@@ -1,5 +1,6 @@
 //! What the engine and its workers share: the published snapshot, the phase, acknowledgements.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,8 +8,10 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-use crate::clock::Clock;
+use super::memory::Pressure;
+use crate::clock::{Clock, Nanos};
 use crate::config::snapshot::Snapshot;
+use crate::listen::limit::ConnectionLimit;
 use crate::listen::socket::Sockets;
 use crate::stats::Stats;
 
@@ -18,10 +21,13 @@ use crate::stats::Stats;
 pub(crate) enum Phase {
     /// Connections are accepted and served.
     Running = 0,
+    /// Connections are accepted still, and each answer closes its connection: whoever balances load
+    /// has not yet heard that this engine ends.
+    LameDuck = 1,
     /// Nothing new is accepted, each answer closes its connection.
-    Draining = 1,
+    Draining = 2,
     /// Every connection is dropped.
-    Closing = 2,
+    Closing = 3,
 }
 
 /// The engine's side of the workers. Workers read it without locks on the hot path.
@@ -32,6 +38,13 @@ pub(crate) struct Shared {
     pub(crate) stats: Box<[Stats]>,
     generation: AtomicU64,
     phase: AtomicU8,
+    /// When a lame duck stops accepting.
+    accepts_until: AtomicU64,
+    pressure: AtomicU8,
+    /// Of all listeners together.
+    pub(crate) connection_limit: Arc<ConnectionLimit>,
+    /// Of each listener, by its id; a reload does not forget what is open.
+    listener_limits: Mutex<HashMap<Arc<str>, Arc<ConnectionLimit>>>,
     snapshot: Mutex<Arc<Snapshot>>,
     /// The listening sockets of the snapshot's listeners; none once draining began, so that the
     /// workers' duplicates are the last.
@@ -47,20 +60,27 @@ impl Shared {
     pub(crate) fn new(
         clock: Clock,
         workers: usize,
+        max_connections: u64,
         snapshot: Arc<Snapshot>,
         sockets: Sockets,
     ) -> Self {
-        Self {
+        let shared = Self {
             clock,
             stats: (0..workers).map(|_| Stats::default()).collect(),
             generation: AtomicU64::new(snapshot.generation),
             phase: AtomicU8::new(Phase::Running as u8),
+            accepts_until: AtomicU64::new(u64::MAX),
+            pressure: AtomicU8::new(Pressure::Normal as u8),
+            connection_limit: Arc::new(ConnectionLimit::new(max_connections)),
+            listener_limits: Mutex::default(),
             snapshot: Mutex::new(snapshot),
             sockets: Mutex::new(sockets),
             wakes: (0..workers).map(|_| Notify::new()).collect(),
             acknowledged: Mutex::new(vec![0; workers].into_boxed_slice()),
             acknowledgement: Condvar::new(),
-        }
+        };
+        shared.set_limits();
+        shared
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -78,8 +98,58 @@ impl Shared {
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Running,
-            1 => Phase::Draining,
+            1 => Phase::LameDuck,
+            2 => Phase::Draining,
             _ => Phase::Closing,
+        }
+    }
+
+    /// When a lame duck stops accepting.
+    pub(crate) fn accepts_until(&self) -> Nanos {
+        Nanos(self.accepts_until.load(Ordering::Acquire))
+    }
+
+    /// Goes on accepting for `min`, then drains.
+    pub(crate) fn drain_after(&self, min: Duration) {
+        let now = self.clock.now().0;
+        let until = now.saturating_add(u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
+        self.accepts_until.fetch_min(until, Ordering::AcqRel);
+        self.enter(if min.is_zero() {
+            Phase::Draining
+        } else {
+            Phase::LameDuck
+        });
+    }
+
+    pub(crate) fn pressure(&self) -> Pressure {
+        Pressure::from_u8(self.pressure.load(Ordering::Relaxed))
+    }
+
+    /// Says how much memory there is left. Whoever waits looks again if that changed.
+    pub(crate) fn set_pressure(&self, pressure: Pressure) {
+        if self.pressure.swap(pressure as u8, Ordering::AcqRel) != pressure as u8 {
+            self.wake();
+        }
+    }
+
+    /// The limit of a listener of the snapshot.
+    pub(crate) fn listener_limit(&self, listener: &str) -> Option<Arc<ConnectionLimit>> {
+        self.listener_limits.lock().get(listener).map(Arc::clone)
+    }
+
+    /// Makes the listeners' limits those of the snapshot.
+    fn set_limits(&self) {
+        let snapshot = self.snapshot();
+        let mut limits = self.listener_limits.lock();
+        limits.retain(|id, limit| {
+            snapshot.listeners.contains_key(id) || Arc::strong_count(limit) > 1
+        });
+        for (id, listener) in &snapshot.listeners {
+            let max = listener.max_connections;
+            let limit = limits
+                .entry(Arc::clone(id))
+                .or_insert_with(|| Arc::new(ConnectionLimit::new(max)));
+            limit.change(max);
         }
     }
 
@@ -89,18 +159,19 @@ impl Shared {
         {
             // Under the lock: draining empties it, and must not find it filled again.
             let mut current = self.sockets.lock();
-            if self.phase() == Phase::Running {
+            if self.phase() < Phase::Draining {
                 *current = sockets;
             }
         }
         *self.snapshot.lock() = snapshot;
+        self.set_limits();
         self.generation.store(generation, Ordering::Release);
         self.wake();
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
-        if phase != Phase::Running {
+        if phase >= Phase::Draining {
             self.sockets.lock().clear();
         }
         self.wake();

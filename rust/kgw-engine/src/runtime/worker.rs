@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,10 +16,13 @@ use slab::Slab;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
+use super::memory::Pressure;
 use super::{Phase, Shared};
-use crate::clock::{Clock, Nanos};
+use crate::clock::{Clock, Nanos, Timer};
 use crate::config::snapshot::Snapshot;
 use crate::listen::accept;
+use crate::listen::limit::ConnectionLimit;
+use crate::listen::reserve::Reserve;
 use crate::listen::socket::{BindKey, BoundAddress};
 use crate::stats::Stats;
 use crate::upstream::pool::{Pools, SWEEP_INTERVAL};
@@ -31,7 +35,7 @@ type Accepting = HashMap<BindKey, (Weak<BoundAddress>, Rc<accept::Orders>)>;
 pub(crate) struct Worker {
     index: usize,
     shared: Arc<Shared>,
-    max_connections: u64,
+    reserve: Reserve,
     snapshot: RefCell<Arc<Snapshot>>,
     pub(crate) pools: RefCell<Pools>,
     date: RefCell<(u64, String)>,
@@ -52,11 +56,11 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
 }
 
 /// Runs a worker to its end on the current thread.
-pub(crate) fn run(index: usize, runtime: Runtime, shared: &Arc<Shared>, max_connections: u64) {
+pub(crate) fn run(index: usize, runtime: Runtime, shared: &Arc<Shared>) {
     // However the thread ends, nobody waits for it any longer.
     let _ended = Ended { index, shared };
     let tasks = LocalSet::new();
-    let worker = Rc::new(Worker::new(index, Arc::clone(shared), max_connections));
+    let worker = Rc::new(Worker::new(index, Arc::clone(shared)));
     runtime.block_on(tasks.run_until(supervise(worker)));
     // Whatever is left is dropped here: connections close.
     drop(tasks);
@@ -84,10 +88,14 @@ impl Drop for Ended<'_> {
 async fn supervise(worker: Rc<Worker>) {
     let mut accepting: Accepting = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+    let mut lame_duck = Timer::new(worker.clock().clone());
     loop {
+        if worker.phase() == Phase::LameDuck && worker.now() >= worker.shared.accepts_until() {
+            worker.shared.enter(Phase::Draining);
+        }
         let phase = worker.phase();
         worker.refresh();
-        if phase == Phase::Running {
+        if phase < Phase::Draining {
             worker.listen(&mut accepting);
         }
         worker.wake_all();
@@ -107,6 +115,8 @@ async fn supervise(worker: Rc<Worker>) {
         loop {
             tokio::select! {
                 () = worker.shared.woken(worker.index) => break,
+                () = poll_fn(|cx| lame_duck.poll(cx, worker.shared.accepts_until())),
+                    if phase == Phase::LameDuck => break,
                 _ = sweep.tick() => worker.pools.borrow_mut().sweep(&worker),
             }
         }
@@ -114,11 +124,11 @@ async fn supervise(worker: Rc<Worker>) {
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>, max_connections: u64) -> Self {
+    pub(crate) fn new(index: usize, shared: Arc<Shared>) -> Self {
         let snapshot = shared.snapshot();
         Self {
             index,
-            max_connections,
+            reserve: Reserve::new(),
             snapshot: RefCell::new(snapshot),
             pools: RefCell::default(),
             date: RefCell::default(),
@@ -148,8 +158,24 @@ impl Worker {
         self.shared.phase()
     }
 
-    pub(crate) fn max_connections(&self) -> u64 {
-        self.max_connections
+    /// How much memory there is left: an atomic load.
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.shared.pressure()
+    }
+
+    /// Whether memory is so short that idle connections are closed.
+    pub(crate) fn must_shrink(&self) -> bool {
+        self.pressure() != Pressure::Normal
+    }
+
+    /// The limit of all listeners together.
+    pub(crate) fn connection_limit(&self) -> &Arc<ConnectionLimit> {
+        &self.shared.connection_limit
+    }
+
+    /// A file descriptor for when there is no other.
+    pub(crate) fn reserve(&self) -> &Reserve {
+        &self.reserve
     }
 
     /// The newest snapshot: an atomic load, unless there is a newer one than last time.
@@ -188,33 +214,39 @@ impl Worker {
             keep
         });
         for (id, listener) in &snapshot.listeners {
+            // A newer generation may have taken the listener away; its look comes next.
+            let Some(limit) = self.shared.listener_limit(id) else {
+                continue;
+            };
             for key in &listener.bind {
                 if let Some((_, orders)) = accepting.get(key) {
                     // A listener of another name may have the address now.
-                    orders.accept_for(id);
+                    orders.accept_for(id, Arc::clone(&limit));
                     continue;
                 }
                 let Some(bound) = sockets.get(key) else {
                     continue;
                 };
-                let socket = bound
-                    .socket(self.index)
-                    .and_then(tokio::net::TcpListener::from_std);
-                let Ok(socket) = socket else {
+                let own = bound.sockets(self.index).and_then(|own| {
+                    let own = own.into_iter().map(tokio::net::TcpListener::from_std);
+                    own.collect::<io::Result<Vec<_>>>()
+                });
+                let Ok(own) = own else {
+                    // The next look tries again.
                     self.stats().downstream_accept_error.increment();
                     continue;
                 };
-                let orders = Rc::new(accept::Orders::new(id));
+                let orders = Rc::new(accept::Orders::new(id, Arc::clone(&limit)));
                 accepting.insert(key.clone(), (Arc::downgrade(bound), Rc::clone(&orders)));
-                let lease = Arc::clone(&bound.lease);
-                let registration = self.register();
-                tokio::task::spawn_local(accept::run(
-                    Rc::clone(self),
-                    orders,
-                    socket,
-                    lease,
-                    registration,
-                ));
+                for socket in own {
+                    tokio::task::spawn_local(accept::run(
+                        Rc::clone(self),
+                        Rc::clone(&orders),
+                        socket,
+                        Arc::clone(&bound.lease),
+                        self.register(),
+                    ));
+                }
             }
         }
     }
@@ -227,7 +259,7 @@ impl Worker {
 
     /// Makes a draining worker end if this was the last that it waited for.
     pub(crate) fn end_if_done(&self) {
-        if self.phase() != Phase::Running && self.is_done() {
+        if self.phase() >= Phase::Draining && self.is_done() {
             self.shared.wake();
         }
     }

@@ -92,7 +92,7 @@ impl Pools {
             return;
         }
         // A reload may have taken the endpoint away meanwhile, and a drain ends all use.
-        if worker.phase() != Phase::Running || !worker.has_endpoint(connection.endpoint) {
+        if worker.phase() >= Phase::Draining || !worker.has_endpoint(connection.endpoint) {
             return;
         }
         let idle = self.idle.entry(connection.endpoint).or_default();
