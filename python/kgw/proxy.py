@@ -22,6 +22,7 @@ import enum
 import functools
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,6 +35,7 @@ from kgw.api import Resource
 from kgw.binding import has_ipv6, rebind, without_ipv6
 from kgw.config import Config, load
 from kgw.errors import ConfigError, NotRunning
+from kgw.listening import ListeningSocket, checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +77,7 @@ class State(enum.Enum):
     RUNNING = "running"
     """Serving."""
     DRAINING = "draining"
-    """Accepts nothing new; requests in flight are finished."""
+    """About to end: not ready for more; requests in flight are finished."""
     CLOSED = "closed"
     """Everything ended. A closed proxy is not started again."""
 
@@ -105,17 +107,29 @@ class _Core:
         workers: int | None,
         clock: ManualClock | None,
         bind: str | Iterable[str],
+        sockets: Iterable[socket.socket | ListeningSocket],
+        max_connections: int | None,
+        max_memory: int | None,
         strict: bool,
     ) -> None:
         _check_type(config)
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers must be at least 1, not {workers}")
+        limits = {
+            "workers": workers,
+            "max_connections": max_connections,
+            "max_memory": max_memory,
+        }
+        for name, limit in limits.items():
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} must be at least 1, not {limit}")
         self.config = config
         self.state = State.NEW
         self.closed = threading.Event()
         self._workers = workers
         self._clock = clock
         self._bindings = [bind] if isinstance(bind, str) else list(bind)
+        self._sockets = [checked(one) for one in sockets]
+        self._max_connections = max_connections
+        self._max_memory = max_memory
         self._strict = strict
         self._engine: native.Engine | None = None
         self._forked = False
@@ -145,9 +159,16 @@ class _Core:
         """Starts a claimed proxy."""
         try:
             config, ir = self._compiled(self.config)
-            engine = native.Engine(workers=self._workers, manual_clock=self._clock is not None)
-            engine.start(ir)
+            engine = native.Engine(
+                workers=self._workers,
+                manual_clock=self._clock is not None,
+                max_connections=self._max_connections,
+                max_memory=self._max_memory,
+            )
+            engine.start(ir, self._sockets)
         except BaseException:
+            for one in self._sockets:
+                one.socket.close()
             self._ended()
             raise
         with self._lock:
@@ -184,14 +205,22 @@ class _Core:
     def reopen_logs(self) -> None:
         self.running(State.RUNNING, State.DRAINING).reopen_logs()
 
-    def drain(self, timeout: float) -> bool:
+    def listening_sockets(self) -> list[ListeningSocket]:
+        return [
+            ListeningSocket(listener, socket.socket(fileno=descriptor))
+            for listener, descriptor in self.running(State.RUNNING).listening_sockets()
+        ]
+
+    def drain(self, max: float, min: float = 0.0) -> bool:
         """Drains and waits for the end; returns whether nothing had to be cut off."""
+        if not 0 <= min <= max:
+            raise ValueError(f"min must be between 0 and max ({max}), not {min}")
         with self._lock:
             engine = self.running(State.RUNNING)
             self.state = State.DRAINING
         try:
-            engine.drain()
-            return engine.join(timeout) and not self._killed
+            engine.drain(min)
+            return engine.join(max) and not self._killed
         except NotRunning:
             return False  # killed before the draining began
         finally:
@@ -254,6 +283,9 @@ class Proxy:
             or models of `kgw.api`.
         bind: where listeners bind instead of where the configuration says: ``"127.0.0.1:0"`` for
             all, or ``"namespace/gateway/listener=IP:PORT"`` for one; several may be given.
+        sockets: listening sockets that are bound already, by systemd for instance. Those bound to
+            an address that the configuration asks for are used; the others are closed. They are the
+            proxy's from then on.
         strict: whether a configuration with an object that cannot be read (`KGW1xx`, `KGW2xx`:
             what an API server would refuse) is refused as a whole. Without it, the objects that can
             be read are served. References that lead nowhere never stop the rest: they answer 500,
@@ -261,10 +293,13 @@ class Proxy:
         workers: data plane threads; by default one for each CPU that the process may use.
         clock: a `ManualClock` to stop time in tests; by default the system's.
         drain_timeout: seconds that requests in flight get when the ``with`` block ends.
+        max_connections: connections open at once (50,000); accepting pauses there.
+        max_memory: bytes of this process's memory above which load is shed: idle connections are
+            closed shortly before, and requests are answered with 503; by default no limit.
 
     Raises:
         TypeError: *config* is none of these.
-        ValueError: *workers* is less than 1.
+        ValueError: *workers* or a limit is less than 1, or a socket is no listening TCP socket.
     """
 
     def __init__(
@@ -274,10 +309,22 @@ class Proxy:
         workers: int | None = None,
         clock: ManualClock | None = None,
         bind: str | Iterable[str] = (),
+        sockets: Iterable[socket.socket | ListeningSocket] = (),
         strict: bool = True,
         drain_timeout: float = DRAIN_TIMEOUT,
+        max_connections: int | None = None,
+        max_memory: int | None = None,
     ) -> None:
-        self._core = _Core(config, workers=workers, clock=clock, bind=bind, strict=strict)
+        self._core = _Core(
+            config,
+            workers=workers,
+            clock=clock,
+            bind=bind,
+            sockets=sockets,
+            max_connections=max_connections,
+            max_memory=max_memory,
+            strict=strict,
+        )
         self._drain_timeout = drain_timeout
 
     async def __aenter__(self) -> Self:
@@ -378,18 +425,35 @@ class Proxy:
         """Opens the access logs' files anew, after something renamed them."""
         self._core.reopen_logs()
 
-    async def drain(self, timeout: float = DRAIN_TIMEOUT) -> bool:  # noqa: ASYNC109 - not a time-out of the call
-        """Stops accepting, finishes the requests in flight, and closes.
+    def listening_sockets(self) -> list[ListeningSocket]:
+        """Returns duplicates of the listening sockets, for another process to go on with.
 
-        What is not finished after *timeout* seconds is cut off. If cancelled, the draining goes on.
+        The caller must close them. See `Proxy` for what takes them.
+
+        Raises:
+            NotRunning: the proxy is not running.
+        """
+        return self._core.listening_sockets()
+
+    async def drain(self, max: float = DRAIN_TIMEOUT, *, min: float = 0.0) -> bool:
+        """Announces the end, stops accepting, finishes the requests in flight, and closes.
+
+        From the start on, `state` says so and every answer closes its connection. If cancelled, the
+        draining goes on.
+
+        Args:
+            max: seconds after which what is not finished is cut off.
+            min: seconds, of those, for which connections are still accepted: the time that whoever
+                balances load needs to hear of it.
 
         Returns:
             Whether everything ended by itself.
 
         Raises:
             NotRunning: the proxy is not running.
+            ValueError: *min* is negative or more than *max*.
         """
-        return await _in_thread(functools.partial(self._core.drain, timeout))
+        return await _in_thread(functools.partial(self._core.drain, max, min))
 
     def kill(self) -> None:
         """Closes everything at once, also while draining. Does nothing if nothing runs."""
@@ -442,9 +506,13 @@ class BlockingProxy:
         """Opens the access logs' files anew, after something renamed them."""
         self._core.reopen_logs()
 
-    def drain(self, timeout: float = DRAIN_TIMEOUT) -> bool:
+    def listening_sockets(self) -> list[ListeningSocket]:
+        """Returns duplicates of the listening sockets. See `Proxy.listening_sockets`."""
+        return self._core.listening_sockets()
+
+    def drain(self, max: float = DRAIN_TIMEOUT, *, min: float = 0.0) -> bool:
         """Stops accepting, finishes the requests in flight, and closes. See `Proxy.drain`."""
-        return self._core.drain(timeout)
+        return self._core.drain(max, min)
 
     def kill(self) -> None:
         """Closes everything at once, also while draining. Does nothing if nothing runs."""

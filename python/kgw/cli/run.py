@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import signal
 import time
-from contextlib import aclosing
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, aclosing, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from kgw.cli import eventlog
+from kgw.cli import eventlog, memory
 from kgw.cli.addresses import bindings as checked_bindings
 from kgw.cli.exits import Exit
 from kgw.cli.manifests import files_option, print_findings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from kgw.addresses import Address
+    from kgw.cli.upgrade import UpgradeSocket
     from kgw.config import Config
     from kgw.diagnostics import Finding
     from kgw.proxy import Proxy
@@ -32,6 +34,12 @@ LISTENING = "listening"
 
 READY = "serving"
 """The event that is logged once every listener is bound."""
+
+_MOST_CONNECTIONS = 50_000
+"""Connections open at once, unless told otherwise, however many files may be open."""
+
+_OTHER_FILES = 64
+"""Open files that are no connections: logs, listening sockets, event loops."""
 
 _POLL = 2.0
 """Seconds between two looks at the counters of refused connections."""
@@ -62,7 +70,39 @@ _POLL = 2.0
     default=25.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time that requests in flight get at the end.",
+    help="Time from the signal to the end: what is not finished then is cut off.",
+)
+@click.option(
+    "--drain-min",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time, of that, for which new connections are still accepted.",
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Connections open at once; accepting pauses there.  "
+    "[default: half of the limit of open files, at most 50000]",
+)
+@click.option(
+    "--max-memory",
+    callback=memory.size,
+    metavar="SIZE",
+    help="Memory above which load is shed: 512Mi, 2G, none.  "
+    "[default: 90% of what the container may use]",
+)
+@click.option(
+    "--upgrade-socket",
+    metavar="PATH",
+    help="Where a newer process takes over the listening sockets, with --upgrade.",
+)
+@click.option(
+    "--upgrade",
+    is_flag=True,
+    help="Take the place of the process that waits at --upgrade-socket.",
 )
 def command(
     files: tuple[str, ...],
@@ -71,6 +111,11 @@ def command(
     lenient: bool,
     no_watch: bool,
     drain_timeout: float,
+    drain_min: float,
+    max_connections: int | None,
+    max_memory: int | None,
+    upgrade_socket: str | None,
+    upgrade: bool,
 ) -> None:
     """Serve what manifests say, and follow their changes.
 
@@ -80,15 +125,59 @@ def command(
 
     SIGTERM and SIGINT finish the requests in flight and end (a second one ends at once); SIGHUP
     reads the files again and reopens the access logs. Exits with 4 if requests were cut off.
+
+    A running process is replaced by a newer one without losing a connection: start both with
+    --upgrade-socket PATH, and the newer one with --upgrade too.
     """
     import anyio
 
+    if drain_min > drain_timeout:
+        raise click.UsageError("--drain-min is a part of --drain-timeout, and cannot be longer")
+    if upgrade and upgrade_socket is None:
+        raise click.UsageError("--upgrade needs --upgrade-socket")
+    if max_memory is None:
+        container = memory.container_limit()
+        max_memory = int(container * memory.SHARE) if container else None
+    limits = _Limits(workers, _max_connections(max_connections), max_memory or None)
     server = _Server(
-        files, bindings, lenient=lenient, watching=not no_watch, drain_timeout=drain_timeout
+        files,
+        bindings,
+        lenient=lenient,
+        watching=not no_watch,
+        limits=limits,
+        drain=(drain_min, drain_timeout),
+        upgrade_socket=upgrade_socket,
+        upgrade=upgrade,
     )
-    code = anyio.run(server.serve, workers)
+    code = anyio.run(server.serve)
     if code is not Exit.OK:
         raise click.exceptions.Exit(code)
+
+
+class _Limits(NamedTuple):
+    """How much of the machine is used."""
+
+    workers: int | None
+    max_connections: int
+    max_memory: int | None
+
+
+def _max_connections(asked: int | None) -> int:
+    """Raises the limit of open files as far as it goes; returns the limit of connections.
+
+    A proxied connection needs two descriptors, of the client and of the backend.
+    """
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if asked is not None:
+        return asked
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return max(1, min(_MOST_CONNECTIONS, (files - _OTHER_FILES) // 2))
 
 
 class _Server:
@@ -101,18 +190,25 @@ class _Server:
         *,
         lenient: bool,
         watching: bool,
-        drain_timeout: float,
+        limits: _Limits,
+        drain: tuple[float, float],
+        upgrade_socket: str | None,
+        upgrade: bool,
     ) -> None:
         self._files = files
         self._bindings = bindings
         self._lenient = lenient
         self._watching = watching
-        self._drain_timeout = drain_timeout
+        self._limits = limits
+        self._drain_min, self._drain_max = drain
+        self._upgrade_socket = upgrade_socket
+        self._upgrade = upgrade
+        self._ending = False
         self._announced: set[tuple[str, Address]] = set()
         self._refusals = Refusals()
         self._cut_off = False
 
-    async def serve(self, workers: int | None) -> Exit:
+    async def serve(self) -> Exit:
         """Serves until a signal ends it."""
         import anyio
 
@@ -121,16 +217,14 @@ class _Server:
         # From the first moment on: a signal during the start is obeyed after it.
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with aclosing(watch(self._files)) as configs:
-                return await self._serve(configs, signals, workers)
+                return await self._serve(configs, signals)
 
     async def _serve(
         self,
         configs: AsyncIterator[Config],
         signals: AsyncIterator[signal.Signals],
-        workers: int | None,
     ) -> Exit:
-        from kgw.errors import ConfigError
-        from kgw.proxy import Proxy, unreadable
+        from kgw.proxy import unreadable
 
         config = await anext(configs)
         print_findings(_noteworthy(config))
@@ -144,20 +238,84 @@ class _Server:
         if not config.ir["listeners"]:
             eventlog.error("nothing can be served: no Gateway has a listener that works")
             return Exit.FINDINGS
+        return await self._start(config, configs, signals)
+
+    async def _start(
+        self,
+        config: Config,
+        configs: AsyncIterator[Config],
+        signals: AsyncIterator[signal.Signals],
+    ) -> Exit:
+        """Serves *config* on sockets of its own, of systemd, and of the process to be replaced."""
+        import anyio.to_thread
+
+        from kgw.cli.systemd import notify, passed_sockets
+        from kgw.cli.upgrade import Successor, UpgradeFailed, UpgradeSocket
+        from kgw.errors import ConfigError
+        from kgw.proxy import Proxy
+
         started = time.monotonic()
-        proxy = Proxy(config, workers=workers, bind=self._bindings, strict=False, drain_timeout=0)
-        try:
-            async with proxy:
-                self._announce(proxy, config)
-                eventlog.info(READY, **_extent(config), ms=_ms_since(started))
-                await self._until_ended(proxy, configs, signals)
-        except ConfigError as error:
-            eventlog.error("the configuration cannot be served", because=error)
-            return Exit.FINDINGS
-        except OSError as error:
-            eventlog.error("cannot listen", because=error.strerror or error)
-            return Exit.UNREACHABLE
+        successor: Successor | None = None
+        upgrades: UpgradeSocket | None = None
+        with ExitStack() as stack:
+            try:
+                sockets = passed_sockets()
+                if self._upgrade and self._upgrade_socket:
+                    successor = await anyio.to_thread.run_sync(Successor, self._upgrade_socket)
+                    stack.callback(successor.close)
+                    sockets += successor.sockets
+                elif self._upgrade_socket:
+                    upgrades = stack.enter_context(UpgradeSocket(self._upgrade_socket))
+            except (UpgradeFailed, OSError, ValueError) as error:
+                eventlog.error("does not start", because=error)
+                return Exit.UNREACHABLE
+            passed = {one.address for one in sockets}
+            proxy = Proxy(
+                config,
+                workers=self._limits.workers,
+                bind=self._bindings,
+                sockets=sockets,
+                max_connections=self._limits.max_connections,
+                max_memory=self._limits.max_memory,
+                strict=False,
+                drain_timeout=0,
+            )
+            try:
+                async with proxy:
+                    self._announce(proxy, config)
+                    self._report_unused(proxy, passed)
+                    notify(f"READY=1\nMAINPID={os.getpid()}")
+                    if successor is not None and self._upgrade_socket:
+                        drains = await anyio.to_thread.run_sync(successor.ready)
+                        eventlog.info("took over", sockets=len(sockets), drains=drains)
+                        upgrades = self._next_upgrade(stack, self._upgrade_socket)
+                    eventlog.info(READY, **_extent(config), ms=_ms_since(started))
+                    await self._until_ended(proxy, configs, signals, upgrades)
+            except ConfigError as error:
+                eventlog.error("the configuration cannot be served", because=error)
+                return Exit.FINDINGS
+            except OSError as error:
+                eventlog.error("cannot listen", because=error.strerror or error)
+                return Exit.UNREACHABLE
         return Exit.PARTIAL if self._cut_off else Exit.OK
+
+    def _next_upgrade(self, stack: ExitStack, path: str) -> UpgradeSocket | None:
+        """Returns where the next process can take over; it is served without if need be."""
+        from kgw.cli.upgrade import UpgradeSocket
+
+        try:
+            return stack.enter_context(UpgradeSocket(path, replace=True))
+        except OSError as error:
+            eventlog.error("cannot be upgraded", because=error)
+            return None
+
+    def _report_unused(self, proxy: Proxy, passed: set[Address]) -> None:
+        """Logs the sockets that this process was given and does not listen on."""
+        from kgw.addresses import Address
+
+        used = {Address(*at) for where in proxy.addresses.values() for at in where}
+        for address in sorted(passed - used):
+            eventlog.warn("no listener is at the address of a passed socket", address=address)
 
     def _announce(self, proxy: Proxy, config: Config) -> None:
         """Logs which addresses are new, and everything that is not in effect."""
@@ -184,12 +342,15 @@ class _Server:
         proxy: Proxy,
         configs: AsyncIterator[Config],
         signals: AsyncIterator[signal.Signals],
+        upgrades: UpgradeSocket | None,
     ) -> None:
         import anyio
 
         async with anyio.create_task_group() as tasks:
             if self._watching:
                 tasks.start_soon(self._follow, proxy, configs)
+            if upgrades is not None:
+                tasks.start_soon(self._wait_for_successor, upgrades, proxy, tasks)
             tasks.start_soon(self._report_refusals, proxy)
             await self._obey(signals, proxy, tasks)
 
@@ -251,16 +412,18 @@ class _Server:
     ) -> None:
         import anyio.to_thread
 
-        draining = False
+        from kgw.cli.systemd import notify
+
         async for number in signals:
             if number == signal.SIGHUP:
-                if not draining:
+                if not self._ending:
                     eventlog.info("reopening logs, reading the files", signal=number.name)
                     proxy.reopen_logs()
                     tasks.start_soon(self._read_again, proxy)
-            elif not draining:
-                draining = True
-                tasks.start_soon(self._drain, proxy, number, tasks)
+            elif not self._ending:
+                self._ending = True
+                notify("STOPPING=1")
+                tasks.start_soon(self._drain, proxy, tasks, self._drain_min, number.name)
             else:
                 eventlog.warn("ending at once", signal=number.name)
                 await anyio.to_thread.run_sync(proxy.kill)
@@ -272,10 +435,35 @@ class _Server:
 
         await self._reload(proxy, await anyio.to_thread.run_sync(load, self._files))
 
-    async def _drain(self, proxy: Proxy, number: signal.Signals, tasks: TaskGroup) -> None:
+    # === The end ===
+
+    async def _wait_for_successor(
+        self, upgrades: UpgradeSocket, proxy: Proxy, tasks: TaskGroup
+    ) -> None:
+        """Drains once another process serves in this one's place."""
+        from kgw.cli.upgrade import UpgradeFailed
+
+        while not self._ending:
+            attempt = await upgrades.accept()
+            eventlog.info("handing over to another process")
+            try:
+                await attempt.hand_over(proxy)
+            except (UpgradeFailed, OSError) as error:
+                because = error if str(error) else "it took too long"
+                eventlog.warn("goes on serving: the other process failed", because=because)
+                continue
+            if not self._ending:
+                self._ending = True
+                # The sockets are the successor's too, which accepts from now on.
+                tasks.start_soon(self._drain, proxy, tasks, 0.0)
+
+    async def _drain(
+        self, proxy: Proxy, tasks: TaskGroup, accepting: float, signal_name: str | None = None
+    ) -> None:
         self._log_refusals(proxy, math.inf)
-        eventlog.info("draining", signal=number.name, seconds=f"{self._drain_timeout:g}")
-        finished = await proxy.drain(self._drain_timeout)
+        why = {"replaced": "yes"} if signal_name is None else {"signal": signal_name}
+        eventlog.info("draining", **why, seconds=f"{self._drain_max:g}")
+        finished = await proxy.drain(self._drain_max, min=accepting)
         if finished:
             eventlog.info("closed")
         else:
