@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kgw.attach import protocols
+from kgw.attach.policies import Place
 from kgw.attach.waypoints import own_service
 
 if TYPE_CHECKING:
@@ -80,5 +81,5 @@ class Destinations:
         assert listener is not None  # a Service is only bound to a waypoint that has one
         policies = self._attachment.policies
         return bool(self._attachment.routes.by_service.get(named)) or isinstance(
-            policies.limit(gateway.named, listener.spec.name), str
+            policies.limit(Place(gateway.named, listener.spec.name)), str
         )

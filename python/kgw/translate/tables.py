@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kgw.attach import endpoints, hostnames, protocols
 from kgw.attach.gateways import Role
+from kgw.attach.policies import Place
 from kgw.diagnostics import Severity
 from kgw.translate import clusters, filters
 from kgw.translate.rules import DEFAULT_TIMEOUT_MS, REPLACED, CompiledRule, RuleCompiler, action
@@ -147,9 +148,8 @@ class Tables:
         named = (route.namespace, route.name)
         rules = []
         for rule in self._rules[named]:
-            limit = self._attachment.policies.limit(
-                gateway.named, listener.spec.name, named, rule.name, rule.policies
-            )
+            place = Place(gateway.named, listener.spec.name, named, rule.name, rule.policies)
+            limit = self._attachment.policies.limit(place)
             if isinstance(limit, str):
                 state.replaced[rule.index, limit] = None
             broken = rule.fault is not None or isinstance(limit, str)
@@ -179,8 +179,9 @@ class Tables:
                 limits = filters.local_rate_limit(limit, scope) if limit else []
                 ports = (one.port for one in state.backends[rule.index])
                 web = filters.grpc_web(gateway, listener, ports)
+                timeout = self._attachment.policies.request_timeout(place)
                 assert rule.source is not None
-                target = action(rule.source, match, backends, port)
+                target = action(rule.source, match, backends, port, timeout)
                 upgrades = self._upgrades(state, rule)
                 if target["type"] == "forward" and upgrades:
                     target["upgrades"] = upgrades
@@ -201,12 +202,14 @@ class Tables:
     ) -> dict[str, Any]:
         """The rule of a service port that no HTTPRoute serves."""
         ident = f"default@{table}"
-        limit = self._attachment.policies.limit(gateway.named, listener.spec.name)
+        place = Place(gateway.named, listener.spec.name)
+        limit = self._attachment.policies.limit(place)
         chain = filters.grpc_web(gateway, listener, [port])
         target: dict[str, Any]
         if isinstance(limit, str):
             target = {"type": "direct", "status": 500, "body": REPLACED}
         else:
+            timeout = self._attachment.policies.request_timeout(place)
             if limit is not None:
                 scope = _scope(limit.level, table, listener, ident)
                 chain += filters.local_rate_limit(limit, scope)
@@ -215,7 +218,7 @@ class Tables:
                 "backends": [
                     {"cluster": self.cluster(gateway, service, port), "weight": 1, "filters": []}
                 ],
-                "request_timeout_ms": DEFAULT_TIMEOUT_MS,
+                "request_timeout_ms": DEFAULT_TIMEOUT_MS if timeout is None else int(timeout),
             }
         name = f"{service.namespace}/{service.name}:{port.port}"
         self.routes[ident] = {"name": name, "filters": chain, "action": target}
