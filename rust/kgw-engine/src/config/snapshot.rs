@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use ipnet::IpNet;
 
 use super::ir::{HttpOptions, PathRewrite};
 use crate::filter::RequestFilter;
@@ -38,8 +37,6 @@ pub(crate) struct Listener {
     pub(crate) http: HttpOptions,
     /// Open connections at which accepting pauses, over all workers. 0 is none.
     pub(crate) max_connections: u64,
-    /// `http.xff_trusted_cidrs`, parsed.
-    pub(crate) trusted_proxies: Box<[IpNet]>,
     pub(crate) logs: Box<[AccessLog]>,
 }
 

@@ -3,6 +3,7 @@
 mod attempt;
 mod head;
 mod http1;
+mod http2;
 pub(crate) mod io;
 mod local;
 pub(crate) mod pipe;

@@ -1,0 +1,252 @@
+//! What stands between an HTTP/2 connection's socket and the h2 crate, and ends floods.
+//!
+//! [`Guarded`] looks at the headers of the frames that pass, in both directions, and keeps the
+//! budgets of [`budget`]. When one is exceeded, nothing more is read, and the shared [`GuardState`] says
+//! so to the connection's task, which polls it after each poll of the h2 connection, calls
+//! `abrupt_shutdown(ENHANCE_YOUR_CALM)`, and drops the connection at [`GuardState::deadline`] at the
+//! latest.
+//!
+//! What the h2 crate (0.4.20) does itself, and the guard therefore does not:
+//! * It reads no further frame while an acknowledgement of PING or SETTINGS, or the reset of a refused
+//!   stream, waits for room to be written, so a peer that reads nothing gets it to hold one of each
+//!   behind 16 KiB of output. It never gives up on such a peer: [`GuardState::deadline`] does.
+//! * It bounds CONTINUATION frames, the decoded size of header blocks, the state of reset streams, the
+//!   resets it makes for faults, empty DATA frames and the overhead of small ones;
+//!   [`settings::server_builder`] says how each is set.
+//!
+//! It does not bound PING, SETTINGS, PRIORITY, `WINDOW_UPDATE` and unknown frames, nor resets of streams
+//! that were accepted.
+
+pub(crate) mod budget;
+pub(crate) mod frames;
+pub(crate) mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use self::budget::{Flood, Meter, Role};
+use self::frames::{FrameScanner, HEADER_BYTES};
+use crate::clock::{Clock, Nanos};
+
+/// Time that a flooding peer has to take the GOAWAY. Milliseconds.
+const FAREWELL_MS: u64 = 1000;
+
+/// Bytes of a flooding peer that are read and thrown away after the GOAWAY: closing a socket with unread
+/// input resets it, and the peer would never see why.
+const MAX_DISCARDED: usize = 8 * 1024 * 1024;
+
+/// A socket under guard.
+#[derive(Debug)]
+pub(crate) struct Guarded<S> {
+    io: S,
+    inbound: FrameScanner,
+    outbound: FrameScanner,
+    meter: Meter,
+    clock: Clock,
+    state: Rc<GuardState>,
+    discarded: usize,
+    shut_down: bool,
+}
+
+/// What a connection's task must know of its guard.
+#[derive(Debug)]
+pub(crate) struct GuardState {
+    flood: Cell<Option<Flood>>,
+    /// When the peer has had its time to take the GOAWAY.
+    end_by: Cell<Nanos>,
+    /// Since when the socket has taken nothing of what is to be written.
+    stalled: Cell<Option<Nanos>>,
+}
+
+impl GuardState {
+    /// The flood, if there was one. It stays.
+    pub(crate) fn flood(&self) -> Option<Flood> {
+        self.flood.get()
+    }
+
+    /// When the connection is to be dropped as it is: the time for a flooding peer's GOAWAY is over, or
+    /// the socket has taken nothing for `write_timeout_ms` (0 is no limit).
+    pub(crate) fn deadline(&self, write_timeout_ms: u64) -> Nanos {
+        let stalled = self
+            .stalled
+            .get()
+            .map_or(Nanos::NEVER, |since| since.after_ms(write_timeout_ms));
+        stalled.min(self.end_by.get())
+    }
+
+    fn report(&self, flood: Flood, now: Nanos) {
+        if self.flood.get().is_none() {
+            self.flood.set(Some(flood));
+            self.end_by.set(now.after_ms(FAREWELL_MS));
+        }
+    }
+}
+
+impl<S> Guarded<S> {
+    /// Guards a new connection, before any byte of HTTP/2. Heads of the peer may have `max_head_bytes`.
+    pub(crate) fn new(io: S, role: Role, max_head_bytes: usize, clock: Clock) -> Self {
+        let (inbound, outbound) = match role {
+            Role::Server => (FrameScanner::of_client(), FrameScanner::of_server()),
+            Role::Client => (FrameScanner::of_server(), FrameScanner::of_client()),
+        };
+        Self {
+            io,
+            inbound,
+            outbound,
+            meter: Meter::new(role, max_head_bytes, clock.now()),
+            clock,
+            state: Rc::new(GuardState {
+                flood: Cell::new(None),
+                end_by: Cell::new(Nanos::NEVER),
+                stalled: Cell::new(None),
+            }),
+            discarded: 0,
+            shut_down: false,
+        }
+    }
+
+    /// What the connection's task polls.
+    pub(crate) fn state(&self) -> Rc<GuardState> {
+        Rc::clone(&self.state)
+    }
+
+    /// Scans received bytes. Returns how many may be passed on: those before the frame that is too much.
+    fn scan_received(&mut self, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
+        while let Some(head) = self.inbound.next(&mut rest) {
+            if let Err(flood) = self.meter.received(head, &self.clock) {
+                self.state.report(flood, self.clock.now());
+                // The start of the header may have come earlier; it does not matter then.
+                return (bytes.len() - rest.len()).saturating_sub(HEADER_BYTES);
+            }
+        }
+        bytes.len()
+    }
+
+    /// Scans bytes that the socket took.
+    fn scan_sent(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some(head) = self.outbound.next(&mut rest) {
+            if let Err(flood) = self.meter.sent(head, &self.clock) {
+                self.state.report(flood, self.clock.now());
+            }
+        }
+    }
+
+    /// Notes what came of a write.
+    fn wrote(&mut self, result: &Poll<io::Result<usize>>, cx: &Context<'_>) {
+        if result.is_ready() {
+            self.state.stalled.set(None);
+            if self.state.flood().is_some() {
+                cx.waker().wake_by_ref();
+            }
+        } else if self.state.stalled.get().is_none() {
+            self.state.stalled.set(Some(self.clock.now()));
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.state.flood().is_some() {
+            // The task that polls the connection looks at the state next.
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        match Pin::new(&mut this.io).poll_read(cx, buffer) {
+            Poll::Ready(Ok(())) => {}
+            other => return other,
+        }
+        let received = &buffer.filled()[before..];
+        let count = received.len();
+        let passed = this.scan_received(received);
+        if passed < count {
+            buffer.set_filled(before + passed);
+            cx.waker().wake_by_ref();
+            if passed == 0 {
+                // Nothing read would be the end of the stream.
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.io).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = result {
+            this.scan_sent(&bytes[..count]);
+        }
+        this.wrote(&result, cx);
+        result
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.io).poll_write_vectored(cx, slices);
+        if let Poll::Ready(Ok(mut count)) = result {
+            for slice in slices {
+                let taken = slice.len().min(count);
+                this.scan_sent(&slice[..taken]);
+                count -= taken;
+            }
+        }
+        this.wrote(&result, cx);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    /// Sends FIN. After a flood, also reads and drops what the peer had under way until it closes;
+    /// [`GuardState::deadline`] ends that.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.shut_down {
+            std::task::ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            this.shut_down = true;
+        }
+        if this.state.flood().is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut space = [0; 4096];
+        while this.discarded < MAX_DISCARDED {
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut this.io).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    this.discarded += buffer.filled().len();
+                }
+                Poll::Ready(_) => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
