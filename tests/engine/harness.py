@@ -257,6 +257,12 @@ def forward(*clusters: str, timeout_ms: int = 15_000, **more: Any) -> dict[str, 
     return action | more
 
 
+def tcp_forward(*clusters: str | None, **more: Any) -> dict[str, Any]:
+    """Passing bytes on to clusters of equal weight."""
+    backends = [{"cluster": cluster, "weight": 1} for cluster in clusters]
+    return {"name": "tcp-route", "backends": backends} | more
+
+
 def rule(path: str, route: str, kind: str = "prefix", **more: Any) -> dict[str, Any]:
     return {"path": {kind: path}, "rank": {"name": route}, "route": route} | more
 
@@ -290,6 +296,10 @@ class Setup:
     waypoint: bool = False
     header_timeout_ms: int = 15_000
     listeners: list[dict[str, Any]] = field(default_factory=list)
+    traffic: dict[str, Any] | None = None
+    """What the listener carries; by default, requests for the route table."""
+    listener: dict[str, Any] = field(default_factory=dict)
+    """More options of the listener."""
 
     def ir(self) -> dict[str, Any]:
         routes = self.routes or {"default": {"name": "default", "action": forward("c")}}
@@ -305,9 +315,9 @@ class Setup:
         listener: dict[str, Any] = {
             "id": "l",
             "bind": ["127.0.0.1:0"],
-            "traffic": traffic,
+            "traffic": self.traffic or traffic,
             "http": self.http,
-        }
+        } | self.listener
         if self.log_path is not None:
             log = {"path": self.log_path, "format": {"json": self.log or TEN_KEYS}}
             listener["access_logs"] = [log]

@@ -119,6 +119,24 @@ stats! {
     upstream_tls_fail,
     /// TLS handshakes with endpoints that took too long.
     upstream_tls_timeout,
+    /// Connections served without a PROXY header where one may be left out.
+    proxy_header_left_out,
+    /// Connections that did not say in time what they carry, and were passed on as bytes.
+    detect_timeout,
+    /// Connections passed on as bytes.
+    tcp_cx_total,
+    /// Connections being passed on as bytes.
+    tcp_cx_active,
+    /// Connections closed because no backend is configured for them.
+    tcp_cx_no_route,
+    /// Connections closed because nothing moved for too long.
+    tcp_cx_idle_timeout,
+    /// Connections closed because no endpoint could be connected to.
+    tcp_cx_connect_attempts_exceeded,
+    /// Bytes received from clients of connections that are passed on as bytes.
+    tcp_cx_rx_bytes,
+    /// Bytes sent to clients of connections that are passed on as bytes.
+    tcp_cx_tx_bytes,
     /// Upstream connections opened.
     upstream_cx_total,
     /// Upstream connections that failed to open.

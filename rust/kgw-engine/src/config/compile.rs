@@ -15,14 +15,15 @@ use kgw_limit::{Tick, TokenBucket};
 
 use super::ir;
 use super::snapshot::{
-    Action, Backend, Cluster, Destination, FastMap, Forward, Listener, Redirect, Route, Routes,
-    Snapshot, Traffic, Turn,
+    Action, Backend, Carries, Cluster, Destination, FastMap, Forward, Listener, Redirect, Route,
+    Routes, Snapshot, TcpBackend, TcpForward, Traffic, Turn,
 };
 use crate::filter::RequestFilter;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::filter::local_rate_limit::LocalRateLimit;
 use crate::listen::socket::BindKey;
 use crate::telemetry::access_log::{AccessLog, LogWriter};
+use crate::upstream::proxy_protocol::ProxyProtocol;
 
 /// Why a configuration is refused as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -120,10 +121,11 @@ impl Compiler {
                 found: config.version,
             });
         }
+        let mut problems = Vec::new();
         let mut compilation = Compilation {
-            clusters: clusters(&config, workers),
+            clusters: clusters(&config, workers, &mut problems),
             routes: BTreeMap::new(),
-            problems: Vec::new(),
+            problems,
             compiler: self,
         };
         for (id, route) in &config.routes {
@@ -193,22 +195,38 @@ impl Compiler {
 
 fn max_header_bytes(listener: &ir::Listener) -> usize {
     match listener.traffic {
-        ir::Traffic::Http { .. } | ir::Traffic::Tcp { .. } | ir::Traffic::Tls { .. } => 0,
+        ir::Traffic::Http { .. } | ir::Traffic::Tcp { .. } | ir::Traffic::Tls { .. } => listener
+            .proxy_protocol
+            .as_ref()
+            .map_or(0, |options| options.max_header_bytes),
         ir::Traffic::Waypoint {
             max_header_bytes, ..
         } => max_header_bytes,
     }
 }
 
-fn clusters(config: &ir::Config, workers: usize) -> BTreeMap<&str, Arc<Cluster>> {
+fn clusters<'a>(
+    config: &'a ir::Config,
+    workers: usize,
+    problems: &mut Vec<String>,
+) -> BTreeMap<&'a str, Arc<Cluster>> {
     config
         .clusters
         .iter()
         .map(|(id, cluster)| {
+            let mut endpoints = cluster.endpoints.clone().into_boxed_slice();
+            let proxy_protocol = cluster.proxy_protocol.as_ref().map(ProxyProtocol::compile);
+            let proxy_protocol = proxy_protocol.transpose().unwrap_or_else(|problem| {
+                problems.push(format!("cluster {id}: {problem}"));
+                // An endpoint that wants a header would take what comes instead for one.
+                endpoints = Box::default();
+                None
+            });
             let compiled = Cluster {
                 name: id.clone(),
-                endpoints: cluster.endpoints.clone().into_boxed_slice(),
+                endpoints,
                 connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
+                proxy_protocol,
                 turns: (0..workers).map(|_| Turn::random()).collect(),
             };
             (id.as_str(), Arc::new(compiled))
@@ -234,7 +252,8 @@ impl Compilation<'_> {
         };
         let traffic = match &listener.traffic {
             ir::Traffic::Http { route_table } => Traffic::Http(table(route_table)?),
-            ir::Traffic::Tcp { .. } | ir::Traffic::Tls { .. } => {
+            ir::Traffic::Tcp { forward } => Traffic::Tcp(self.tcp_forward(&listener.id, forward)),
+            ir::Traffic::Tls { .. } => {
                 return Err(CompileError::Unsupported {
                     place: listener.id.clone(),
                 });
@@ -242,19 +261,29 @@ impl Compilation<'_> {
             ir::Traffic::Waypoint {
                 header_timeout_ms,
                 max_header_bytes,
-                accept_v1: _,
+                accept_v1,
                 destinations,
             } => {
                 let mut compiled = HashMap::default();
                 for destination in destinations {
                     let key = (destination.address, destination.port);
                     let service = Arc::from(destination.service.as_str());
-                    let Some(routes) = &destination.route_table else {
-                        continue;
+                    let routes = destination.route_table.as_ref().map(table).transpose()?;
+                    let place = || format!("{}: {}", listener.id, SocketAddr::from(key));
+                    let tcp = destination.tcp.as_ref();
+                    let tcp = tcp.map(|forward| self.tcp_forward(&place(), forward));
+                    let carries = match (routes, tcp) {
+                        (Some(routes), None) => Carries::Http(routes),
+                        (None, Some(tcp)) => Carries::Tcp(tcp),
+                        (Some(routes), Some(tcp)) => Carries::Either(routes, tcp),
+                        (None, None) => {
+                            let problem = format!("{}: neither routes nor backends", place());
+                            self.problems.push(problem);
+                            continue;
+                        }
                     };
-                    let routes = table(routes)?;
                     if compiled
-                        .insert(key, Destination { service, routes })
+                        .insert(key, Destination { service, carries })
                         .is_some()
                     {
                         let value = SocketAddr::from(key).to_string();
@@ -267,6 +296,7 @@ impl Compilation<'_> {
                 Traffic::Waypoint {
                     header_timeout_ms: *header_timeout_ms,
                     max_header_bytes: *max_header_bytes,
+                    accept_v1: *accept_v1,
                     destinations: compiled,
                     names: names(destinations),
                 }
@@ -299,9 +329,44 @@ impl Compilation<'_> {
                 .map(|&at| BindKey::new(&listener.id, at))
                 .collect(),
             traffic,
+            proxy_protocol: listener.proxy_protocol.clone(),
             http: listener.http.clone(),
             max_connections: listener.max_connections,
-            logs: access_logs.into_boxed_slice(),
+            logs: Arc::from(access_logs),
+        })
+    }
+
+    /// Compiles where bytes go. What `place` names that is not there closes its connections.
+    fn tcp_forward(&mut self, place: &str, forward: &ir::TcpForward) -> Arc<TcpForward> {
+        let backends: Box<[TcpBackend]> = forward
+            .backends
+            .iter()
+            .map(|backend| {
+                let cluster = backend.cluster.as_deref().and_then(|id| {
+                    let cluster = self.clusters.get(id).cloned();
+                    if cluster.is_none() {
+                        self.problems.push(format!("{place}: no cluster {id:?}"));
+                    }
+                    cluster
+                });
+                if !backend.filters.is_empty() {
+                    let problem = format!("{place}: backends of connections have no filters");
+                    self.problems.push(problem);
+                }
+                TcpBackend {
+                    cluster,
+                    weight: backend.weight,
+                }
+            })
+            .collect();
+        Arc::new(TcpForward {
+            name: forward.name.clone(),
+            total_weight: backends
+                .iter()
+                .map(|backend| u64::from(backend.weight))
+                .sum(),
+            backends,
+            idle_timeout_ms: forward.idle_timeout_ms,
         })
     }
 

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use super::ir::{HttpOptions, PathRewrite};
+use super::ir::{self, HttpOptions, PathRewrite};
 use crate::filter::RequestFilter;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::listen::socket::BindKey;
 use crate::telemetry::access_log::AccessLog;
+use crate::upstream::proxy_protocol::ProxyProtocol;
 
 pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -34,19 +35,24 @@ pub(crate) struct Listener {
     pub(crate) id: Arc<str>,
     pub(crate) bind: Vec<BindKey>,
     pub(crate) traffic: Traffic,
+    /// A PROXY header in front of each connection; a waypoint has its own options.
+    pub(crate) proxy_protocol: Option<ir::ProxyProtocol>,
     pub(crate) http: HttpOptions,
     /// Open connections at which accepting pauses, over all workers. 0 is none.
     pub(crate) max_connections: u64,
-    pub(crate) logs: Box<[AccessLog]>,
+    /// Shared: a long connection that is passed on as bytes keeps these and not the listener.
+    pub(crate) logs: Arc<[AccessLog]>,
 }
 
 /// Where a connection's requests are routed.
 #[derive(Debug)]
 pub(crate) enum Traffic {
     Http(Arc<Routes>),
+    Tcp(Arc<TcpForward>),
     Waypoint {
         header_timeout_ms: u64,
         max_header_bytes: usize,
+        accept_v1: bool,
         destinations: FastMap<(IpAddr, u16), Destination>,
         /// Addresses by the names that Kubernetes DNS gives a service, and its port. None is a name
         /// that more than one service has.
@@ -58,7 +64,59 @@ pub(crate) enum Traffic {
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
     pub(crate) service: Arc<str>,
-    pub(crate) routes: Arc<Routes>,
+    pub(crate) carries: Carries,
+}
+
+/// What the connections to a service port carry.
+#[derive(Clone, Debug)]
+pub(crate) enum Carries {
+    Http(Arc<Routes>),
+    Tcp(Arc<TcpForward>),
+    /// The first bytes tell.
+    Either(Arc<Routes>, Arc<TcpForward>),
+}
+
+/// Passing bytes on to weighted backends.
+#[derive(Debug)]
+pub(crate) struct TcpForward {
+    /// `%ROUTE_NAME%` in access logs.
+    pub(crate) name: String,
+    pub(crate) backends: Box<[TcpBackend]>,
+    pub(crate) total_weight: u64,
+    /// Milliseconds; 0 is none.
+    pub(crate) idle_timeout_ms: u64,
+}
+
+/// A weighted backend of connections.
+#[derive(Debug)]
+pub(crate) struct TcpBackend {
+    /// None is an unresolved reference: the connection is closed.
+    pub(crate) cluster: Option<Arc<Cluster>>,
+    pub(crate) weight: u32,
+}
+
+impl TcpForward {
+    /// Picks a backend by weight; none if no weight is positive.
+    pub(crate) fn pick(&self) -> Option<&TcpBackend> {
+        pick(&self.backends, self.total_weight, |backend| backend.weight)
+    }
+}
+
+/// Picks one of `backends` by weight; none if no weight is positive.
+fn pick<B>(backends: &[B], total_weight: u64, weight: impl Fn(&B) -> u32) -> Option<&B> {
+    match backends {
+        [only] if weight(only) > 0 => Some(only),
+        _ if total_weight == 0 => None,
+        backends => {
+            let mut point = fastrand::u64(..total_weight);
+            backends.iter().find(|backend| {
+                let weight = u64::from(weight(backend));
+                let found = point < weight;
+                point = point.saturating_sub(weight);
+                found
+            })
+        }
+    }
 }
 
 /// A route table. A rule without a route is one that answers 404.
@@ -103,19 +161,7 @@ pub(crate) struct Forward {
 impl Forward {
     /// Picks a backend by weight; none if no weight is positive.
     pub(crate) fn pick(&self) -> Option<&Backend> {
-        match &*self.backends {
-            [only] if only.weight > 0 => Some(only),
-            _ if self.total_weight == 0 => None,
-            backends => {
-                let mut point = fastrand::u64(..self.total_weight);
-                backends.iter().find(|backend| {
-                    let weight = u64::from(backend.weight);
-                    let found = point < weight;
-                    point = point.saturating_sub(weight);
-                    found
-                })
-            }
-        }
+        pick(&self.backends, self.total_weight, |backend| backend.weight)
     }
 }
 
@@ -145,6 +191,8 @@ pub(crate) struct Cluster {
     pub(crate) name: String,
     pub(crate) endpoints: Box<[SocketAddr]>,
     pub(crate) connect_timeout: Duration,
+    /// A PROXY header that starts each connection.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
     /// Whose turn it is, for each worker: no worker waits for another's cache line.
     pub(crate) turns: Box<[Turn]>,
 }
@@ -164,15 +212,21 @@ impl Turn {
 impl Cluster {
     /// The next endpoint in the worker's turn.
     pub(crate) fn next_endpoint(&self, worker: usize) -> Option<SocketAddr> {
-        match &*self.endpoints {
-            [] => None,
-            [only] => Some(*only),
-            endpoints => {
-                let turn = &self.turns[worker].0;
-                let next = turn.load(Ordering::Relaxed);
-                turn.store(next.wrapping_add(1), Ordering::Relaxed);
-                Some(endpoints[next % endpoints.len()])
-            }
-        }
+        self.endpoints_in_turn(worker).next()
+    }
+
+    /// Every endpoint once, from the next one in the worker's turn on.
+    pub(crate) fn endpoints_in_turn(&self, worker: usize) -> impl Iterator<Item = SocketAddr> {
+        let count = self.endpoints.len();
+        let next = if count > 1 {
+            let turn = &self.turns[worker].0;
+            let next = turn.load(Ordering::Relaxed);
+            turn.store(next.wrapping_add(1), Ordering::Relaxed);
+            next % count
+        } else {
+            0
+        };
+        let (before, from) = self.endpoints.split_at(next);
+        from.iter().chain(before).copied()
     }
 }

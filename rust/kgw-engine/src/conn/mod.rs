@@ -1,13 +1,17 @@
 //! One downstream connection: one task, which owns the upstream connection that it uses.
 
 mod attempt;
+mod detect;
 mod head;
 mod http1;
 mod http2;
 pub(crate) mod io;
 mod local;
 pub(crate) mod pipe;
+mod proxy_header;
 mod relay;
+mod tcp;
+pub(crate) mod tunnel;
 mod waypoint;
 
 use std::net::SocketAddr;
@@ -18,9 +22,11 @@ use kgw_h1::{Request, Response};
 use tokio::net::TcpStream;
 
 use self::io::Stream;
+use self::proxy_header::Expected;
 use crate::clock::Timer;
-use crate::config::snapshot::{Listener, Routes, Snapshot, Traffic};
+use crate::config::snapshot::{Carries, Listener, Routes, Snapshot, Traffic};
 use crate::runtime::{Phase, Registration, Worker};
+use crate::upstream::proxy_protocol::OwnedTlv;
 
 /// State of a downstream connection.
 #[derive(Debug)]
@@ -50,6 +56,8 @@ pub(crate) struct Peers {
     pub(crate) direct_local: SocketAddr,
     /// The client's mesh identity, vouched for by ztunnel: a SPIFFE URI.
     pub(crate) principal: Option<Box<str>>,
+    /// The TLVs of the PROXY header that a header towards an upstream may repeat.
+    pub(crate) tlvs: Box<[OwnedTlv]>,
     /// What says where the connection goes.
     pub(crate) addressed: Addressed,
 }
@@ -89,11 +97,16 @@ impl Target {
         let listener = snapshot.listeners.get(listener)?;
         let (routes, service) = match &listener.traffic {
             Traffic::Http(routes) => (Some(routes), None),
+            Traffic::Tcp(_) => return None,
             Traffic::Waypoint { .. } if peers.addressed == Addressed::Nothing => (None, None),
             Traffic::Waypoint { destinations, .. } => {
                 let key = (peers.local.ip(), peers.local.port());
                 let destination = destinations.get(&key)?;
-                (Some(&destination.routes), Some(&destination.service))
+                let routes = match &destination.carries {
+                    Carries::Http(routes) | Carries::Either(routes, _) => routes,
+                    Carries::Tcp(_) => return None,
+                };
+                (Some(routes), Some(&destination.service))
             }
         };
         Some(Self {
@@ -151,21 +164,38 @@ pub(crate) async fn serve(
             direct_remote: peer,
             direct_local: local,
             principal: None,
+            tlvs: Box::default(),
             addressed: Addressed::ByConnection,
         },
         request: Request::new(),
         response: Response::new(),
         worker,
     };
-    if let Traffic::Waypoint {
-        header_timeout_ms,
-        max_header_bytes,
-        ..
-    } = configuration.traffic
-        && waypoint::read_header(&mut conn, header_timeout_ms, max_header_bytes)
-            .await
-            .is_err()
+    let began = conn.worker.now();
+    if let Some(expected) = Expected::of(&configuration)
+        && proxy_header::read(
+            &mut conn.down,
+            &mut conn.timer,
+            &conn.registration,
+            &conn.worker,
+            &mut conn.peers,
+            &expected,
+        )
+        .await
+        .is_err()
     {
+        return;
+    }
+    let client = tcp::Client {
+        worker: &conn.worker,
+        down: &mut conn.down,
+        timer: &mut conn.timer,
+        registration: &conn.registration,
+        peers: &conn.peers,
+        began,
+        server_name: None,
+    };
+    if tcp::serve_unless_http(client, &listener).await {
         return;
     }
     let target = Target::find(&conn.worker.snapshot(), &listener, &conn.peers);

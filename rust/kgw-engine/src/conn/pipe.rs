@@ -36,6 +36,13 @@ pub(crate) trait Pipe {
     /// Tells the peer that nothing more comes. The output must have been flushed.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Makes dropping this tell the peer that the stream is cut short. Where that is what dropping it
+    /// does anyhow, there is nothing to do.
+    fn reset(&mut self) {}
+
+    /// Gives back the memory of buffers that hold nothing.
+    fn release_buffers(&mut self) {}
+
     /// What went through so far.
     fn traffic(&self) -> Traffic;
 
@@ -78,6 +85,14 @@ impl Pipe for Stream {
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Self::poll_shutdown(self, cx)
+    }
+
+    fn reset(&mut self) {
+        Self::reset(self);
+    }
+
+    fn release_buffers(&mut self) {
+        Self::release_buffers(self);
     }
 
     fn traffic(&self) -> Traffic {

@@ -193,7 +193,7 @@ impl Exchange<'_> {
             return;
         }
         let record = self.record(conn, target, now);
-        for log in &target.listener.logs {
+        for log in &*target.listener.logs {
             log.log(conn.worker.index(), &record);
         }
     }

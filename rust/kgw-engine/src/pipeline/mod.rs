@@ -1,5 +1,6 @@
 //! What happens to a request between its head and its answer, apart from I/O.
 
+pub(crate) mod connection_log;
 pub(crate) mod edge;
 pub(crate) mod exchange_log;
 pub(crate) mod redirect;

@@ -1,0 +1,255 @@
+//! A connection that is passed on as bytes: one backend, one endpoint, one tunnel.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::net::TcpStream;
+
+use super::detect::{Gone, Protocol, detect};
+use super::io::{BODY_BUFFER, Stream};
+use super::pipe::Pipe;
+use super::tunnel::{self, End, Outcome};
+use super::{Addressed, Peers};
+use crate::clock::{Nanos, Timer};
+use crate::config::snapshot::{Carries, Cluster, TcpForward, Traffic};
+use crate::pipeline::connection_log::{Connection, Origin};
+use crate::pipeline::reply::transport_failure;
+use crate::runtime::{Phase, Registration, Worker};
+use crate::telemetry::flags::ResponseFlag;
+use crate::upstream::connect::ConnectError;
+
+/// Endpoints tried for a connection, each once. Envoy tries one; a client of raw bytes cannot be told
+/// to try again.
+const MAX_ATTEMPTS: usize = 5;
+
+/// Envoy's words (and spelling) for a connection that has no upstream: the number says why.
+const CONNECT_FAILED: &str = "tcp_initializion_failure:0";
+const NO_HEALTHY_UPSTREAM: &str = "tcp_initializion_failure:1";
+const NO_ROUTE: &str = "tcp_initializion_failure:3";
+
+/// Envoy's words for a connection on which nothing moved for too long.
+const IDLE: &str = "tcp_session_idle_timeout";
+
+/// The client's side of a connection that is passed on as bytes. Input may be there already.
+#[derive(Debug)]
+pub(crate) struct Client<'a, D> {
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) down: &'a mut D,
+    pub(crate) timer: &'a mut Timer,
+    pub(crate) registration: &'a Registration,
+    pub(crate) peers: &'a Peers,
+    /// When the connection was accepted.
+    pub(crate) began: Nanos,
+    /// The server name that the client asked for in TLS.
+    pub(crate) server_name: Option<&'a [u8]>,
+}
+
+/// Serves the connection as bytes if that is what `listener` says it carries, or what its first bytes
+/// tell. Returns whether it is over; if not, it carries HTTP, and nothing of it was consumed.
+///
+/// Dropping the future closes both sides.
+pub(crate) async fn serve_unless_http<D: Pipe>(mut client: Client<'_, D>, listener: &str) -> bool {
+    let Some((forward, origin, is_certain)) = way(client.worker, client.peers, listener) else {
+        return false;
+    };
+    if !is_certain {
+        let Client {
+            worker,
+            down,
+            timer,
+            registration,
+            ..
+        } = &mut client;
+        match detect(*down, timer, registration, worker).await {
+            Ok(Protocol::Tcp) => {}
+            Ok(Protocol::Http1 | Protocol::Http2) => return false,
+            Err(Gone) => return true,
+        }
+    }
+    serve(client, &origin, forward).await;
+    true
+}
+
+/// Where the connection's bytes go if it carries no HTTP, and whether that is certain. None if it is
+/// certain that it does.
+fn way(worker: &Worker, peers: &Peers, listener: &str) -> Option<(Arc<TcpForward>, Origin, bool)> {
+    let snapshot = worker.snapshot();
+    let listener = snapshot.listeners.get(listener)?;
+    let (forward, service, is_certain) = match &listener.traffic {
+        Traffic::Http(_) => return None,
+        Traffic::Tcp(forward) => (forward, None, true),
+        // Only the host of a request could say where it goes.
+        Traffic::Waypoint { .. } if peers.addressed == Addressed::Nothing => return None,
+        Traffic::Waypoint { destinations, .. } => {
+            let key = (peers.local.ip(), peers.local.port());
+            let destination = destinations.get(&key)?;
+            let service = Some(&destination.service);
+            match &destination.carries {
+                Carries::Http(_) => return None,
+                Carries::Tcp(forward) => (forward, service, true),
+                Carries::Either(_, forward) => (forward, service, false),
+            }
+        }
+    };
+    let origin = Origin::new(listener, service);
+    Some((Arc::clone(forward), origin, is_certain))
+}
+
+/// Passes the connection on to one of the backends, to its end, and logs it. A newer configuration
+/// does not touch it.
+///
+/// Dropping the future closes both sides.
+pub(crate) async fn serve<D: Pipe>(
+    mut client: Client<'_, D>,
+    origin: &Origin,
+    forward: Arc<TcpForward>,
+) {
+    let peers = client.peers;
+    let mut log = Connection::new(
+        client.worker,
+        peers,
+        client.server_name,
+        &forward.name,
+        client.began,
+    );
+    let backend = forward.pick();
+    let cluster = backend.and_then(|backend| backend.cluster.as_deref());
+    log.cluster = cluster;
+    match (backend, cluster) {
+        (None, _) => {
+            client.worker.stats().tcp_cx_no_route.increment();
+            log.closed_locally(&[ResponseFlag::NoRouteFound], NO_ROUTE);
+        }
+        (Some(_), None) => {
+            client.worker.stats().tcp_cx_no_route.increment();
+            log.closed_locally(&[ResponseFlag::NoClusterFound], NO_ROUTE);
+        }
+        (Some(_), Some(cluster)) => {
+            if let Some(mut up) = connect(&mut client, &mut log, cluster).await {
+                let Client {
+                    worker,
+                    down,
+                    timer,
+                    registration,
+                    ..
+                } = &mut client;
+                let idle_ms = forward.idle_timeout_ms;
+                let outcome =
+                    tunnel::run(*down, &mut up, timer, registration, worker, idle_ms).await;
+                note(&mut log, worker, &outcome);
+                log.up_close_type = Some(up.close_type());
+            }
+        }
+    }
+    log.down.consumed += client.down.input().len() as u64;
+    log.down_close_type = client.down.close_type();
+    log.finish(origin);
+}
+
+/// Notes how a tunnel ended.
+fn note(log: &mut Connection<'_>, worker: &Worker, outcome: &Outcome) {
+    log.down = outcome.down;
+    log.up = outcome.up;
+    match outcome.end {
+        // Envoy has no flags for these, only the close types tell.
+        End::Complete | End::DownstreamFailed | End::UpstreamFailed => {}
+        End::Idle => {
+            worker.stats().tcp_cx_idle_timeout.increment();
+            log.closed_locally(&[], IDLE);
+        }
+        End::Closing => log.closed_locally(&[], "drain"),
+    }
+}
+
+/// Connects to one of the cluster's endpoints. None if there is no connection: the log says why.
+async fn connect<D: Pipe>(
+    client: &mut Client<'_, D>,
+    log: &mut Connection<'_>,
+    cluster: &Cluster,
+) -> Option<Stream> {
+    let worker = Rc::clone(client.worker);
+    let stats = worker.stats();
+    let endpoints = cluster.endpoints_in_turn(worker.index());
+    let mut tried = false;
+    for endpoint in endpoints.take(MAX_ATTEMPTS) {
+        tried = true;
+        let began = worker.now();
+        log.attempt(endpoint, began);
+        let deadline = began.after_ms(cluster.connect_timeout.as_millis() as u64);
+        match open(client, cluster, endpoint, deadline).await {
+            Ok((stream, local)) => {
+                stats.upstream_cx_total.increment();
+                log.connected(worker.next_connection_id(), local, worker.now());
+                return Some(stream);
+            }
+            Err(ConnectError::ClientGone) => return None,
+            Err(ConnectError::Failed(error)) => {
+                stats.upstream_cx_connect_fail.increment();
+                log.transport_failure = Some(transport_failure(&error));
+            }
+            Err(ConnectError::TimedOut) => {
+                stats.upstream_cx_connect_timeout.increment();
+                log.transport_failure = None;
+            }
+        }
+    }
+    if tried {
+        stats.tcp_cx_connect_attempts_exceeded.increment();
+        let flags = [
+            ResponseFlag::UpstreamConnectionFailure,
+            ResponseFlag::UpstreamRetryLimitExceeded,
+        ];
+        log.closed_locally(&flags, CONNECT_FAILED);
+    } else {
+        log.closed_locally(&[ResponseFlag::NoHealthyUpstream], NO_HEALTHY_UPSTREAM);
+    }
+    None
+}
+
+/// Opens a connection that is ready for the client's bytes, while the client is there. A client that
+/// has finished sending is; what it sends meanwhile is taken up to a limit.
+async fn open<D: Pipe>(
+    client: &mut Client<'_, D>,
+    cluster: &Cluster,
+    endpoint: SocketAddr,
+    deadline: Nanos,
+) -> Result<(Stream, Option<SocketAddr>), ConnectError> {
+    let opening = async {
+        let socket = TcpStream::connect(endpoint).await?;
+        socket.set_nodelay(true)?;
+        let local = socket.local_addr().ok();
+        let mut stream = Stream::new(socket);
+        if let Some(proxy_protocol) = &cluster.proxy_protocol {
+            let preamble = proxy_protocol.preamble(client.peers);
+            let preamble = preamble.map_err(std::io::Error::other)?;
+            stream.output().extend_from_slice(preamble.as_bytes());
+        }
+        Ok((stream, local))
+    };
+    let mut opening = pin!(opening);
+    poll_fn(|cx| {
+        client.registration.update(cx);
+        if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
+            return Poll::Ready(opened.map_err(ConnectError::Failed));
+        }
+        while !client.down.has_ended() {
+            match client.down.poll_fill(cx, BODY_BUFFER) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(ConnectError::ClientGone)),
+                Poll::Pending => break,
+            }
+        }
+        if client.worker.phase() == Phase::Closing {
+            return Poll::Ready(Err(ConnectError::ClientGone));
+        }
+        client
+            .timer
+            .poll(cx, deadline)
+            .map(|()| Err(ConnectError::TimedOut))
+    })
+    .await
+}
