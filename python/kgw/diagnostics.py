@@ -339,6 +339,11 @@ CODES: dict[str, str] = {
     "KGW411": "a policy has no effect: others on the same target have precedence",
     "KGW412": "a waypoint needs a listener of protocol istio.io/PROXY, and only that",
     "KGW413": "a setting has no effect where it is",
+    "KGW420": "a route has no effect: another one has precedence for the same connections",
+    "KGW421": "no port of the Service carries what the route is for",
+    "KGW422": "HTTP is sent to a port that is declared to carry something else",
+    "KGW423": "a TLS option cannot be used",
+    "KGW424": "clients without a valid certificate are let in",
     # 5xx: unsupported.
     "KGW501": "the field is not supported by this version",
     "KGW502": "the filter is not supported by this version",
@@ -347,6 +352,7 @@ CODES: dict[str, str] = {
     "KGW505": "a route for the clients of one namespace is not supported by this version",
     "KGW506": "endpoints of this kind are not supported by this version",
     "KGW507": "an operator in a header value is not expanded by this version",
+    "KGW508": "a route of this kind cannot have a Service as its parent in this version",
     # 6xx: migration.
     "KGW601": "the kind has a successor",
 }

@@ -42,17 +42,17 @@ def test_a_good_gateway_is_accepted_and_programmed() -> None:
 
 
 def test_a_protocol_that_is_not_supported_takes_its_listener_out_only() -> None:
-    found = run(edge(HTTP, f"{{name: https, port: 443, protocol: HTTPS, tls: {{{TLS}}}}}"))
-    assert verdict(found, EDGE_GATEWAY, "Accepted", "listener https") == (
+    found = run(edge(HTTP, "{name: udp, port: 53, protocol: UDP}"))
+    assert verdict(found, EDGE_GATEWAY, "Accepted", "listener udp") == (
         "False",
         "UnsupportedProtocol",
     )
-    assert verdict(found, EDGE_GATEWAY, "Programmed", "listener https") == ("False", "Invalid")
+    assert verdict(found, EDGE_GATEWAY, "Programmed", "listener udp") == ("False", "Invalid")
     (accepted, programmed, _) = status(found, EDGE_GATEWAY).conditions
     assert (accepted.status, accepted.reason) == ("True", "ListenersNotValid")
     assert programmed.status == "True"
     assert programmed.message == (
-        "Some listeners are not programmed: https: Protocol HTTPS is unsupported."
+        "Some listeners are not programmed: udp: Protocol UDP is unsupported."
     )
     assert [one["id"] for one in found.ir["listeners"]] == ["default/edge/http"]
     assert codes(found) == ["KGW503"]

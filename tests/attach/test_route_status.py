@@ -167,7 +167,7 @@ def test_listeners_choose_the_namespaces_of_routes(allowed: str, labels: str, re
         ("{kind: Bucket, group: x.example, name: web}", "KGW309", "InvalidKind"),
         ("{name: out, port: 80}", "KGW506", "UnsupportedValue"),
         ("{name: web, namespace: other, port: 80}", "KGW308", "RefNotPermitted"),
-        ("{name: rpc, port: 80}", "KGW504", "UnsupportedProtocol"),
+        ("{name: dns, port: 53}", "KGW504", "UnsupportedProtocol"),
     ],
 )
 def test_a_backend_that_does_not_resolve_says_why(backend: str, code: str, reason: str) -> None:
@@ -184,8 +184,8 @@ spec: {clusterIP: 10.0.0.9, ports: [{port: 80}]}
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: rpc}
-spec: {clusterIP: 10.0.0.7, ports: [{port: 80, appProtocol: kubernetes.io/h2c}]}
+metadata: {name: dns}
+spec: {clusterIP: 10.0.0.7, ports: [{port: 53, protocol: UDP}]}
 """
     found = run(EDGE, services, route("[{name: edge}]", backend=backend))
     assert verdict(found, HTTP_ROUTE, "Accepted") == ("True", "Accepted")

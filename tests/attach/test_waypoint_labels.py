@@ -158,27 +158,6 @@ def test_the_waypoints_own_service_is_not_served_but_listed() -> None:
     assert (row.waypoint, row.endpoints) == ("way", "1/1")
 
 
-@pytest.mark.parametrize(
-    ("port", "expected", "found"),
-    [
-        ("{port: 80}", ["10.0.0.1:80"], []),
-        ("{name: http, port: 80}", ["10.0.0.1:80"], []),
-        ("{name: listener-80, port: 80}", ["10.0.0.1:80"], []),
-        ("{name: tcp-x, port: 80}", [], ["KGW504"]),
-        ("{name: x, port: 80, appProtocol: https}", [], ["KGW504"]),
-        ("{name: tcp, port: 80, appProtocol: http}", ["10.0.0.1:80"], []),
-        ("{name: grpc, port: 80}", ["10.0.0.1:80"], ["KGW504"]),
-        ("{name: dns, port: 80, protocol: UDP}", [], []),
-    ],
-)
-def test_what_is_declared_as_something_else_than_http_is_not_served(
-    port: str, expected: list[str], found: list[str]
-) -> None:
-    text = service(USE).replace("{name: http, port: 80}", port)
-    assert served(way(), text) == expected
-    assert codes(run(way(), text)) == found
-
-
 def test_the_table_shows_waypoints_of_others_too() -> None:
     other = way().replace("kgateway-waypoint", "istio-waypoint")
     (row,) = services(load(other, service(USE)).resources)

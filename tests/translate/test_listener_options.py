@@ -67,6 +67,7 @@ ANNOTATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "request-head-timeout": ("5s", {"http": {"request_head_timeout_ms": 5000}}),
     "request-id-in-response": ("true", {"http": {"request_id": {"in_response": True}}}),
     "request-timeout": ("0s", {"http": {"request_timeout_ms": 0}}),
+    "strict-paths": ("true", {"http": {"strict_paths": True}}),
 }
 
 #: Those about the PROXY protocol, with their fields.

@@ -332,7 +332,7 @@ def test_a_rule_without_backends_has_none() -> None:
 def test_a_reference_that_is_not_granted_holds_for_the_mesh_only() -> None:
     other = (
         "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: other}, "
-        "spec: {clusterIP: 10.0.0.9, ports: [{port: 80}]}}"
+        "spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 80}]}}"
     )
     backend = "rules: [{backendRefs: [{name: web, namespace: other, port: 80}]}]"
     edge = ROUTE.replace(f"rules: [{{{BACKENDS}}}]", backend)

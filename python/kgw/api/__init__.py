@@ -16,6 +16,8 @@ from kgw.api.gateway.gateway import Gateway
 from kgw.api.gateway.gateway_class import GatewayClass
 from kgw.api.gateway.http_route import HTTPRoute
 from kgw.api.gateway.reference_grant import ReferenceGrant
+from kgw.api.gateway.tcp_route import TCPRoute
+from kgw.api.gateway.tls_route import TLSRoute
 from kgw.api.kgateway.backend_config_policy import BackendConfigPolicy
 from kgw.api.kgateway.http_listener_policy import HTTPListenerPolicy
 from kgw.api.kgateway.listener_policy import ListenerPolicy
@@ -43,6 +45,8 @@ __all__ = [
     "ResourceKey",
     "Secret",
     "Service",
+    "TCPRoute",
+    "TLSRoute",
     "TrafficPolicy",
     "parse",
     "parse_all",

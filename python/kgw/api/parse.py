@@ -24,6 +24,8 @@ from kgw.api.gateway.gateway import Gateway
 from kgw.api.gateway.gateway_class import GatewayClass
 from kgw.api.gateway.http_route import HTTPRoute
 from kgw.api.gateway.reference_grant import ReferenceGrant
+from kgw.api.gateway.tcp_route import TCPRoute
+from kgw.api.gateway.tls_route import TLSRoute
 from kgw.api.kgateway.backend_config_policy import BackendConfigPolicy
 from kgw.api.kgateway.http_listener_policy import HTTPListenerPolicy
 from kgw.api.kgateway.listener_policy import ListenerPolicy
@@ -55,6 +57,8 @@ KINDS: Final[dict[tuple[str, str], type[Resource]]] = {
         ReferenceGrant,
         Secret,
         Service,
+        TCPRoute,
+        TLSRoute,
         TrafficPolicy,
     )
 }
@@ -64,7 +68,7 @@ KINDS: Final[dict[tuple[str, str], type[Resource]]] = {
 _OWN_GROUPS: Final = (Gateway.group, TrafficPolicy.group)
 
 #: Kinds of these groups that exist but are spelled almost like one that is read.
-_SIBLINGS: Final = frozenset({"TCPRoute", "TLSRoute", "UDPRoute"})
+_SIBLINGS: Final = frozenset({"GRPCRoute", "UDPRoute"})
 
 #: Kinds that other projects have as well, such as Istio's Gateway and Knative's Service.
 _COMMON: Final = frozenset({"ConfigMap", "Gateway", "Namespace", "Secret", "Service"})

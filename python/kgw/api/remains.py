@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from kgw.api.base import Model, without_nulls
 from kgw.api.gateway.http_route import HTTPRoute, HTTPRouteSpec, Rule
 from kgw.api.gateway.references import GATEWAY_GROUP, ParentReference
+from kgw.api.gateway.tcp_route import StreamRule, TCPRoute, TCPRouteSpec
+from kgw.api.gateway.tls_route import TLSRoute, TLSRouteSpec
 from kgw.api.kgateway.targets import PolicyTargetReference, PolicyTargetSelector
 
 if TYPE_CHECKING:
@@ -48,12 +50,6 @@ def route(refused: Opaque) -> HTTPRoute:
     A rule whose matches cannot be read is about all requests, and so is a route without rules.
     """
     spec = _spec(refused)
-    hostnames = tuple(
-        host
-        for text in _items(spec.get("hostnames"))
-        if (part := _part(HTTPRouteSpec, {"hostnames": [text]})) is not None
-        for host in part.hostnames
-    )
     rules = tuple(_rule(one) for one in _items(spec.get("rules"))) or (Rule(),)
     found = HTTPRoute.model_construct(
         api_version=refused.api_version,
@@ -61,12 +57,47 @@ def route(refused: Opaque) -> HTTPRoute:
         metadata=refused.metadata,
         spec=HTTPRouteSpec.model_construct(
             parent_refs=tuple(ref for _, ref in parents(refused)),
-            hostnames=hostnames,
+            hostnames=_hostnames(spec),
             rules=rules,
         ),
     )
     found._origin = refused.origin
     return found
+
+
+def stream_route(refused: Opaque) -> TCPRoute | TLSRoute:
+    """What a refused TCPRoute or TLSRoute is about: parents and hostnames, and no backends."""
+    spec = _spec(refused)
+    parent_refs = tuple(ref for _, ref in parents(refused))
+    rules = (StreamRule.model_construct(backend_refs=()),)
+    found: TCPRoute | TLSRoute
+    if refused.kind == "TCPRoute":
+        found = TCPRoute.model_construct(
+            api_version=refused.api_version,
+            kind=refused.kind,
+            metadata=refused.metadata,
+            spec=TCPRouteSpec.model_construct(parent_refs=parent_refs, rules=rules),
+        )
+    else:
+        found = TLSRoute.model_construct(
+            api_version=refused.api_version,
+            kind=refused.kind,
+            metadata=refused.metadata,
+            spec=TLSRouteSpec.model_construct(
+                parent_refs=parent_refs, hostnames=_hostnames(spec), rules=rules
+            ),
+        )
+    found._origin = refused.origin
+    return found
+
+
+def _hostnames(spec: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        host
+        for text in _items(spec.get("hostnames"))
+        if (part := _part(HTTPRouteSpec, {"hostnames": [text]})) is not None
+        for host in part.hostnames
+    )
 
 
 def _rule(value: Any) -> Rule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgw.attach import gateways, routes, waypoints
+from kgw.attach import gateways, routes, streams, waypoints
 from kgw.attach.index import Index
 from kgw.attach.policies import Policies
 from kgw.attach.upstreams import Upstreams
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Named
     from kgw.attach.routes import Routes
+    from kgw.attach.streams import Streams
     from kgw.attach.waypoints import Binding
 
 
@@ -28,6 +29,7 @@ class Attachment:
     gateways: dict[Named, GatewayState]
     bindings: dict[Named, Binding]
     routes: Routes
+    streams: Streams
     policies: Policies
     upstreams: Upstreams
 
@@ -38,6 +40,7 @@ def attach(resources: Iterable[Resource]) -> Attachment:
     states = gateways.resolve(index)
     bindings = waypoints.resolve(index, states)
     attached = routes.resolve(index, states, bindings)
+    connections = streams.resolve(index, states, bindings, attached)
     policies = Policies(index, states, attached.states)
-    upstreams = Upstreams(index, attached.states.values(), bindings)
-    return Attachment(index, states, bindings, attached, policies, upstreams)
+    upstreams = Upstreams(index, [*attached.states.values(), *connections.states], bindings)
+    return Attachment(index, states, bindings, attached, connections, policies, upstreams)

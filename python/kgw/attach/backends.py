@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kgw.api.gateway.references import GATEWAY_GROUP
-from kgw.attach.protocols import HTTP2, NOT_HTTP
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
-    from kgw.api import HTTPRoute, Service
+    from collections.abc import Iterable
+
+    from kgw.api import Service
     from kgw.api.core.service import ServicePort
-    from kgw.api.gateway.references import HTTPBackendRef
+    from kgw.api.gateway.references import BackendRef
     from kgw.attach.index import Index
+    from kgw.attach.parents import Route
     from kgw.source.memory import FieldPath
+
+
+_RESOLVED: Final = Outcome(True, "ResolvedRefs", "Successfully resolved all references")
+
+#: The worst first.
+_REASONS: Final = (
+    "InvalidKind",
+    "RefNotPermitted",
+    "BackendNotFound",
+    "UnsupportedProtocol",
+    "UnsupportedValue",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
     """A backendRef and what it resolves to."""
 
-    ref: HTTPBackendRef
+    ref: BackendRef
     service: Service | None
     port: ServicePort | None
     #: Why there is no service and port.
@@ -37,7 +51,22 @@ class Backend:
         return (None if mesh else self.denial) or self.problem
 
 
-def resolve(index: Index, route: HTTPRoute, ref: HTTPBackendRef, path: FieldPath) -> Backend:
+def resolved(backends: Iterable[Backend], mesh: bool) -> Outcome:
+    """Whether all references resolve, for a parent of the mesh or a Gateway."""
+    failures = [one for backend in backends if (one := backend.failure(mesh)) is not None]
+    return min(failures, key=lambda one: _REASONS.index(one.reason)) if failures else _RESOLVED
+
+
+def report_denials(index: Index, route: Route, rules: Iterable[Iterable[Backend]]) -> None:
+    """Reports references that a route of a Gateway may not make."""
+    for i, rule in enumerate(rules):
+        for j, backend in enumerate(rule):
+            if backend.denial is not None:
+                path = ("spec", "rules", i, "backendRefs", j, "namespace")
+                index.report(route, "KGW308", Severity.ERROR, backend.denial.message, path)
+
+
+def resolve(index: Index, route: Route, ref: BackendRef, path: FieldPath) -> Backend:
     """Resolves a backendRef, reporting what is wrong with it on the route."""
     namespace = ref.namespace or route.namespace
     if (ref.group, ref.kind) != ("", "Service"):
@@ -46,12 +75,12 @@ def resolve(index: Index, route: HTTPRoute, ref: HTTPBackendRef, path: FieldPath
         return Backend(ref, None, None, problem, None)
     denial = None
     if namespace != route.namespace and not index.granted(
-        (GATEWAY_GROUP, "HTTPRoute", route.namespace), ("", "Service", namespace, ref.name)
+        (GATEWAY_GROUP, route.kind, route.namespace), ("", "Service", namespace, ref.name)
     ):
         denial = Outcome(
             False,
             "RefNotPermitted",
-            f"no ReferenceGrant in namespace {namespace} permits HTTPRoutes of namespace "
+            f"no ReferenceGrant in namespace {namespace} permits {route.kind}s of namespace "
             f"{route.namespace} to refer to Service {ref.name}",
         )
     service = index.services.get((namespace, ref.name))
@@ -67,24 +96,22 @@ def resolve(index: Index, route: HTTPRoute, ref: HTTPBackendRef, path: FieldPath
         return Backend(ref, None, None, problem, denial)
     port = service.port(ref.port or 0)
     if port is None:
+        other = next((one for one in service.spec.ports if one.port == ref.port), None)
+        if other is not None:
+            text = f"port {ref.port} of Service {name} is a {other.protocol} port"
+            problem = Outcome(False, "UnsupportedProtocol", text)
+            _report(index, route, "KGW504", problem, (*path, "port"), legal="a TCP port")
+            return Backend(ref, service, None, problem, denial)
         problem = Outcome(False, "BackendNotFound", f"Service {name} has no TCP port {ref.port}")
         legal = ", ".join(str(one.port) for one in service.spec.ports if one.protocol == "TCP")
         _report(index, route, "KGW307", problem, (*path, "port"), legal=legal or None)
-        return Backend(ref, service, None, problem, denial)
-    # A name is a habit, `appProtocol` a declaration: a backend of another protocol is not valid
-    # (GEP-1911).
-    protocol = port.app_protocol
-    if protocol is not None and protocol.lower() in NOT_HTTP | HTTP2:
-        text = f"port {port.port} of Service {name} speaks {protocol}, which is not supported"
-        problem = Outcome(False, "UnsupportedProtocol", text)
-        _report(index, route, "KGW504", problem, (*path, "port"), legal="http")
         return Backend(ref, service, None, problem, denial)
     return Backend(ref, service, port, None, denial)
 
 
 def _report(
     index: Index,
-    route: HTTPRoute,
+    route: Route,
     code: str,
     problem: Outcome,
     path: FieldPath,

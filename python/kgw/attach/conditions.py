@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from kgw.attach.backend_tls import BackendTLSState
     from kgw.attach.gateways import GatewayState, ListenerState
     from kgw.attach.index import Named
+    from kgw.attach.parents import ParentState
     from kgw.attach.policy import PolicyState
-    from kgw.attach.routes import ParentState, RouteState
+    from kgw.attach.routes import RouteState
     from kgw.attach.status import Condition
+    from kgw.attach.streams import StreamState
 
 #: Most entries that a policy's status may have.
 MAX_ANCESTORS: Final = 16
@@ -43,6 +45,8 @@ def statuses(attachment: Attachment) -> dict[ResourceKey, Status]:
             found[one.key] = Status((outcome.condition("Accepted", one.metadata.generation),))
     for route in attachment.routes.states.values():
         found[route.route.key] = _route(route)
+    for stream in attachment.streams.states:
+        found[stream.route.key] = _stream(stream)
     for gateway in attachment.gateways.values():
         found[gateway.gateway.key] = _gateway(attachment, gateway)
     for policy in attachment.policies.states:
@@ -104,12 +108,16 @@ def _gateway(attachment: Attachment, state: GatewayState) -> Status:
     if unresolved:
         message = "One or more listeners have unresolved references"
         resolved = Outcome(False, "ListenersNotResolved", message)
-    conditions = (
+    conditions = [
         accepted.condition("Accepted", generation),
         programmed.condition("Programmed", generation),
         resolved.condition("ResolvedRefs", generation),
-    )
-    return Status(conditions, listeners, _addresses(attachment, state))
+    ]
+    if any(one.tls is not None and one.tls.insecure_fallback for one in state.listeners):
+        message = "Gateway frontend validation is configured to allow insecure fallback"
+        insecure = Outcome(True, "ConfigurationChanged", message)
+        conditions.append(insecure.condition("InsecureFrontendValidationMode", generation))
+    return Status(tuple(conditions), listeners, _addresses(attachment, state))
 
 
 def _addresses(attachment: Attachment, state: GatewayState) -> tuple[dict[str, str], ...]:
@@ -124,14 +132,18 @@ def _listener(state: GatewayState, listener: ListenerState, generation: int) -> 
     programmed = listener.programmed
     if state.refusal is not None:
         programmed = Outcome(False, "Invalid", state.refusal.message)
-    conditions = (
+    conditions = [
         listener.accepted.condition("Accepted", generation),
         listener.conflicted.condition("Conflicted", generation),
         listener.resolved.condition("ResolvedRefs", generation),
         programmed.condition("Programmed", generation),
-    )
+    ]
+    if listener.overlaps:
+        message = f"the hostname overlaps with those of listeners {', '.join(listener.overlaps)}"
+        overlap = Outcome(True, "OverlappingHostnames", message)
+        conditions.append(overlap.condition("OverlappingTLSConfig", generation))
     return ListenerStatus(
-        listener.spec.name, listener.supported_kinds, len(listener.attached), conditions
+        listener.spec.name, listener.supported_kinds, len(listener.attached), tuple(conditions)
     )
 
 
@@ -163,7 +175,26 @@ def _route(state: RouteState) -> Status:
     return Status(parents=tuple(parents))
 
 
-def _refused_route(state: RouteState, parent: ParentState, why: str) -> ParentStatus:
+def _stream(state: StreamState) -> Status:
+    parents = []
+    for parent in state.parents:
+        if parent.foreign:
+            continue
+        if state.refusal is not None:
+            parents.append(_refused_route(state, parent, state.refusal))
+            continue
+        if parent.accepted.ok:
+            _count(state, parent)
+        generation = state.route.metadata.generation
+        conditions = (
+            parent.accepted.condition("Accepted", generation),
+            state.resolved(parent.mesh).condition("ResolvedRefs", generation),
+        )
+        parents.append(ParentStatus(parent.ref.as_written(), conditions))
+    return Status(parents=tuple(parents))
+
+
+def _refused_route(state: RouteState | StreamState, parent: ParentState, why: str) -> ParentStatus:
     """A route that is not valid: where it is attached, its requests are answered 500."""
     generation = state.route.metadata.generation
     accepted = Outcome(False, "UnsupportedValue", why) if parent.accepted.ok else parent.accepted
@@ -182,7 +213,7 @@ def _accepted(state: RouteState, parent: ParentState) -> Outcome:
     return parent.accepted
 
 
-def _count(state: RouteState, parent: ParentState) -> None:
+def _count(state: RouteState | StreamState, parent: ParentState) -> None:
     """Counts the route in ``attachedRoutes``; a service's routes count for its waypoint."""
     for listener, _ in parent.listeners:
         listener.attached.add(state.route.key)

@@ -35,9 +35,13 @@ def settings_fields(state: PolicyState, port: int) -> dict[str, tuple[Any, Field
 def traffic_fields(state: PolicyState) -> dict[str, Any]:
     """The fields that a TrafficPolicy sets; none if it is not valid."""
     policy = state.policy
-    if state.errors or not isinstance(policy, TrafficPolicy) or policy.local_rate_limit is None:
+    if state.errors or not isinstance(policy, TrafficPolicy):
         return {}
-    return {"rateLimit.local": policy.local_rate_limit}
+    fields = {
+        "rateLimit.local": policy.local_rate_limit,
+        "timeouts.request": policy.request_timeout,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def contend(

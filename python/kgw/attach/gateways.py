@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from kgw.api.gateway import options
 from kgw.api.gateway.gateway import PROXY
 from kgw.api.gateway.references import GATEWAY_GROUP
+from kgw.attach import hostnames, server_tls
 from kgw.attach.hostnames import ANY
 from kgw.attach.status import CONTROLLER, Outcome
 from kgw.diagnostics import Severity, suggest
@@ -26,12 +27,21 @@ if TYPE_CHECKING:
     from kgw.api.gateway.options import Chosen
     from kgw.api.meta import ResourceKey
     from kgw.attach.index import Index, Named
+    from kgw.attach.server_tls import ServerTLS
 
 #: Annotation of a class (or Gateway) that tells Istio how its waypoints take connections.
 INBOUND_BINDING: Final = "ambient.istio.io/waypoint-inbound-binding"
 
-_ROUTE_KIND: Final = {"group": GATEWAY_GROUP, "kind": "HTTPRoute"}
+#: Protocols of ordinary Gateways, with the kinds of routes that their listeners may have.
+_KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "HTTP": ("HTTPRoute",),
+    "HTTPS": ("HTTPRoute",),
+    "TLS": ("TLSRoute",),
+    "TCP": ("TCPRoute",),
+}
 
+#: Protocols of which a port may have several: the server name tells whose a connection is.
+_SHARING: Final = frozenset({"HTTPS", "TLS"})
 
 _ACCEPTED: Final = Outcome(True, "Accepted", "Successfully accepted Listener")
 _NO_CONFLICTS: Final = Outcome(
@@ -54,11 +64,18 @@ class ListenerState:
     gateway: Gateway
     index: int
     spec: Listener
-    supported_kinds: tuple[dict[str, str], ...] = (_ROUTE_KIND,)
+    #: The kinds of routes that may be attached.
+    kinds: tuple[str, ...] = ()
     accepted: Outcome = _ACCEPTED
     conflicted: Outcome = _NO_CONFLICTS
     resolved: Outcome = _RESOLVED
     attached: set[ResourceKey] = field(default_factory=set)
+    #: How TLS ends, where it does.
+    tls: ServerTLS | None = None
+    #: Why an accepted listener is not served, if so: its certificates cannot be used.
+    fault: Outcome | None = None
+    #: The listeners of its port with hostnames that overlap with its own, in an HTTPS listener.
+    overlaps: list[str] = field(default_factory=list)
     #: Whether the listener is for others (Istio reads it) and nothing is to be bound.
     foreign: bool = False
 
@@ -75,7 +92,7 @@ class ListenerState:
     @property
     def usable(self) -> bool:
         """Whether connections can be served."""
-        return self.accepted.ok and not self.conflicted.ok
+        return self.accepted.ok and not self.conflicted.ok and self.fault is None
 
     @property
     def programmed(self) -> Outcome:
@@ -83,7 +100,24 @@ class ListenerState:
         if self.usable:
             return Outcome(True, "Programmed", "Successfully programmed Listener")
         fault = self.conflicted if self.conflicted.ok else self.accepted
+        if fault.ok and self.fault is not None and not self.conflicted.ok:
+            fault = self.fault
         return Outcome(False, "Invalid", fault.message)
+
+    @property
+    def supported_kinds(self) -> tuple[dict[str, str], ...]:
+        """The kinds of routes that may be attached, as a status has them."""
+        return tuple({"group": GATEWAY_GROUP, "kind": kind} for kind in self.kinds)
+
+    @property
+    def passes_through(self) -> bool:
+        """Whether TLS connections are passed on without being ended."""
+        tls = self.spec.tls
+        return self.spec.protocol == "TLS" and tls is not None and tls.mode == "Passthrough"
+
+    def allows_kind(self, kind: str) -> bool:
+        """Whether routes of a kind may be attached."""
+        return kind in self.kinds
 
     def allows_namespace(self, index: Index, namespace: str) -> bool:
         """Whether ``allowedRoutes.namespaces`` includes a namespace."""
@@ -176,6 +210,9 @@ def resolve(index: Index) -> dict[Named, GatewayState]:
         _protocols(index, state)
         _conflicts(index, state)
         _kinds(index, state)
+        for listener in listeners:
+            if listener.spec.protocol in _SHARING and listener.accepted.ok:
+                server_tls.resolve(index, listener)
         if gateway.defects:
             state.refusal = Outcome(False, "InvalidParameters", _joined(gateway.defects))
         elif role is Role.WAYPOINT and state.proxy_listener is None:
@@ -184,7 +221,7 @@ def resolve(index: Index) -> dict[Named, GatewayState]:
             state.refusal = Outcome(False, "ListenersNotValid", message)
             message = message.replace("at one", "at least one")
             index.report(gateway, "KGW412", Severity.ERROR, message, ("spec", "listeners"))
-        elif not any(one.usable for one in listeners):
+        elif not any(one.accepted.ok for one in listeners):
             state.refusal = Outcome(False, "ListenersNotValid", "No valid listeners")
     return states
 
@@ -199,6 +236,7 @@ def _protocols(index: Index, state: GatewayState) -> None:
         protocol = listener.spec.protocol
         path = ("spec", "listeners", listener.index, "protocol")
         if state.role is Role.WAYPOINT:
+            listener.kinds = _KINDS["HTTP"]
             if protocol == PROXY and first_proxy:
                 first_proxy = False
             elif protocol == "HBONE" and listener.spec.port == 15008:
@@ -207,22 +245,32 @@ def _protocols(index: Index, state: GatewayState) -> None:
             else:
                 message = f"Only a '{PROXY}' listener is allowed for kgateway-waypoint Gateways."
                 listener.accepted = Outcome(False, "Invalid", message)
-                listener.supported_kinds = ()
+                listener.kinds = ()
                 index.report(state.gateway, "KGW412", Severity.ERROR, message, path, legal=PROXY)
-        elif protocol != "HTTP":
+        elif protocol in _KINDS:
+            listener.kinds = _KINDS[protocol]
+            if protocol == "TLS" and not listener.passes_through:
+                # kgateway: without TLS, what is inside is a TCP connection.
+                listener.kinds += _KINDS["TCP"]
+        else:
             message = f"Protocol {protocol} is unsupported."
             listener.accepted = Outcome(False, "UnsupportedProtocol", message)
-            listener.supported_kinds = ()
-            index.report(state.gateway, "KGW503", Severity.ERROR, message, path, legal="HTTP")
+            legal = ", ".join(_KINDS)
+            index.report(state.gateway, "KGW503", Severity.ERROR, message, path, legal=legal)
 
 
 def _conflicts(index: Index, state: GatewayState) -> None:
-    """Listeners of one port must share a protocol; among those that do not, none wins."""
+    """Listeners of one port must be told apart; among those that cannot be, none wins.
+
+    Those of TLS are told apart by the server name, all others by nothing.
+    """
     ports: dict[int, list[ListenerState]] = defaultdict(list)
     for listener in state.listeners:
         ports[listener.spec.port].append(listener)
     for port, listeners in ports.items():
-        if len({one.spec.protocol for one in listeners}) < 2:
+        if len({_SHARING if (p := one.spec.protocol) in _SHARING else p for one in listeners}) < 2:
+            if listeners[0].spec.protocol in _SHARING:
+                _hostname_conflicts(index, state, listeners)
             continue
         message = (
             "Found conflicting protocols on listeners, a single port can only contain listeners "
@@ -237,18 +285,44 @@ def _conflicts(index: Index, state: GatewayState) -> None:
             index.report(state.gateway, "KGW404", Severity.ERROR, text, path)
 
 
+def _hostname_conflicts(index: Index, state: GatewayState, listeners: list[ListenerState]) -> None:
+    """Listeners of TLS that share a port must have different hostnames."""
+    for listener in listeners:
+        others = [one for one in listeners if one is not listener]
+        path = ("spec", "listeners", listener.index)
+        if any(one.hostname == listener.hostname for one in others):
+            message = (
+                "Found conflicting hostnames on listeners, all listeners on a single port must "
+                "have unique hostnames"
+            )
+            listener.conflicted = Outcome(True, "HostnameConflict", message)
+            if listener.accepted.ok:
+                listener.accepted = Outcome(False, "HostnameConflict", message)
+            text = f"{message} (hostname {listener.hostname}, port {listener.spec.port})"
+            index.report(state.gateway, "KGW404", Severity.ERROR, text, path)
+        elif listener.spec.protocol == "HTTPS":
+            listener.overlaps = [
+                one.spec.name
+                for one in others
+                if one.spec.protocol == "HTTPS"
+                and hostnames.intersect(one.hostname, listener.hostname) is not None
+            ]
+
+
 def _kinds(index: Index, state: GatewayState) -> None:
     """``allowedRoutes.kinds`` names kinds of routes that the protocol supports."""
     for listener in state.listeners:
-        kinds = listener.spec.allowed_routes.kinds
-        if not kinds or not listener.supported_kinds:
+        given = listener.spec.allowed_routes.kinds
+        possible = listener.kinds
+        if not given or not possible:
             continue
-        wrong = [kind for kind in kinds if {"group": kind.group, "kind": kind.kind} != _ROUTE_KIND]
-        if len(wrong) == len(kinds):
-            listener.supported_kinds = ()
+        known = [one for one in given if one.group == GATEWAY_GROUP and one.kind in possible]
+        wrong = [one for one in given if one not in known]
+        listener.kinds = tuple(dict.fromkeys(one.kind for one in known))
         if wrong:
-            names = ", ".join(f"{kind.group}/{kind.kind}" for kind in wrong)
+            names = ", ".join(f"{one.group}/{one.kind}" for one in wrong)
             message = f"Found invalid route kinds: [{names}]"
             listener.resolved = Outcome(False, "InvalidRouteKinds", message)
             path = ("spec", "listeners", listener.index, "allowedRoutes", "kinds")
-            index.report(state.gateway, "KGW309", Severity.ERROR, message, path, legal="HTTPRoute")
+            legal = ", ".join(possible)
+            index.report(state.gateway, "KGW309", Severity.ERROR, message, path, legal=legal)

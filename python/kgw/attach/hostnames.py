@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 ANY = "*"
 """The hostname that stands for all."""
 
@@ -32,6 +37,11 @@ def intersection(listener: str, routes: tuple[str, ...]) -> tuple[str, ...]:
         return (listener,)
     common = (intersect(listener, route) for route in routes)
     return tuple(dict.fromkeys(host for host in common if host is not None))
+
+
+def narrower(host: str, others: Iterable[str]) -> list[str]:
+    """The hostnames, other than a given one, all hosts of which are its as well."""
+    return [one for one in others if one != host and covers(host, one)]
 
 
 def specificity(host: str) -> tuple[bool, int]:

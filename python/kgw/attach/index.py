@@ -22,6 +22,8 @@ from kgw.api import (
     ResourceKey,
     Secret,
     Service,
+    TCPRoute,
+    TLSRoute,
     TrafficPolicy,
     remains,
 )
@@ -69,6 +71,7 @@ class Index:
         self.routes = self._routes()
         self.backend_config_policies = self._of(BackendConfigPolicy)
         self.backend_tls_policies = self._of(BackendTLSPolicy)
+        self.stream_routes = self._stream_routes()
         self.traffic_policies = self._of(TrafficPolicy)
         self.listener_policies: list[HTTPListenerPolicy | ListenerPolicy] = [
             *self._of(HTTPListenerPolicy).values(),
@@ -85,6 +88,19 @@ class Index:
             if (key.group, key.kind) == (HTTPRoute.group, "HTTPRoute"):
                 found[key.namespace, key.name] = remains.route(one)
         return dict(sorted(found.items()))
+
+    def _stream_routes(self) -> list[TCPRoute | TLSRoute]:
+        """The TCPRoutes and TLSRoutes by age, with what can be read of refused ones."""
+        found: list[TCPRoute | TLSRoute] = [
+            *self._of(TCPRoute).values(),
+            *self._of(TLSRoute).values(),
+        ]
+        found += [
+            remains.stream_route(one)
+            for key, one in self.refused.items()
+            if key.group == TCPRoute.group and key.kind in ("TCPRoute", "TLSRoute")
+        ]
+        return sorted(found, key=lambda one: (one.age(), one.kind))
 
     def refusal(self, key: ResourceKey) -> str | None:
         """Why an object is not valid, if it was refused."""

@@ -45,6 +45,19 @@ class Limit:
     level: str
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where requests are served: what policies can be attached to there."""
+
+    gateway: Named
+    listener: str
+    route: Named | None = None
+    #: The rule's name, if it has one.
+    rule: str | None = None
+    #: Policies that a filter of the rule refers to.
+    referred: tuple[PolicyState, ...] = ()
+
+
 class Policies:
     """All policies by target."""
 
@@ -135,24 +148,10 @@ class Policies:
             state.effective = True
         return state
 
-    def limit(
-        self,
-        gateway: Named,
-        listener: str,
-        route: Named | None = None,
-        rule: str | None = None,
-        referred: tuple[PolicyState, ...] = (),
-    ) -> Limit | str | None:
+    def limit(self, place: Place) -> Limit | str | None:
         """The rate limit at a place, the reason why the place is broken, or neither."""
-        levels: list[tuple[str, list[PolicyState]]] = [("route", list(referred))]
-        if route is not None:
-            if rule is not None:
-                levels.append(("route", self._traffic.get(("HTTPRoute", *route, rule), [])))
-            levels.append(("route", self._traffic.get(("HTTPRoute", *route, ""), [])))
-        levels.append(("listener", self._traffic.get(("Gateway", *gateway, listener), [])))
-        levels.append(("gateway", self._traffic.get(("Gateway", *gateway, ""), [])))
         found = None
-        for level, states in levels:
+        for level, states in self._levels(place):
             for state in states:
                 if state.errors:
                     return f"{state.policy.key}: {state.accepted.message}"
@@ -162,6 +161,24 @@ class Policies:
                     if local is not None:
                         found = Limit(policy, local, level)
         return found
+
+    def request_timeout(self, place: Place) -> int | None:
+        """The time-out of requests at a place that is not broken. Milliseconds; 0 is none."""
+        policies = (state.policy for _, states in self._levels(place) for state in states)
+        given = (one.request_timeout for one in policies if isinstance(one, TrafficPolicy))
+        return next((one for one in given if one is not None), None)
+
+    def _levels(self, place: Place) -> list[tuple[str, list[PolicyState]]]:
+        """The policies that count at a place, the most specific first."""
+        levels: list[tuple[str, list[PolicyState]]] = [("route", list(place.referred))]
+        if place.route is not None:
+            if place.rule is not None:
+                own = self._traffic.get(("HTTPRoute", *place.route, place.rule), [])
+                levels.append(("route", own))
+            levels.append(("route", self._traffic.get(("HTTPRoute", *place.route, ""), [])))
+        for level, section in (("listener", place.listener), ("gateway", "")):
+            levels.append((level, self._traffic.get(("Gateway", *place.gateway, section), [])))
+        return levels
 
     def report_idle(self) -> None:
         """Reports the policies that name no target and that no filter refers to."""

@@ -1,9 +1,5 @@
 """Which listeners and services an HTTPRoute is attached to.
 
-A parent is a Gateway, whose listeners decide by name, port, kind, namespace and hostname; or a
-Service of the mesh (GAMMA), for which the route replaces the default one. Hostnames of a route do
-not count for a Service: the connection's destination has chosen it already.
-
 A route that was refused is attached by what can be read of it, and answers 500 there. Were it left
 out, a Service would fall back to its default route, without the limits of the route's policies.
 """
@@ -15,50 +11,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kgw.api import remains
-from kgw.api.gateway.references import GATEWAY_GROUP
-from kgw.attach import backends, hostnames
-from kgw.attach.status import Outcome
-from kgw.diagnostics import Severity, suggest
+from kgw.attach import backends
+from kgw.attach.parents import Parents, ParentState
+from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
     from kgw.api import HTTPRoute, Service
-    from kgw.api.gateway.references import ParentReference
     from kgw.attach.backends import Backend
-    from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named
+    from kgw.attach.status import Outcome
     from kgw.attach.waypoints import Binding
-
-_ACCEPTED = Outcome(True, "Accepted", "Successfully accepted Route")
-_RESOLVED = Outcome(True, "ResolvedRefs", "Successfully resolved all references")
-_REASONS = (
-    "InvalidKind",
-    "RefNotPermitted",
-    "BackendNotFound",
-    "UnsupportedProtocol",
-    "UnsupportedValue",
-)
-
-
-@dataclass(slots=True, eq=False)
-class ParentState:
-    """One parent of a route."""
-
-    ref: ParentReference
-    accepted: Outcome
-    #: The Gateway that serves the route: the parent, or the waypoint of the parent Service.
-    gateway: GatewayState | None = None
-    #: The listeners, with the hosts that the route has there.
-    listeners: list[tuple[ListenerState, tuple[str, ...]]] = field(default_factory=list)
-    #: The parent Service and its ports.
-    service: Service | None = None
-    ports: tuple[int, ...] = ()
-    #: Whether the parent belongs to another controller, which writes the status.
-    foreign: bool = False
-
-    @property
-    def mesh(self) -> bool:
-        """Whether the parent is a Service."""
-        return self.service is not None
 
 
 @dataclass(slots=True, eq=False)
@@ -78,15 +41,7 @@ class RouteState:
 
     def resolved(self, mesh: bool) -> Outcome:
         """Whether all references resolve, for a parent of the mesh or a Gateway."""
-        failures = [
-            failure
-            for rule in self.backends
-            for backend in rule
-            if (failure := backend.failure(mesh)) is not None
-        ]
-        if not failures:
-            return _RESOLVED
-        return min(failures, key=lambda one: _REASONS.index(one.reason))
+        return backends.resolved((one for rule in self.backends for one in rule), mesh)
 
 
 @dataclass(slots=True)
@@ -105,7 +60,7 @@ def resolve(
 ) -> Routes:
     """Attaches all HTTPRoutes."""
     routes = Routes({}, defaultdict(list), defaultdict(list))
-    resolver = _Resolver(index, gateways, bindings)
+    resolver = Parents(index, gateways, bindings)
     for named, route in index.routes.items():
         refusal = index.refusal(route.key)
         refs = list(enumerate(route.spec.parent_refs))
@@ -119,11 +74,11 @@ def resolve(
                 "the route has no parent, so it has no effect",
                 ("spec",),
             )
-        parents = [resolver.parent(route, ref, number) for number, ref in refs]
+        parents = [resolver.resolve(route, ref, number) for number, ref in refs]
         state = RouteState(route, parents, _backends(index, route), refusal=refusal)
         routes.states[named] = state
         if any(parent.accepted.ok and not parent.mesh for parent in parents):
-            _denials(index, state)
+            backends.report_denials(index, route, state.backends)
         # Two parentRefs may lead to one listener or port; the route is there once.
         listeners = {one.id: hosts for parent in parents for one, hosts in parent.listeners}
         for ident, hosts in listeners.items():
@@ -149,190 +104,5 @@ def _backends(index: Index, route: HTTPRoute) -> list[list[Backend]]:
     ]
 
 
-def _denials(index: Index, state: RouteState) -> None:
-    """Reports references that a route of a Gateway may not make."""
-    for i, rule in enumerate(state.backends):
-        for j, backend in enumerate(rule):
-            if backend.denial is not None:
-                path = ("spec", "rules", i, "backendRefs", j, "namespace")
-                text = backend.denial.message
-                index.report(state.route, "KGW308", Severity.ERROR, text, path)
-
-
 def _named(service: Service) -> Named:
     return (service.namespace, service.name)
-
-
-class _Resolver:
-    """Resolves parentRefs, reporting on the route what is wrong with them."""
-
-    def __init__(
-        self,
-        index: Index,
-        gateways: dict[Named, GatewayState],
-        bindings: dict[Named, Binding],
-    ) -> None:
-        self.index = index
-        self.gateways = gateways
-        self.bindings = bindings
-
-    def parent(self, route: HTTPRoute, ref: ParentReference, number: int) -> ParentState:
-        namespace = ref.namespace or route.namespace
-        if (ref.group, ref.kind) == (GATEWAY_GROUP, "Gateway"):
-            return self.gateway(route, ref, number, (namespace, ref.name))
-        if (ref.group, ref.kind) in (("", "Service"), ("core", "Service")):
-            return self.service(route, ref, number, (namespace, ref.name))
-        message = f"{ref.group}/{ref.kind} is not a kind of parent that kgw serves"
-        return self.refused(
-            route,
-            ref,
-            (number, "kind"),
-            ("KGW309", "NoMatchingParent", message),
-            legal='Gateway, or Service with `group: ""`',
-            hint='write `group: ""`' if ref.kind == "Service" else None,
-        )
-
-    def refused(
-        self,
-        route: HTTPRoute,
-        ref: ParentReference,
-        at: tuple[str | int, ...],
-        why: tuple[str, str, str],
-        *,
-        severity: Severity = Severity.ERROR,
-        legal: str | None = None,
-        hint: str | None = None,
-    ) -> ParentState:
-        """A parent that the route is not attached to; `why` is code, reason and message."""
-        code, reason, message = why
-        path = ("spec", "parentRefs", *at)
-        self.index.report(route, code, severity, message, path, legal=legal, hint=hint)
-        return ParentState(ref, Outcome(False, reason, message))
-
-    def gateway(
-        self, route: HTTPRoute, ref: ParentReference, number: int, named: Named
-    ) -> ParentState:
-        name = "/".join(named)
-        state = self.gateways.get(named)
-        if state is None:
-            if named in self.index.gateways:
-                return ParentState(ref, Outcome(False, "Pending", ""), foreign=True)
-            near = None
-            if not self.index.is_refused("Gateway", named):
-                near = suggest(ref.name, (one for ns, one in self.index.gateways if ns == named[0]))
-            return self.refused(
-                route,
-                ref,
-                (number, "name"),
-                ("KGW305", "NoMatchingParent", self.index.absence("Gateway", named)),
-                hint=f"did you mean `{near}`?" if near else None,
-            )
-        listeners = [
-            one
-            for one in state.listeners
-            if ref.section_name in (None, one.spec.name)
-            and ref.port in (None, one.spec.port)
-            and not one.foreign
-        ]
-        if not listeners:
-            field = "sectionName" if ref.section_name else "port"
-            wanted = f"named {ref.section_name}" if ref.section_name else f"on port {ref.port}"
-            return self.refused(
-                route,
-                ref,
-                (number, field),
-                ("KGW306", "NoMatchingParent", f"Gateway {name} has no listener {wanted}"),
-                legal=", ".join(
-                    f"{one.spec.name} (port {one.spec.port})" for one in state.listeners
-                ),
-            )
-        allowed = [
-            one
-            for one in listeners
-            if one.supported_kinds and one.allows_namespace(self.index, route.namespace)
-        ]
-        if not allowed:
-            message = (
-                f"no listener of Gateway {name} allows HTTPRoutes of namespace {route.namespace}"
-            )
-            return self.refused(route, ref, (number,), ("KGW401", "NotAllowedByListeners", message))
-        attached = [
-            (one, hosts)
-            for one in allowed
-            if (hosts := hostnames.intersection(one.hostname, route.spec.hostnames))
-        ]
-        if not attached:
-            have = ", ".join(sorted({one.hostname for one in allowed}))
-            message = f"no hostname of the route is one of a listener of Gateway {name} ({have})"
-            why = ("KGW402", "NoMatchingListenerHostname", message)
-            return self.refused(route, ref, (number,), why)
-        return ParentState(ref, _ACCEPTED, state, attached)
-
-    def service(
-        self, route: HTTPRoute, ref: ParentReference, number: int, named: Named
-    ) -> ParentState:
-        name = "/".join(named)
-        service = self.index.services.get(named)
-        if named[0] != route.namespace:
-            message = (
-                f"a route for Service {name} in another namespace holds for the clients of its own "
-                "namespace only, which this version cannot tell apart"
-            )
-            return self.refused(
-                route, ref, (number, "namespace"), ("KGW505", "UnsupportedValue", message)
-            )
-        if service is None:
-            near = suggest(ref.name, (one for ns, one in self.index.services if ns == named[0]))
-            return self.refused(
-                route,
-                ref,
-                (number, "name"),
-                ("KGW305", "NoMatchingParent", f"Service {name} not found"),
-                hint=f"did you mean `{near}`?" if near else None,
-            )
-        if not service.vips():
-            message = f"Service {name} has no virtual IP, so no waypoint serves it"
-            return self.refused(
-                route, ref, (number, "name"), ("KGW410", "UnsupportedValue", message)
-            )
-        ports = tuple(
-            one.port
-            for one in service.spec.ports
-            if one.protocol == "TCP"
-            and ref.port in (None, one.port)
-            and ref.section_name in (None, one.name)
-        )
-        if not ports:
-            field = "port" if ref.port else "sectionName"
-            message = (
-                f"Service {name} has no TCP port {ref.port or ref.section_name or ''}".rstrip()
-            )
-            return self.refused(
-                route,
-                ref,
-                (number, field),
-                ("KGW306", "NoMatchingParent", message),
-                legal=", ".join(f"{one.port}" for one in service.spec.ports) or None,
-            )
-        binding = self.bindings.get(named)
-        if binding is None:
-            message = f"Service {name} is not served by a waypoint"
-            return self.refused(
-                route,
-                ref,
-                (number,),
-                ("KGW410", "Pending", message),
-                severity=Severity.WARNING,
-                hint="label the Service or its namespace with `istio.io/use-waypoint`",
-            )
-        if binding.state is None:
-            return ParentState(ref, Outcome(False, "Pending", ""), foreign=True)
-        if route.spec.hostnames:
-            self.index.report(
-                route,
-                "KGW403",
-                Severity.WARNING,
-                f"hostnames have no effect for the parent Service {name}",
-                ("spec", "hostnames"),
-            )
-        return ParentState(ref, _ACCEPTED, binding.state, [], service, ports)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kgw.api.core.service import ServicePort
     from kgw.attach.index import Index, Named
     from kgw.attach.routes import RouteState
+    from kgw.attach.streams import StreamState
     from kgw.attach.upstream import Upstream
     from kgw.attach.waypoints import Binding
 
@@ -24,7 +25,10 @@ class Upstreams:
     """The policies about backends, and which Gateways use the Services that they are about."""
 
     def __init__(
-        self, index: Index, routes: Iterable[RouteState], bindings: dict[Named, Binding]
+        self,
+        index: Index,
+        routes: Iterable[RouteState | StreamState],
+        bindings: dict[Named, Binding],
     ) -> None:
         self.tls = BackendTLS(index)
         self.config = BackendConfig(index)
@@ -52,7 +56,9 @@ class Upstreams:
         return sorted(self._users.get(service, ()))
 
 
-def _users(routes: Iterable[RouteState], bindings: dict[Named, Binding]) -> dict[Named, set[Named]]:
+def _users(
+    routes: Iterable[RouteState | StreamState], bindings: dict[Named, Binding]
+) -> dict[Named, set[Named]]:
     users: dict[Named, set[Named]] = defaultdict(set)
     for named, binding in bindings.items():
         if binding.state is not None:

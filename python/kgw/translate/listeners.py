@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from kgw.attach import protocols
 from kgw.attach.effects import settings_fields
 from kgw.attach.gateways import Role
-from kgw.attach.protocols import HTTP2, NOT_HTTP
 from kgw.attach.status import Outcome
-from kgw.attach.waypoints import own_service
 from kgw.diagnostics import Severity
 from kgw.translate import settings
+from kgw.translate.destinations import Destinations
+from kgw.translate.streams import Streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kgw.api import Resource
-    from kgw.api.core.service import ServicePort
     from kgw.attach.attachment import Attachment
     from kgw.attach.gateways import GatewayState, ListenerState
     from kgw.source.memory import FieldPath
@@ -33,6 +31,8 @@ class Listeners:
         self._attachment = attachment
         self._index = attachment.index
         self._tables = tables
+        self._streams = Streams(attachment, tables)
+        self._destinations = Destinations(attachment, tables, self._streams)
         self._options = options
         self._bound: dict[str, str] = {}
 
@@ -52,9 +52,9 @@ class Listeners:
         else:
             ports: dict[int, list[ListenerState]] = defaultdict(list)
             for listener in state.listeners:
-                if listener.usable and not listener.foreign:
+                if not listener.foreign:
                     ports[listener.spec.port].append(listener)
-            groups = list(ports.values())
+            groups = [group for group in ports.values() if any(one.usable for one in group)]
         found = [self._listener(state, group) for group in groups]
         return [one for one in found if one is not None]
 
@@ -76,11 +76,26 @@ class Listeners:
                     "identity",
                     ("spec", "listeners", first.index),
                 )
-            traffic = {"type": "waypoint", "destinations": self._destinations(state)}
-        else:
+            destinations = self._destinations.build(state)
+            traffic: dict[str, Any] = {"type": "waypoint", "destinations": destinations}
+        elif first.spec.protocol == "HTTP":
             traffic = {"type": "http", "route_table": self._tables.http(state, group)}
-        found = {"id": first.id, "bind": bind, "traffic": traffic, "http": {}, "access_logs": []}
+        elif first.spec.protocol == "TCP":
+            traffic = self._streams.tcp(state, first)
+        else:
+            traffic = self._streams.tls(state, group)
+        found: dict[str, Any] = {
+            "id": first.id,
+            "bind": bind,
+            "traffic": traffic,
+            "http": {},
+            "access_logs": [],
+        }
         self._settings(state, group, found)
+        if waypoint:
+            # As Istio's waypoints do; elsewhere a port or a policy asks for it, as in kgateway.
+            upgrades = found["http"].get("upgrades", ())
+            found["http"]["upgrades"] = sorted({"websocket", *upgrades})
         return found
 
     def _claim(self, state: GatewayState, group: list[ListenerState], bind: list[str]) -> bool:
@@ -101,60 +116,6 @@ class Listeners:
         if not any(one.usable for one in state.listeners):
             state.refusal = Outcome(False, "ListenersNotValid", "No valid listeners")
         return False
-
-    # === Waypoints ===
-
-    def _destinations(self, state: GatewayState) -> list[dict[str, Any]]:
-        """The addresses of all service ports that the waypoint serves."""
-        found = []
-        for named, binding in sorted(self._attachment.bindings.items()):
-            service = self._index.services[named]
-            # The waypoint's own Service leads to this listener: forwarding would go in circles.
-            if binding.state is not state or own_service(state, service):
-                continue
-            for number, port in enumerate(service.spec.ports):
-                if port.protocol != "TCP" or not self._speaks_http(named, number, port):
-                    continue
-                vips = service.vips()
-                if not vips:
-                    continue  # headless: no connection names it
-                table = self._tables.service(state, service, port)
-                found += [
-                    {
-                        "address": str(vip),
-                        "port": port.port,
-                        "service": "/".join(named),
-                        "route_table": table,
-                    }
-                    for vip in vips
-                ]
-        return found
-
-    def _speaks_http(self, named: tuple[str, str], number: int, port: ServicePort) -> bool:
-        """Whether HTTP/1.1 may be served on a service port; what names no protocol may be."""
-        declared = protocols.declared(port)
-        path = ("spec", "ports", number, "appProtocol" if port.app_protocol else "name")
-        if declared in NOT_HTTP:
-            self._index.report(
-                self._index.services[named],
-                "KGW504",
-                Severity.WARNING,
-                f"port {port.port} is declared as {declared}, which this version does not serve; "
-                "its connections are closed",
-                path,
-                legal="http",
-            )
-            return False
-        if declared in HTTP2:
-            self._index.report(
-                self._index.services[named],
-                "KGW504",
-                Severity.WARNING,
-                f"port {port.port} is declared as {declared}, but only HTTP/1.1 is served so far",
-                path,
-                legal="http",
-            )
-        return True
 
     # === Policies ===
 

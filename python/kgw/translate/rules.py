@@ -223,7 +223,11 @@ def predicates(match: RouteMatch) -> dict[str, Any]:
 
 
 def action(
-    rule: Rule, match: CompiledMatch, backends: list[dict[str, Any]], port: int
+    rule: Rule,
+    match: CompiledMatch,
+    backends: list[dict[str, Any]],
+    port: int,
+    timeout: int | None = None,
 ) -> dict[str, Any]:
     """Where requests of a match go.
 
@@ -232,6 +236,7 @@ def action(
         match: the match, whose prefix a prefix rewrite replaces.
         backends: the weighted backends.
         port: the port that clients connect to, for redirects that name none.
+        timeout: time for a request by a policy, if the rule gives none. Milliseconds.
     """
     for one in rule.filters:
         redirect = one.request_redirect
@@ -254,7 +259,8 @@ def action(
     request = timeouts.request
     if request is None:
         # Without a time-out of its own the request lasts as long as its one attempt may.
-        request = timeouts.backend_request or DEFAULT_TIMEOUT_MS
+        default = DEFAULT_TIMEOUT_MS if timeout is None else timeout
+        request = timeouts.backend_request or default
     found = {"type": "forward", "backends": backends, "request_timeout_ms": int(request)}
     if timeouts.backend_request:
         found["backend_request_timeout_ms"] = int(timeouts.backend_request)

@@ -3,9 +3,10 @@
 Ids say what a thing is and do not change with anything else, so that state that has identity
 survives a reload:
 
-    table    gateway/NAMESPACE/GATEWAY/PORT, service/NAMESPACE/SERVICE/PORT
-    route    httproute/NAMESPACE/NAME/RULE/MATCH@TABLE, default@TABLE
-    cluster  kube_NAMESPACE_SERVICE_PORT
+    table    gateway/NAMESPACE/GATEWAY/PORT, gateway/NAMESPACE/GATEWAY/PORT/LISTENER,
+             service/NAMESPACE/SERVICE/PORT
+    route    httproute/NAMESPACE/NAME/RULE/MATCH@TABLE, default@TABLE, misdirected@TABLE
+    cluster  kube_NAMESPACE_SERVICE_PORT, kube_NAMESPACE_SERVICE_PORT_auto
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from kgw.attach import endpoints, hostnames
+from kgw.attach import endpoints, hostnames, protocols
+from kgw.attach.gateways import Role
+from kgw.attach.policies import Place
+from kgw.diagnostics import Severity
 from kgw.translate import clusters, filters
 from kgw.translate.rules import DEFAULT_TIMEOUT_MS, REPLACED, CompiledRule, RuleCompiler, action
 
@@ -50,24 +54,49 @@ class Tables:
         table = f"gateway/{gateway.named[0]}/{gateway.named[1]}/{port}"
         hosts: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for listener in listeners:
-            own = listener.hostname
-            hosts.setdefault(own, [])
-            narrower = [
-                one.hostname
-                for one in listeners
-                if one.hostname != own and hostnames.covers(own, one.hostname)
-            ]
-            for state, names in self._attachment.routes.by_listener.get(listener.id, ()):
-                reachable = [
-                    name
-                    for name in names
-                    if not any(hostnames.covers(one, name) for one in narrower)
-                ]
-                rules = self._route(table, gateway, listener, state, port, mesh=False)
-                for name in reachable:
-                    hosts[name] += rules
+            self._hosts(hosts, table, gateway, listener, listeners)
         self._table(table, hosts)
         return table
+
+    def https(
+        self, gateway: GatewayState, listener: ListenerState, sharing: list[ListenerState]
+    ) -> str:
+        """The table of a listener of protocol HTTPS.
+
+        A request for a host of another listener of the port is answered 421: the client has come
+        with the name of this one, and what the other asks of clients has not been asked.
+        """
+        table = f"gateway/{'/'.join(gateway.named)}/{listener.spec.port}/{listener.spec.name}"
+        hosts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._hosts(hosts, table, gateway, listener, sharing)
+        others = {one.hostname for one in sharing} - {listener.hostname}
+        if others:
+            route = f"misdirected@{table}"
+            direct = {"type": "direct", "status": 421}
+            self.routes[route] = {"name": "misdirected", "filters": [], "action": direct}
+            rank = {"created": None, "name": "", "rule": 0, "match": 0}
+            for host in others:
+                hosts[host] = [{"path": {"prefix": "/"}, "rank": rank, "route": route}]
+        self._table(table, hosts)
+        return table
+
+    def _hosts(
+        self,
+        hosts: dict[str, list[dict[str, Any]]],
+        table: str,
+        gateway: GatewayState,
+        listener: ListenerState,
+        sharing: list[ListenerState],
+    ) -> None:
+        """Adds the rules of a listener under its hosts, but for those of narrower listeners."""
+        hosts.setdefault(listener.hostname, [])
+        narrower = hostnames.narrower(listener.hostname, (one.hostname for one in sharing))
+        port = listener.spec.port
+        for state, names in self._attachment.routes.by_listener.get(listener.id, ()):
+            rules = self._route(table, gateway, listener, state, port, mesh=False)
+            for name in names:
+                if not any(hostnames.covers(one, name) for one in narrower):
+                    hosts[name] += rules
 
     def service(self, gateway: GatewayState, service: Service, port: ServicePort) -> str:
         """The table of a service port on a waypoint.
@@ -119,13 +148,12 @@ class Tables:
         named = (route.namespace, route.name)
         rules = []
         for rule in self._rules[named]:
-            limit = self._attachment.policies.limit(
-                gateway.named, listener.spec.name, named, rule.name, rule.policies
-            )
+            place = Place(gateway.named, listener.spec.name, named, rule.name, rule.policies)
+            limit = self._attachment.policies.limit(place)
             if isinstance(limit, str):
                 state.replaced[rule.index, limit] = None
             broken = rule.fault is not None or isinstance(limit, str)
-            backends = [] if broken else self._backends(state, rule, mesh)
+            backends = [] if broken else self._backends(gateway, state, rule, mesh)
             for match in rule.matches:
                 name = f"{route.namespace}/{route.name}/{rule.label}/{match.index}"
                 ident = f"httproute/{name}@{table}"
@@ -151,11 +179,16 @@ class Tables:
                 limits = filters.local_rate_limit(limit, scope) if limit else []
                 ports = (one.port for one in state.backends[rule.index])
                 web = filters.grpc_web(gateway, listener, ports)
+                timeout = self._attachment.policies.request_timeout(place)
                 assert rule.source is not None
+                target = action(rule.source, match, backends, port, timeout)
+                upgrades = self._upgrades(state, rule)
+                if target["type"] == "forward" and upgrades:
+                    target["upgrades"] = upgrades
                 self.routes[ident] = {
                     "name": name,
                     "filters": filters.chain([*web, *limits, *rule.filters]),
-                    "action": action(rule.source, match, backends, port),
+                    "action": target,
                 }
         return rules
 
@@ -169,19 +202,23 @@ class Tables:
     ) -> dict[str, Any]:
         """The rule of a service port that no HTTPRoute serves."""
         ident = f"default@{table}"
-        limit = self._attachment.policies.limit(gateway.named, listener.spec.name)
+        place = Place(gateway.named, listener.spec.name)
+        limit = self._attachment.policies.limit(place)
         chain = filters.grpc_web(gateway, listener, [port])
         target: dict[str, Any]
         if isinstance(limit, str):
             target = {"type": "direct", "status": 500, "body": REPLACED}
         else:
+            timeout = self._attachment.policies.request_timeout(place)
             if limit is not None:
                 scope = _scope(limit.level, table, listener, ident)
                 chain += filters.local_rate_limit(limit, scope)
             target = {
                 "type": "forward",
-                "backends": [{"cluster": self._cluster(service, port), "weight": 1, "filters": []}],
-                "request_timeout_ms": DEFAULT_TIMEOUT_MS,
+                "backends": [
+                    {"cluster": self.cluster(gateway, service, port), "weight": 1, "filters": []}
+                ],
+                "request_timeout_ms": DEFAULT_TIMEOUT_MS if timeout is None else int(timeout),
             }
         name = f"{service.namespace}/{service.name}:{port.port}"
         self.routes[ident] = {"name": name, "filters": chain, "action": target}
@@ -190,33 +227,81 @@ class Tables:
 
     # === Backends ===
 
-    def _backends(self, state: RouteState, rule: CompiledRule, mesh: bool) -> list[dict[str, Any]]:
+    def _backends(
+        self, gateway: GatewayState, state: RouteState, rule: CompiledRule, mesh: bool
+    ) -> list[dict[str, Any]]:
         found = []
+        refs = rule.source.backend_refs if rule.source else ()
         for place, backend in enumerate(state.backends[rule.index]):
             cluster = None
             usable = backend.failure(mesh) is None and place not in rule.broken_backends
             if usable and backend.service is not None and backend.port is not None:
-                cluster = self._cluster(backend.service, backend.port)
+                cluster = self.cluster(gateway, backend.service, backend.port)
+                self._declared(state, rule, place, backend.port, cluster)
             found.append(
                 {
                     "cluster": cluster,
                     "weight": backend.ref.weight,
-                    "filters": filters.chain(filters.header_filters(backend.ref.filters))
+                    "filters": filters.chain(filters.header_filters(refs[place].filters))
                     if usable
                     else [],
                 }
             )
         return found
 
-    def _cluster(self, service: Service, port: ServicePort) -> str | None:
-        """The cluster of a port; none where a policy leaves it without connections."""
+    def _declared(
+        self,
+        state: RouteState,
+        rule: CompiledRule,
+        place: int,
+        port: ServicePort,
+        cluster: str | None,
+    ) -> None:
+        """Warns about requests to a port that is declared to carry something else.
+
+        kgateway sends HTTP/1.1 to whatever a port declares; TLS is for a policy to ask for.
+        """
+        if protocols.of(port).http or cluster is None or "tls" in self.clusters[cluster]:
+            return
+        word = port.app_protocol or port.name
+        self._attachment.index.report(
+            state.route,
+            "KGW422",
+            Severity.WARNING,
+            f"port {port.port} is declared as {word}, and gets HTTP/1.1 without TLS",
+            ("spec", "rules", rule.index, "backendRefs", place, "port"),
+            hint="a BackendTLSPolicy asks for TLS"
+            if protocols.declared(port) in protocols.ENCRYPTED
+            else None,
+        )
+
+    def _upgrades(self, state: RouteState, rule: CompiledRule) -> list[str]:
+        """What requests may switch to because the port of a backend says so."""
+        ports = (one.port for one in state.backends[rule.index])
+        return sorted({what for one in ports if one for what in protocols.of(one).upgrades})
+
+    def cluster(self, gateway: GatewayState, service: Service, port: ServicePort) -> str | None:
+        """The cluster of a service port, as a Gateway reaches it.
+
+        Where the port does not declare what it carries, a waypoint speaks the version of HTTP that
+        the client has chosen, as Istio's does, and other Gateways HTTP/1.1, as kgateway does. There
+        is none where a policy leaves the port without connections.
+        """
         upstream = self._attachment.upstreams.of(service, port)
         if upstream.broken is not None:
             return None
         ident = f"kube_{service.namespace}_{service.name}_{port.port}"
+        version = protocols.of(port).version
+        if version == "auto" and gateway.role is Role.WAYPOINT:
+            ident += "_auto"
+        elif version == "auto":
+            version = protocols.HTTP1.version
         if ident not in self.clusters:
             found = endpoints.addresses(self._attachment.index, service, port)
-            self.clusters[ident] = {"endpoints": found, **clusters.settings(upstream)}
+            cluster = {"endpoints": found, **clusters.settings(upstream)}
+            if version != protocols.HTTP1.version:
+                cluster["protocol"] = version
+            self.clusters[ident] = cluster
         return ident
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kgw.api.base import Model, Port, Remark, contradiction, repeated
 from kgw.api.gateway import options
-from kgw.api.gateway.references import GATEWAY_GROUP
+from kgw.api.gateway.references import GATEWAY_GROUP, ObjectReference, SecretObjectReference
 from kgw.api.meta import Resource
 from kgw.api.names import Group, Hostname, Kind, Labels, ObjectName, Protocol, SectionName
 from kgw.diagnostics import Severity
@@ -82,12 +82,21 @@ class AllowedRoutes(Model):
     kinds: Annotated[tuple[RouteGroupKind, ...], Field(max_length=8)] = ()
 
 
+class FrontendValidation(Model):
+    """What is asked of client certificates."""
+
+    ca_certificate_refs: Annotated[tuple[ObjectReference, ...], Field(min_length=1, max_length=16)]
+    mode: Literal["AllowValidOnly", "AllowInsecureFallback"] = "AllowValidOnly"
+
+
 class ListenerTLS(Model):
-    """TLS of a listener; kept for the protocols that use it."""
+    """TLS of a listener."""
 
     mode: Literal["Terminate", "Passthrough"] = "Terminate"
-    certificate_refs: Annotated[tuple[Any, ...], Field(max_length=64)] = ()
+    certificate_refs: Annotated[tuple[SecretObjectReference, ...], Field(max_length=64)] = ()
     options: Labels
+    #: The Gateway API had it here up to 1.4, and has it in `Gateway.spec.tls.frontend` since.
+    frontend_validation: FrontendValidation | None = None
 
 
 class Listener(Model):
@@ -122,6 +131,42 @@ class Listener(Model):
         return self
 
 
+class TLSConfig(Model):
+    """TLS towards clients."""
+
+    validation: FrontendValidation | None = None
+
+
+class TLSPortConfig(Model):
+    """TLS towards the clients of a port."""
+
+    port: Port
+    tls: TLSConfig
+
+
+class FrontendTLSConfig(Model):
+    """TLS towards clients: for all HTTPS listeners, and instead of that for those of a port."""
+
+    default: TLSConfig
+    per_port: Annotated[tuple[TLSPortConfig, ...], Field(max_length=64)] = ()
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        twice = repeated(one.port for one in self.per_port)
+        if twice is not None:
+            message = "Port for TLS configuration must be unique within the Gateway"
+            raise contradiction(message, "perPort", twice, "port")
+        return self
+
+
+class GatewayTLSConfig(Model):
+    """TLS of a Gateway."""
+
+    unsupported: ClassVar[Mapping[str, Severity]] = {"backend": Severity.ERROR}
+
+    frontend: FrontendTLSConfig | None = None
+
+
 class GatewayAddress(Model):
     """A requested address."""
 
@@ -136,13 +181,13 @@ class GatewaySpec(Model):
         "addresses": Severity.WARNING,
         "allowedListeners": Severity.WARNING,
         "defaultScope": Severity.WARNING,
-        "tls": Severity.ERROR,
     }
     ignored = frozenset({"infrastructure"})
 
     gateway_class_name: ObjectName
     listeners: Annotated[tuple[Listener, ...], Field(min_length=1, max_length=64)]
     addresses: Annotated[tuple[GatewayAddress, ...], Field(max_length=16)] = ()
+    tls: GatewayTLSConfig | None = None
 
     @model_validator(mode="after")
     def _rules(self) -> Self:

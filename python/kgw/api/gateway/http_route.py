@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, Literal, Self
 
@@ -12,7 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 from kgw.api.base import Model, contradiction, repeated
 from kgw.api.duration import Duration
 from kgw.api.gateway.filters import Filter, filter_rules
-from kgw.api.gateway.references import HTTPBackendRef, ParentReference
+from kgw.api.gateway.references import HTTPBackendRef, ParentReference, parent_rules
 from kgw.api.meta import Resource
 from kgw.api.names import HeaderName, Hostname, SectionName
 from kgw.diagnostics import Severity
@@ -162,33 +161,8 @@ class HTTPRouteSpec(Model):
         twice = repeated(rule.name or index for index, rule in enumerate(self.rules))
         if twice is not None:
             raise contradiction("Rule name must be unique within the route", "rules", twice, "name")
-        if len(self.parent_refs) > 1:
-            self._parent_rules()
+        parent_rules(self.parent_refs)
         return self
-
-    def _parent_rules(self) -> None:
-        same = defaultdict(list)
-        for number, parent in enumerate(self.parent_refs):
-            same[parent.group, parent.kind, parent.namespace, parent.name].append(
-                (number, (parent.section_name, parent.port))
-            )
-        for places in same.values():
-            numbers, sections = zip(*places, strict=True)
-            if len(sections) > 1 and (None, None) in sections:
-                raise contradiction(
-                    "sectionName or port must be specified when parentRefs includes 2 or more "
-                    "references to the same parent",
-                    "parentRefs",
-                    numbers[sections.index((None, None))],
-                )
-            twice = repeated(sections)
-            if twice is not None:
-                raise contradiction(
-                    "sectionName or port must be unique when parentRefs includes 2 or more "
-                    "references to the same parent",
-                    "parentRefs",
-                    numbers[twice],
-                )
 
 
 class HTTPRoute(Resource):

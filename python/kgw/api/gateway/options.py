@@ -126,6 +126,7 @@ OPTIONS: Final = (
     Option("request-head-timeout", "http.request_head_timeout_ms", _TIME),
     Option("request-id-in-response", "http.request_id.in_response", _SWITCH),
     Option("request-timeout", "http.request_timeout_ms", _TIME),
+    Option("strict-paths", "http.strict_paths", _SWITCH),
 )
 
 _BY_NAME: Final = {one.name: one for one in OPTIONS}

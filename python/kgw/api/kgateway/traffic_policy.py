@@ -54,6 +54,14 @@ class RateLimit(Model):
     local: LocalRateLimit | None = None
 
 
+class Timeouts(Model):
+    """Time-outs of requests."""
+
+    unsupported: ClassVar[Mapping[str, Severity]] = {"streamIdle": Severity.ERROR}
+
+    request: Duration | None = None
+
+
 class TrafficPolicySpec(Model):
     """What a TrafficPolicy says."""
 
@@ -83,7 +91,6 @@ class TrafficPolicySpec(Model):
             "requestMirror",
             "retry",
             "statPrefix",
-            "timeouts",
             "tracing",
             "transformation",
             "urlRewrite",
@@ -94,6 +101,7 @@ class TrafficPolicySpec(Model):
     target_refs: TargetRefs = ()
     target_selectors: TargetSelectors = ()
     rate_limit: RateLimit | None = None
+    timeouts: Timeouts | None = None
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -118,3 +126,8 @@ class TrafficPolicy(Resource):
     def local_rate_limit(self) -> LocalRateLimit | None:
         """``rateLimit.local``, if it is set."""
         return self.spec.rate_limit.local if self.spec.rate_limit else None
+
+    @property
+    def request_timeout(self) -> int | None:
+        """``timeouts.request`` in milliseconds, if it is set; 0 is none."""
+        return self.spec.timeouts.request if self.spec.timeouts else None

@@ -6,11 +6,12 @@
 //! that contradicts itself, or a version this engine does not know, is refused as a whole.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use ipnet::IpNet;
 use kgw_limit::{Tick, TokenBucket};
 
 use super::ir;
@@ -332,6 +333,7 @@ impl Compilation<'_> {
             proxy_protocol: listener.proxy_protocol.clone(),
             http: listener.http.clone(),
             max_connections: listener.max_connections,
+            trusted_proxies: self.networks(&listener.id, &listener.http.xff_trusted_cidrs),
             logs: Arc::from(access_logs),
         })
     }
@@ -368,6 +370,24 @@ impl Compilation<'_> {
             backends,
             idle_timeout_ms: forward.idle_timeout_ms,
         })
+    }
+
+    /// Parses networks; an address alone is the network of it. One that is none is left out, which
+    /// trusts nobody too many.
+    fn networks(&mut self, listener: &str, networks: &[String]) -> Box<[IpNet]> {
+        let mut parsed = Vec::with_capacity(networks.len());
+        for network in networks {
+            let one = network
+                .parse::<IpNet>()
+                .or_else(|_| network.parse::<IpAddr>().map(IpNet::from));
+            match one {
+                Ok(one) => parsed.push(one),
+                Err(_) => self
+                    .problems
+                    .push(format!("{listener}: {network:?} is no network")),
+            }
+        }
+        parsed.into_boxed_slice()
     }
 
     fn table(&mut self, id: &str, table: &ir::RouteTable) -> Result<Routes, CompileError> {

@@ -352,6 +352,9 @@ pub struct HttpOptions {
     pub underscores: Underscores,
     /// What becomes of `%2F` and `%5C` in paths.
     pub escaped_slashes: EscapedSlashes,
+    /// With `normalize_path`: paths that some backends read as other ones are answered 400, such as
+    /// escapes of escapes and escaped control characters.
+    pub strict_paths: bool,
     /// Which versions of HTTP are spoken on connections that do not negotiate one.
     pub codec: Codec,
     /// HTTP/2 options.
@@ -493,6 +496,7 @@ impl Default for HttpOptions {
             server_header: ServerHeader::default(),
             underscores: Underscores::default(),
             escaped_slashes: EscapedSlashes::default(),
+            strict_paths: false,
             codec: Codec::default(),
             http2: Http2Options::default(),
             accept_http_10: false,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use ipnet::IpNet;
 
 use super::ir::{self, HttpOptions, PathRewrite};
 use crate::filter::RequestFilter;
@@ -40,6 +41,8 @@ pub(crate) struct Listener {
     pub(crate) http: HttpOptions,
     /// Open connections at which accepting pauses, over all workers. 0 is none.
     pub(crate) max_connections: u64,
+    /// `http.xff_trusted_cidrs`, parsed.
+    pub(crate) trusted_proxies: Box<[IpNet]>,
     /// Shared: a long connection that is passed on as bytes keeps these and not the listener.
     pub(crate) logs: Arc<[AccessLog]>,
 }

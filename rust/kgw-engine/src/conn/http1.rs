@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
-use kgw_h1::{Method, RequestError, TargetForm, strip_hop_by_hop_request};
+use kgw_h1::{Method, PathOutcome, RequestError, TargetForm, strip_hop_by_hop_request};
 
 use super::head::{self, Head};
 use super::{Addressed, Conn, Target, attempt, local, waypoint};
@@ -107,15 +107,25 @@ async fn exchange(conn: &mut Conn, target: &Target, began: Nanos, served: bool) 
     }
     let refusal = refusal(conn, target);
     strip_hop_by_hop_request(&mut conn.request, false);
-    edge::state_origin(&mut conn.request, options, conn.peers.remote.ip());
+    let trusted = &target.listener.trusted_proxies;
+    let peer = conn.peers.remote.ip();
+    if let Err(error) = edge::state_origin(&mut conn.request, options, trusted, peer, false) {
+        conn.worker.stats().downstream_rq_malformed.increment();
+        return local::reply(conn, target, exchange, Reply::malformed(error), &[]).await;
+    }
     if let Some(reply) = refusal {
         return local::reply(conn, target, exchange, reply, &[]).await;
     }
-    if options.normalize_path
-        && let Err(error) = conn.request.normalize_path(options.merge_slashes)
-    {
-        conn.worker.stats().downstream_rq_malformed.increment();
-        return local::reply(conn, target, exchange, Reply::malformed(error), &[]).await;
+    match conn.request.canonicalize_path(edge::path_options(options)) {
+        Ok(PathOutcome::Normal) => {}
+        Ok(PathOutcome::Redirect) => {
+            let reply = Reply::redirect_to_path(conn.request.path().to_vec());
+            return local::reply(conn, target, exchange, reply, &[]).await;
+        }
+        Err(error) => {
+            conn.worker.stats().downstream_rq_malformed.increment();
+            return local::reply(conn, target, exchange, Reply::malformed(error), &[]).await;
+        }
     }
 
     let found = target

@@ -8,6 +8,7 @@ use kgw_h1::{BodyDecoder, Framing, Method, write_response_head};
 use super::http1::Next;
 use super::{Conn, Target};
 use crate::filter::header_mutation::HeaderMutation;
+use crate::pipeline::edge;
 use crate::pipeline::exchange_log::Exchange;
 use crate::pipeline::reply::{Extra, Reply};
 use crate::telemetry::access_log::Point;
@@ -53,7 +54,9 @@ pub(crate) async fn reply(
         conn.worker
             .with_date(now, |date| headers.append(b"date", date));
     }
-    headers.set(b"server", target.listener.http.server_name.as_bytes());
+    let request_id = conn.request.headers().get(b"x-request-id");
+    let request_id = request_id.filter(|_| has_request);
+    edge::finish_response(headers, &target.listener.http, request_id);
     if !keep_alive {
         headers.append(b"connection", b"close");
     }

@@ -24,6 +24,7 @@ use super::Conn;
 use super::io::{BODY_BUFFER, Stream};
 use crate::clock::Nanos;
 use crate::config::ir::HttpOptions;
+use crate::pipeline::edge;
 use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::Reply;
 use crate::runtime::Phase;
@@ -298,7 +299,8 @@ impl Relay<'_, '_> {
         if !headers.contains(b"date") {
             worker.with_date(now, |date| headers.append(b"date", date));
         }
-        headers.set(b"server", self.http.server_name.as_bytes());
+        let request_id = self.conn.request.headers().get(b"x-request-id");
+        edge::finish_response(headers, self.http, request_id);
         if !self.exchange.keep_alive {
             headers.append(b"connection", b"close");
         }

@@ -1,14 +1,16 @@
 //! What the proxy says about a request's origin, and what it lets nobody else say.
 //!
-//! This is Envoy's HTTP connection manager with `use_remote_address`, as kgateway configures it:
-//! fields that state identity or steer the proxy are taken off the request, then set.
+//! This is Envoy's HTTP connection manager, with `use_remote_address` as kgateway configures it:
+//! fields that state identity or steer the proxy are taken off the request, then set. What answers
+//! state about the proxy is here too.
 
 use std::io::Write;
 use std::net::IpAddr;
 
-use kgw_h1::{Headers, Request};
+use ipnet::IpNet;
+use kgw_h1::{Headers, PathOptions, Request, RequestError};
 
-use crate::config::ir::HttpOptions;
+use crate::config::ir::{EscapedSlashes, HttpOptions, ServerHeader, Underscores};
 
 /// Fields that only the proxy itself may set or that would steer it, all of them `x-envoy-…`.
 const STRIPPED: [&[u8]; 20] = [
@@ -43,23 +45,152 @@ const STATED: [&[u8]; 5] = [
     b"x-request-id",
 ];
 
-/// Takes off what clients may not say and states where the request came from.
-pub(crate) fn state_origin(request: &mut Request, options: &HttpOptions, client: IpAddr) {
+/// Takes off what clients may not say and states where the request came from. `peer` is who the
+/// connection is from, `secure` whether it is TLS, and `trusted` are the parsed
+/// `xff_trusted_cidrs`. Returns the client's address as far as it can be trusted: the peer's, or what
+/// trusted proxies say.
+///
+/// # Errors
+/// The request is to be answered with the error: it has a name with `_` where those are refused, or
+/// it is an HTTP/1.0 request without a host, and there is no host for those.
+pub(crate) fn state_origin(
+    request: &mut Request,
+    options: &HttpOptions,
+    trusted: &[IpNet],
+    peer: IpAddr,
+    secure: bool,
+) -> Result<IpAddr, RequestError> {
+    if request.authority().is_empty() {
+        let host = options.default_host_for_http_10.as_deref();
+        if !host.is_some_and(|host| request.set_authority(host.as_bytes())) {
+            return Err(RequestError::MissingHost);
+        }
+    }
     let headers = request.headers_mut();
+    judge_underscores(headers, options.underscores)?;
     strip_control_fields(headers);
+    let client = client_address(headers, options, trusted, peer);
+    let scheme: &[u8] = if secure { b"https" } else { b"http" };
+    let request_id = &options.request_id;
     if options.use_remote_address {
         let mut text = [0; 64];
-        let client = ip_text(client, &mut text);
-        append_forwarded_for(headers, client);
-        headers.set(b"x-forwarded-proto", b"http");
-        headers.set(b"x-envoy-external-address", client);
-        set_request_id(headers);
-    } else {
-        if headers.get(b"x-forwarded-proto").is_none() {
-            headers.set(b"x-forwarded-proto", b"http");
+        if !options.skip_xff_append {
+            append_forwarded_for(headers, ip_text(peer, &mut text));
         }
-        if headers.get(b"x-request-id").is_none() {
-            set_request_id(headers);
+        headers.set(b"x-envoy-external-address", ip_text(client, &mut text));
+        // A trusted proxy in front knows what the client spoke.
+        if options.xff_trusted_hops == 0 || headers.get(b"x-forwarded-proto").is_none() {
+            headers.set(b"x-forwarded-proto", scheme);
+        }
+    } else if headers.get(b"x-forwarded-proto").is_none() {
+        headers.set(b"x-forwarded-proto", scheme);
+    }
+    let is_external = options.use_remote_address && !request_id.preserve_external;
+    if request_id.generate && (is_external || headers.get(b"x-request-id").is_none()) {
+        set_request_id(headers);
+    }
+    Ok(client)
+}
+
+/// Puts on an answer what listeners state: `server`, and `x-request-id` if they do. `request_id` is
+/// the request's, if there is a request.
+pub(crate) fn finish_response(
+    headers: &mut Headers,
+    options: &HttpOptions,
+    request_id: Option<&[u8]>,
+) {
+    let is_stated = match options.server_header {
+        ServerHeader::Overwrite => true,
+        ServerHeader::AppendIfAbsent => headers.get(b"server").is_none(),
+        ServerHeader::PassThrough => false,
+    };
+    if is_stated {
+        headers.set(b"server", options.server_name.as_bytes());
+    }
+    if let Some(id) = request_id.filter(|_| options.request_id.in_response) {
+        headers.set(b"x-request-id", id);
+    }
+}
+
+/// How paths are brought into the form that is matched, logged and forwarded.
+pub(crate) fn path_options(options: &HttpOptions) -> PathOptions {
+    PathOptions {
+        normalize: options.normalize_path,
+        merge_slashes: options.merge_slashes,
+        escaped_slashes: match options.escaped_slashes {
+            EscapedSlashes::KeepUnchanged => kgw_h1::EscapedSlashes::Keep,
+            EscapedSlashes::Reject => kgw_h1::EscapedSlashes::Reject,
+            EscapedSlashes::UnescapeAndForward => kgw_h1::EscapedSlashes::Unescape,
+            EscapedSlashes::UnescapeAndRedirect => kgw_h1::EscapedSlashes::Redirect,
+        },
+        strict: options.strict_paths,
+    }
+}
+
+/// The client's address (Envoy, "x-forwarded-for" in its HTTP connection manager): what the trusted
+/// proxy farthest out wrote, or the peer's where the field does not go back that far.
+fn client_address(
+    headers: &Headers,
+    options: &HttpOptions,
+    trusted: &[IpNet],
+    peer: IpAddr,
+) -> IpAddr {
+    let hops = options.xff_trusted_hops as usize;
+    if options.use_remote_address {
+        // Not yet appended: the hop next to the client is the last but `hops - 1`.
+        return match hops {
+            0 => peer,
+            _ => forwarded_for(headers)
+                .nth(hops - 1)
+                .flatten()
+                .unwrap_or(peer),
+        };
+    }
+    if trusted.is_empty() {
+        return forwarded_for(headers).nth(hops).flatten().unwrap_or(peer);
+    }
+    let is_trusted = |address: IpAddr| {
+        let address = address.to_canonical();
+        trusted.iter().any(|network| network.contains(&address))
+    };
+    let mut client = peer;
+    if is_trusted(peer) {
+        for address in forwarded_for(headers) {
+            let Some(address) = address else {
+                return client;
+            };
+            client = address;
+            if !is_trusted(address) {
+                break;
+            }
+        }
+    }
+    client
+}
+
+/// Iterates the addresses of `x-forwarded-for` from the right, over all of its lines; what is no
+/// address is `None`.
+fn forwarded_for(headers: &Headers) -> impl Iterator<Item = Option<IpAddr>> {
+    let lines: smallvec::SmallVec<[&[u8]; 2]> = headers.get_all(b"x-forwarded-for").collect();
+    lines.into_iter().rev().flat_map(|line| {
+        line.rsplit(|&byte| byte == b',').map(|entry| {
+            let entry = std::str::from_utf8(entry.trim_ascii()).ok()?;
+            entry.parse().ok()
+        })
+    })
+}
+
+fn judge_underscores(headers: &mut Headers, action: Underscores) -> Result<(), RequestError> {
+    let has_underscore = |name: &[u8]| memchr::memchr(b'_', name).is_some();
+    match action {
+        Underscores::Allow => Ok(()),
+        Underscores::Reject if headers.iter().any(|(name, _)| has_underscore(name)) => {
+            Err(RequestError::UnexpectedUnderscore)
+        }
+        Underscores::Reject => Ok(()),
+        Underscores::Drop => {
+            headers.remove_if(|name, _| has_underscore(name));
+            Ok(())
         }
     }
 }
@@ -139,6 +270,8 @@ mod tests {
     use super::*;
     use kgw_h1::Limits;
 
+    use crate::config::ir::RequestIdOptions;
+
     fn request(fields: &str) -> Request {
         let mut request = Request::new();
         let bytes = format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
@@ -154,14 +287,26 @@ mod tests {
         request
     }
 
-    fn origin(fields: &str) -> Request {
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
+
+    fn stated(fields: &str, options: &HttpOptions) -> (Request, IpAddr) {
         let mut request = request(fields);
-        state_origin(
-            &mut request,
-            &HttpOptions::default(),
-            "10.1.2.3".parse().unwrap(),
-        );
-        request
+        let trusted: Vec<IpNet> = options
+            .xff_trusted_cidrs
+            .iter()
+            .map(|network| network.parse().unwrap())
+            .collect();
+        let client = state_origin(&mut request, options, &trusted, PEER, false).unwrap();
+        (request, client)
+    }
+
+    fn origin(fields: &str) -> Request {
+        stated(fields, &HttpOptions::default()).0
+    }
+
+    fn field<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+        let value = request.headers().get(name.as_bytes())?;
+        Some(std::str::from_utf8(value).unwrap())
     }
 
     #[test]
@@ -218,6 +363,217 @@ mod tests {
             4
         );
         assert_ne!(one, other);
+    }
+
+    /// Rows of (`use_remote_address`, trusted hops, trusted networks, field lines, client).
+    #[test]
+    fn whose_address_is_the_clients() {
+        let one = "x-forwarded-for: 1.1.1.1\r\n";
+        let three = "x-forwarded-for: 1.1.1.1, 2.2.2.2\r\nx-forwarded-for: 3.3.3.3\r\n";
+        let junk = "x-forwarded-for: 1.1.1.1, unknown\r\n";
+        let v6 = "x-forwarded-for: 2001:db8::1,::ffff:10.9.9.9\r\n";
+        let inside = "x-forwarded-for: 10.5.5.5, 10.6.6.6\r\n";
+        let ten: &[&str] = &["10.0.0.0/8"];
+        for (remote, hops, networks, fields, expected) in [
+            (true, 0, &[][..], "", "10.1.2.3"),
+            (true, 0, &[], three, "10.1.2.3"),
+            (true, 1, &[], three, "3.3.3.3"),
+            (true, 2, &[], three, "2.2.2.2"),
+            (true, 3, &[], three, "1.1.1.1"),
+            (true, 4, &[], three, "10.1.2.3"),
+            (true, 1, &[], "", "10.1.2.3"),
+            (true, 1, &[], junk, "10.1.2.3"),
+            (true, 2, &[], v6, "2001:db8::1"),
+            // Networks say nothing where the peer is the client.
+            (true, 0, ten, three, "10.1.2.3"),
+            (false, 0, &[], "", "10.1.2.3"),
+            (false, 0, &[], one, "1.1.1.1"),
+            (false, 0, &[], three, "3.3.3.3"),
+            (false, 1, &[], three, "2.2.2.2"),
+            (false, 3, &[], three, "10.1.2.3"),
+            (false, 0, &[], junk, "10.1.2.3"),
+            (false, 0, ten, "", "10.1.2.3"),
+            (false, 0, ten, three, "3.3.3.3"),
+            (false, 0, &["10.0.0.0/8", "3.3.3.0/24"], three, "2.2.2.2"),
+            (false, 0, &["10.0.0.0/8", "0.0.0.0/0"], three, "1.1.1.1"),
+            (false, 0, &["192.168.0.0/16"], three, "10.1.2.3"),
+            (false, 0, ten, v6, "2001:db8::1"),
+            (false, 0, ten, inside, "10.5.5.5"),
+            (false, 0, ten, junk, "10.1.2.3"),
+        ] {
+            let options = HttpOptions {
+                use_remote_address: remote,
+                xff_trusted_hops: hops,
+                xff_trusted_cidrs: networks.iter().map(|&one| one.to_owned()).collect(),
+                ..HttpOptions::default()
+            };
+            let (request, client) = stated(fields, &options);
+            let row = (remote, hops, networks, fields);
+            assert_eq!(client.to_string(), expected, "{row:?}");
+            let external = field(&request, "x-envoy-external-address");
+            assert_eq!(external, remote.then_some(expected), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn the_chain_is_appended_to_only_where_asked_for() {
+        let fields = "x-forwarded-for: 1.1.1.1\r\n";
+        for (remote, skip, expected) in [
+            (true, false, "1.1.1.1,10.1.2.3"),
+            (true, true, "1.1.1.1"),
+            (false, false, "1.1.1.1"),
+        ] {
+            let options = HttpOptions {
+                use_remote_address: remote,
+                skip_xff_append: skip,
+                ..HttpOptions::default()
+            };
+            let (request, _) = stated(fields, &options);
+            assert_eq!(field(&request, "x-forwarded-for"), Some(expected));
+        }
+    }
+
+    #[test]
+    fn the_scheme_is_the_connections_unless_a_trusted_proxy_says() {
+        for (remote, hops, given, secure, expected) in [
+            (true, 0, "", false, "http"),
+            (true, 0, "", true, "https"),
+            (true, 0, "https", false, "http"),
+            (true, 0, "http", true, "https"),
+            (true, 1, "https", false, "https"),
+            (true, 1, "", true, "https"),
+            (false, 0, "https", false, "https"),
+            (false, 0, "", true, "https"),
+        ] {
+            let options = HttpOptions {
+                use_remote_address: remote,
+                xff_trusted_hops: hops,
+                ..HttpOptions::default()
+            };
+            let mut request = match given {
+                "" => request(""),
+                given => request(&["x-forwarded-proto: ", given, "\r\n"].concat()),
+            };
+            state_origin(&mut request, &options, &[], PEER, secure).unwrap();
+            let row = (remote, hops, given, secure);
+            assert_eq!(
+                field(&request, "x-forwarded-proto"),
+                Some(expected),
+                "{row:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn request_ids_by_policy() {
+        /// What becomes of an id.
+        #[derive(Debug, PartialEq)]
+        enum Id {
+            None,
+            Kept,
+            New,
+        }
+        for (remote, generate, preserve, given, expected) in [
+            (true, true, false, false, Id::New),
+            (true, true, false, true, Id::New),
+            (true, true, true, true, Id::Kept),
+            (true, true, true, false, Id::New),
+            (true, false, false, true, Id::Kept),
+            (true, false, false, false, Id::None),
+            (false, true, false, true, Id::Kept),
+            (false, true, false, false, Id::New),
+        ] {
+            let options = HttpOptions {
+                use_remote_address: remote,
+                request_id: RequestIdOptions {
+                    generate,
+                    preserve_external: preserve,
+                    in_response: false,
+                },
+                ..HttpOptions::default()
+            };
+            let (request, _) = stated(if given { "x-request-id: mine\r\n" } else { "" }, &options);
+            let found = match field(&request, "x-request-id") {
+                None => Id::None,
+                Some("mine") => Id::Kept,
+                Some(_) => Id::New,
+            };
+            assert_eq!(found, expected, "{:?}", (remote, generate, preserve, given));
+        }
+    }
+
+    #[test]
+    fn underscores_by_policy() {
+        let with = |underscores| HttpOptions {
+            underscores,
+            ..HttpOptions::default()
+        };
+        let fields = "x_a: 1\r\nx-b: 2\r\n";
+        let (kept, _) = stated(fields, &with(Underscores::Allow));
+        assert_eq!(field(&kept, "x_a"), Some("1"));
+        let (dropped, _) = stated(fields, &with(Underscores::Drop));
+        assert_eq!(
+            (field(&dropped, "x_a"), field(&dropped, "x-b")),
+            (None, Some("2"))
+        );
+        let reject = with(Underscores::Reject);
+        let refused = state_origin(&mut request(fields), &reject, &[], PEER, false);
+        assert_eq!(refused, Err(RequestError::UnexpectedUnderscore));
+        assert!(state_origin(&mut request("x-b: 2\r\n"), &reject, &[], PEER, false).is_ok());
+    }
+
+    #[test]
+    fn old_requests_without_a_host_get_the_default_one() {
+        let limits = Limits {
+            max_head_bytes: 4096,
+            max_fields: 100,
+        };
+        for (host, expected) in [
+            (Some("d.test"), Ok("d.test")),
+            (Some("no host"), Err(RequestError::MissingHost)),
+            (None, Err(RequestError::MissingHost)),
+        ] {
+            let options = HttpOptions {
+                default_host_for_http_10: host.map(str::to_owned),
+                ..HttpOptions::default()
+            };
+            let mut request = Request::new();
+            request.set_accept_http_10(true);
+            request.parse(b"GET / HTTP/1.0\r\n\r\n", &limits).unwrap();
+            let found = state_origin(&mut request, &options, &[], PEER, false);
+            assert_eq!(
+                found.map(|_| std::str::from_utf8(request.authority()).unwrap()),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn what_answers_state() {
+        use ServerHeader::{AppendIfAbsent, Overwrite, PassThrough};
+        for (server_header, given, expected) in [
+            (Overwrite, Some("up"), Some("kgw")),
+            (Overwrite, None, Some("kgw")),
+            (AppendIfAbsent, Some("up"), Some("up")),
+            (AppendIfAbsent, None, Some("kgw")),
+            (PassThrough, Some("up"), Some("up")),
+            (PassThrough, None, None),
+        ] {
+            let mut options = HttpOptions {
+                server_header,
+                ..HttpOptions::default()
+            };
+            let mut headers = Headers::new();
+            if let Some(server) = given {
+                headers.append(b"server", server.as_bytes());
+            }
+            finish_response(&mut headers, &options, Some(b"id"));
+            assert_eq!(headers.get(b"server"), expected.map(str::as_bytes));
+            assert_eq!(headers.get(b"x-request-id"), None);
+            options.request_id.in_response = true;
+            finish_response(&mut headers, &options, Some(b"id"));
+            assert_eq!(headers.get(b"x-request-id"), Some(&b"id"[..]));
+        }
     }
 
     #[test]

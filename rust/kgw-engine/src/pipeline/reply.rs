@@ -102,6 +102,15 @@ impl Reply {
         }
     }
 
+    /// The path has escaped slashes, and is to be asked for with slashes (Envoy
+    /// `UNESCAPE_AND_REDIRECT`).
+    pub(crate) fn redirect_to_path(path: Vec<u8>) -> Self {
+        Self {
+            extra: Extra::Location(path),
+            ..Self::new(307, "", "path_normalization_failed", None)
+        }
+    }
+
     /// A token bucket is empty; `retry_after` is the time until it is not, if it ever fills.
     /// Envoy does not send `retry-after`; RFC 6585 4 and RFC 9110 10.2.3 ask for it.
     pub(crate) fn rate_limited(retry_after: Option<Duration>) -> Self {

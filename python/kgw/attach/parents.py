@@ -1,0 +1,249 @@
+"""What the parentRefs of a route lead to.
+
+A parent is a Gateway, whose listeners decide by name, port, kind, namespace and hostname; or a
+Service of the mesh (GAMMA), for which the route replaces the default one. Hostnames of a route do
+not count for a Service: the connection's destination has chosen it already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kgw.api import HTTPRoute, TCPRoute, TLSRoute
+from kgw.api.gateway.references import GATEWAY_GROUP
+from kgw.attach import hostnames, protocols
+from kgw.attach.status import Outcome
+from kgw.diagnostics import Severity, suggest
+
+if TYPE_CHECKING:
+    from kgw.api import Service
+    from kgw.api.gateway.references import ParentReference
+    from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.index import Index, Named
+    from kgw.attach.waypoints import Binding
+
+Route = HTTPRoute | TLSRoute | TCPRoute
+
+ACCEPTED = Outcome(True, "Accepted", "Successfully accepted Route")
+
+
+@dataclass(slots=True, eq=False)
+class ParentState:
+    """One parent of a route."""
+
+    ref: ParentReference
+    accepted: Outcome
+    #: The Gateway that serves the route: the parent, or the waypoint of the parent Service.
+    gateway: GatewayState | None = None
+    #: The listeners, with the hosts that the route has there.
+    listeners: list[tuple[ListenerState, tuple[str, ...]]] = field(default_factory=list)
+    #: The parent Service and its ports.
+    service: Service | None = None
+    ports: tuple[int, ...] = ()
+    #: Whether the parent belongs to another controller, which writes the status.
+    foreign: bool = False
+
+    @property
+    def mesh(self) -> bool:
+        """Whether the parent is a Service."""
+        return self.service is not None
+
+
+class Parents:
+    """Resolves parentRefs, reporting on the route what is wrong with them."""
+
+    def __init__(
+        self,
+        index: Index,
+        gateways: dict[Named, GatewayState],
+        bindings: dict[Named, Binding],
+    ) -> None:
+        self._index = index
+        self._gateways = gateways
+        self._bindings = bindings
+
+    def resolve(self, route: Route, ref: ParentReference, number: int) -> ParentState:
+        """What a parentRef, the `number`-th of a route, leads to."""
+        namespace = ref.namespace or route.namespace
+        if (ref.group, ref.kind) == (GATEWAY_GROUP, "Gateway"):
+            return self._gateway(route, ref, number, (namespace, ref.name))
+        if (ref.group, ref.kind) in (("", "Service"), ("core", "Service")):
+            return self._service(route, ref, number, (namespace, ref.name))
+        message = f"{ref.group}/{ref.kind} is not a kind of parent that kgw serves"
+        return self._refused(
+            route,
+            ref,
+            (number, "kind"),
+            ("KGW309", "NoMatchingParent", message),
+            legal='Gateway, or Service with `group: ""`',
+            hint='write `group: ""`' if ref.kind == "Service" else None,
+        )
+
+    def _refused(
+        self,
+        route: Route,
+        ref: ParentReference,
+        at: tuple[str | int, ...],
+        why: tuple[str, str, str],
+        *,
+        severity: Severity = Severity.ERROR,
+        legal: str | None = None,
+        hint: str | None = None,
+    ) -> ParentState:
+        """A parent that the route is not attached to; `why` is code, reason and message."""
+        code, reason, message = why
+        path = ("spec", "parentRefs", *at)
+        self._index.report(route, code, severity, message, path, legal=legal, hint=hint)
+        return ParentState(ref, Outcome(False, reason, message))
+
+    def _gateway(
+        self, route: Route, ref: ParentReference, number: int, named: Named
+    ) -> ParentState:
+        name = "/".join(named)
+        state = self._gateways.get(named)
+        if state is None:
+            if named in self._index.gateways:
+                return ParentState(ref, Outcome(False, "Pending", ""), foreign=True)
+            near = None
+            if not self._index.is_refused("Gateway", named):
+                near = suggest(
+                    ref.name, (one for ns, one in self._index.gateways if ns == named[0])
+                )
+            return self._refused(
+                route,
+                ref,
+                (number, "name"),
+                ("KGW305", "NoMatchingParent", self._index.absence("Gateway", named)),
+                hint=f"did you mean `{near}`?" if near else None,
+            )
+        listeners = [
+            one
+            for one in state.listeners
+            if ref.section_name in (None, one.spec.name)
+            and ref.port in (None, one.spec.port)
+            and not one.foreign
+        ]
+        if not listeners:
+            field = "sectionName" if ref.section_name else "port"
+            wanted = f"named {ref.section_name}" if ref.section_name else f"on port {ref.port}"
+            return self._refused(
+                route,
+                ref,
+                (number, field),
+                ("KGW306", "NoMatchingParent", f"Gateway {name} has no listener {wanted}"),
+                legal=", ".join(
+                    f"{one.spec.name} (port {one.spec.port})" for one in state.listeners
+                ),
+            )
+        allowed = [
+            one
+            for one in listeners
+            if one.allows_kind(route.kind) and one.allows_namespace(self._index, route.namespace)
+        ]
+        if not allowed:
+            message = (
+                f"no listener of Gateway {name} allows {route.kind}s of namespace {route.namespace}"
+            )
+            return self._refused(
+                route, ref, (number,), ("KGW401", "NotAllowedByListeners", message)
+            )
+        own = _hostnames(route)
+        attached = [
+            (one, hosts) for one in allowed if (hosts := hostnames.intersection(one.hostname, own))
+        ]
+        if not attached:
+            have = ", ".join(sorted({one.hostname for one in allowed}))
+            message = f"no hostname of the route is one of a listener of Gateway {name} ({have})"
+            why = ("KGW402", "NoMatchingListenerHostname", message)
+            return self._refused(route, ref, (number,), why)
+        return ParentState(ref, ACCEPTED, state, attached)
+
+    def _service(
+        self, route: Route, ref: ParentReference, number: int, named: Named
+    ) -> ParentState:
+        name = "/".join(named)
+        service = self._index.services.get(named)
+        if isinstance(route, TLSRoute):
+            message = "a TLSRoute cannot have a Service as its parent in this version of kgw"
+            return self._refused(
+                route,
+                ref,
+                (number, "kind"),
+                ("KGW508", "UnsupportedValue", message),
+                legal="Gateway",
+            )
+        if named[0] != route.namespace:
+            message = (
+                f"a route for Service {name} in another namespace holds for the clients of its own "
+                "namespace only, which this version cannot tell apart"
+            )
+            return self._refused(
+                route, ref, (number, "namespace"), ("KGW505", "UnsupportedValue", message)
+            )
+        if service is None:
+            near = suggest(ref.name, (one for ns, one in self._index.services if ns == named[0]))
+            return self._refused(
+                route,
+                ref,
+                (number, "name"),
+                ("KGW305", "NoMatchingParent", f"Service {name} not found"),
+                hint=f"did you mean `{near}`?" if near else None,
+            )
+        if not service.vips():
+            message = f"Service {name} has no virtual IP, so no waypoint serves it"
+            return self._refused(
+                route, ref, (number, "name"), ("KGW410", "UnsupportedValue", message)
+            )
+        ports = tuple(
+            one.port
+            for one in service.spec.ports
+            if one.protocol == "TCP"
+            and ref.port in (None, one.port)
+            and ref.section_name in (None, one.name)
+        )
+        if not ports:
+            field = "port" if ref.port else "sectionName"
+            message = (
+                f"Service {name} has no TCP port {ref.port or ref.section_name or ''}".rstrip()
+            )
+            return self._refused(
+                route,
+                ref,
+                (number, field),
+                ("KGW306", "NoMatchingParent", message),
+                legal=", ".join(f"{one.port}" for one in service.spec.ports) or None,
+            )
+        if isinstance(route, HTTPRoute):
+            carrying = (service.port(port) for port in ports)
+            ports = tuple(one.port for one in carrying if one and protocols.of(one).http)
+            if not ports:
+                message = f"no port of Service {name} that the route is for carries HTTP"
+                why = ("KGW421", "NotAllowedByListeners", message)
+                return self._refused(route, ref, (number,), why)
+        binding = self._bindings.get(named)
+        if binding is None:
+            message = f"Service {name} is not served by a waypoint"
+            return self._refused(
+                route,
+                ref,
+                (number,),
+                ("KGW410", "Pending", message),
+                severity=Severity.WARNING,
+                hint="label the Service or its namespace with `istio.io/use-waypoint`",
+            )
+        if binding.state is None:
+            return ParentState(ref, Outcome(False, "Pending", ""), foreign=True)
+        if _hostnames(route):
+            self._index.report(
+                route,
+                "KGW403",
+                Severity.WARNING,
+                f"hostnames have no effect for the parent Service {name}",
+                ("spec", "hostnames"),
+            )
+        return ParentState(ref, ACCEPTED, binding.state, [], service, ports)
+
+
+def _hostnames(route: Route) -> tuple[str, ...]:
+    return () if isinstance(route, TCPRoute) else route.spec.hostnames

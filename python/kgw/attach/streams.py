@@ -1,0 +1,150 @@
+"""Which listeners and services TCPRoutes and TLSRoutes are attached to.
+
+A connection has one route only: of several for the same connections the oldest is served, and on a
+Service an HTTPRoute goes before all of them (GEP-1686). A route that was refused is attached by
+what can be read of it, and closes connections there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kgw.api import remains
+from kgw.attach import backends
+from kgw.attach.parents import Parents, ParentState
+from kgw.attach.status import Outcome
+from kgw.diagnostics import Severity
+
+if TYPE_CHECKING:
+    from kgw.api import TCPRoute, TLSRoute
+    from kgw.attach.backends import Backend
+    from kgw.attach.gateways import GatewayState
+    from kgw.attach.index import Index, Named
+    from kgw.attach.routes import Routes
+    from kgw.attach.waypoints import Binding
+
+
+@dataclass(slots=True, eq=False)
+class StreamState:
+    """A TCPRoute or TLSRoute, where it is attached and what its backends are."""
+
+    route: TCPRoute | TLSRoute
+    parents: list[ParentState]
+    #: Those of the one rule that is served.
+    backends: list[list[Backend]]
+    #: Why the route was refused, if so: what it is about is closed.
+    refusal: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``namespace/name/rule``; the rule's name, else its place."""
+        rule = self.route.spec.rules[0].name or "0"
+        return f"{self.route.namespace}/{self.route.name}/{rule}"
+
+    def resolved(self, mesh: bool) -> Outcome:
+        """Whether all references resolve, for a parent of the mesh or a Gateway."""
+        return backends.resolved(self.backends[0], mesh)
+
+
+@dataclass(slots=True)
+class Streams:
+    """All TCPRoutes and TLSRoutes, and those of each listener and service port, oldest first."""
+
+    states: list[StreamState]
+    by_listener: dict[str, list[tuple[StreamState, tuple[str, ...]]]]
+    by_service: dict[tuple[str, str, int], list[StreamState]]
+
+
+def resolve(
+    index: Index,
+    gateways: dict[Named, GatewayState],
+    bindings: dict[Named, Binding],
+    routes: Routes,
+) -> Streams:
+    """Attaches all TCPRoutes and TLSRoutes."""
+    streams = Streams([], defaultdict(list), defaultdict(list))
+    resolver = Parents(index, gateways, bindings)
+    for route in index.stream_routes:
+        refusal = index.refusal(route.key)
+        refs = list(enumerate(route.spec.parent_refs))
+        if refusal is not None:
+            refs = remains.parents(index.refused[route.key])
+        elif not refs:
+            text = "the route has no parent, so it has no effect"
+            index.report(route, "KGW305", Severity.WARNING, text, ("spec",))
+        found = [
+            _precede(index, routes, route, resolver.resolve(route, ref, number), number)
+            for number, ref in refs
+        ]
+        state = StreamState(route, found, [_backends(index, route)], refusal)
+        streams.states.append(state)
+        if any(one.accepted.ok and not one.mesh for one in found):
+            backends.report_denials(index, route, state.backends)
+        listeners = {one.id: hosts for parent in found for one, hosts in parent.listeners}
+        for ident, hosts in listeners.items():
+            streams.by_listener[ident].append((state, hosts))
+        ports = {
+            (parent.service.namespace, parent.service.name, port)
+            for parent in found
+            if parent.service is not None and parent.accepted.ok
+            for port in parent.ports
+        }
+        for port in sorted(ports):
+            streams.by_service[port].append(state)
+    _idle(index, streams)
+    return streams
+
+
+def _backends(index: Index, route: TCPRoute | TLSRoute) -> list[Backend]:
+    """The backends of the first rule: nothing tells a connection of it from one of the next."""
+    for number in range(1, len(route.spec.rules)):
+        text = "the rule has no effect: all connections are the first rule's"
+        index.report(route, "KGW420", Severity.WARNING, text, ("spec", "rules", number))
+    return [
+        backends.resolve(index, route, ref, ("spec", "rules", 0, "backendRefs", number))
+        for number, ref in enumerate(route.spec.rules[0].backend_refs)
+    ]
+
+
+def _precede(
+    index: Index, routes: Routes, route: TCPRoute | TLSRoute, parent: ParentState, number: int
+) -> ParentState:
+    """Takes a parent's ports that an HTTPRoute has from a route of connections."""
+    service = parent.service
+    if service is None or not parent.accepted.ok:
+        return parent
+    free = tuple(
+        port
+        for port in parent.ports
+        if not routes.by_service.get((service.namespace, service.name, port))
+    )
+    if not free:
+        message = f"an HTTPRoute has precedence on Service {service.namespace}/{service.name}"
+        path = ("spec", "parentRefs", number)
+        index.report(route, "KGW420", Severity.WARNING, message, path)
+        parent.accepted = Outcome(False, "Conflicted", message)
+    parent.ports = free
+    return parent
+
+
+def _idle(index: Index, streams: Streams) -> None:
+    """Reports the routes that others leave nothing to."""
+    served: set[StreamState] = set()
+    rivals: dict[StreamState, str] = {}
+    for attached in streams.by_listener.values():
+        owners: dict[tuple[str, str], StreamState] = {}
+        for state, hosts in attached:
+            for host in hosts:
+                owner = owners.setdefault((state.route.kind, host), state)
+                served.add(owner)
+                if owner is not state:
+                    rivals[state] = str(owner.route.key)
+    for states in streams.by_service.values():
+        served.add(states[0])
+        rivals.update(dict.fromkeys(states[1:], str(states[0].route.key)))
+    for state, rival in rivals.items():
+        if state not in served:
+            text = f"the route has no effect: {rival} is older and for the same connections"
+            index.report(state.route, "KGW420", Severity.WARNING, text, ("spec", "parentRefs"))
