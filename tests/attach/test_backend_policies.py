@@ -315,6 +315,62 @@ def test_a_service_that_nobody_uses_is_its_own_ancestor() -> None:
     assert conditions(found, TLS)[0][0] == "Service default/web"
 
 
+# === The certificate of a Gateway ===
+
+
+def with_certificate(text: str = EDGE, ref: str = "{name: pair}") -> str:
+    tls = f"  tls: {{backend: {{clientCertificateRef: {ref}}}}}\n  gatewayClassName"
+    return text.replace("  gatewayClassName", tls, 1)
+
+
+PAIR = secret(tls_crt=CHAIN, tls_key=KEY)
+
+
+def gateway_conditions(found: Translation) -> dict[str, tuple[str, str]]:
+    conditions = status(found, "Gateway default/edge").conditions
+    return {one.type: (one.status, one.reason) for one in conditions}
+
+
+def test_a_gateway_shows_its_certificate_to_backends_with_tls() -> None:
+    found = run(with_certificate(), ROUTE, PAIR, config_map(), tls_policy())
+    (name,) = found.ir["clusters"]
+    assert name == f"{WEB}@default/edge"
+    assert cluster(found, name)["tls"]["certificate"] == {"chain": CHAIN, "key": KEY}
+    assert gateway_conditions(found)["ResolvedRefs"] == ("True", "ResolvedRefs")
+
+
+def test_a_backend_without_tls_is_shown_none() -> None:
+    assert cluster(run(with_certificate(), ROUTE, PAIR)) == {}
+
+
+def test_a_certificate_of_a_policy_goes_first() -> None:
+    other = AUTHORITY.issue_cert("other.example")
+    chain = other.cert_chain_pems[0].bytes().decode()
+    key = other.private_key_pem.bytes().decode()
+    own = secret(tls_crt=chain, tls_key=key).replace("pair", "own")
+    policy = config_policy("tls: {secretRef: {name: own}, sni: a.example}")
+    found = run(with_certificate(), ROUTE, PAIR, own, policy)
+    assert cluster(found)["tls"]["certificate"]["chain"] == chain
+
+
+@pytest.mark.parametrize(
+    ("ref", "reason"),
+    [
+        ("{name: none}", "InvalidClientCertificateRef"),
+        ("{kind: ConfigMap, name: pair}", "InvalidClientCertificateRef"),
+        ("{name: pair, namespace: other}", "RefNotPermitted"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_closes_connections_with_tls_only(
+    ref: str, reason: str
+) -> None:
+    found = run(with_certificate(ref=ref), ROUTE, config_map(), tls_policy(), PAIR)
+    assert gateway_conditions(found)["Accepted"] == ("True", "Accepted")
+    assert gateway_conditions(found)["ResolvedRefs"] == ("False", reason)
+    assert unconnected(found)
+    assert cluster(run(with_certificate(ref=ref), ROUTE, PAIR)) == {}
+
+
 # === BackendConfigPolicy ===
 
 
@@ -421,7 +477,27 @@ NAMES = [
 )
 def test_tls_of_a_policy(tls: str, expected: dict[str, Any]) -> None:
     pair = secret(ca_crt=CA, tls_crt=CHAIN, tls_key=KEY)
-    assert cluster(run(EDGE, ROUTE, pair, config_policy(f"tls: {{{tls}}}"))) == {"tls": expected}
+    found = cluster(run(EDGE, ROUTE, pair, config_policy(f"tls: {{{tls}}}")))
+    assert found["tls"] == expected
+
+
+@pytest.mark.parametrize(
+    ("alpn", "protocol"),
+    [
+        ("[]", None),
+        ("[http/1.1]", None),
+        ("[h2]", "http2"),
+        ("[h2, http/1.1]", "auto"),
+        ("[custom]", None),
+    ],
+)
+def test_the_protocols_that_are_offered_choose_the_version_of_http(
+    alpn: str, protocol: str | None
+) -> None:
+    tls = f"tls: {{insecureSkipVerify: true, alpnProtocols: {alpn}}}"
+    assert cluster(run(EDGE, ROUTE, config_policy(tls))).get("protocol") == protocol
+    declared = EDGE.replace("{name: http, port: 80}]}", "{port: 80, appProtocol: http2}]}")
+    assert cluster(run(declared, ROUTE, config_policy(tls)))["protocol"] == "http2"
 
 
 def test_a_secret_without_authorities_is_verified_by_those_of_the_system() -> None:

@@ -108,13 +108,13 @@ def test_the_later_gateway_loses_an_address_that_both_want() -> None:
     assert codes(found) == ["KGW405"]
 
 
-def test_a_setting_of_the_gateway_that_is_not_enforced_refuses_it() -> None:
-    tls = "gatewayClassName: kgateway\n  tls: {backend: {}}"
-    found, findings = run_all(EDGE.replace("gatewayClassName: kgateway", tls))
+def test_a_setting_of_the_gateway_that_cannot_be_read_refuses_it() -> None:
+    annotated = "{name: edge, annotations: {kgw.dev/max-connections: some}}"
+    found, findings = run_all(EDGE.replace("{name: edge}", annotated))
     (accepted, programmed, _) = status(found, EDGE_GATEWAY).conditions
     assert (accepted.status, accepted.reason) == ("False", "InvalidParameters")
     assert (programmed.status, programmed.reason) == ("False", "Invalid")
-    assert [one.code for one in findings] == ["KGW501"]
+    assert [one.code for one in findings] == ["KGW207"]
     assert found.ir["listeners"] == []
 
 

@@ -372,7 +372,7 @@ def test_every_setting_of_a_policy_is_in_the_table() -> None:
             names |= type(part).model_fields.keys()
     (old,) = load(listener_policy("a", OLD, "serverName: a")).resources
     assert isinstance(old, HTTPListenerPolicy)
-    assert names - {"http_settings"} == settings.POLICY.keys() | settings.INHERENT
+    assert names - {"http_settings"} == settings.POLICY.keys() | settings.APART
 
 
 def test_the_tables_do_not_set_the_same_field() -> None:

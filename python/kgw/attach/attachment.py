@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgw.attach import gateways, routes, streams, waypoints
+from kgw.attach import client_certificates, gateways, routes, streams, waypoints
 from kgw.attach.index import Index
 from kgw.attach.policies import Policies
 from kgw.attach.upstreams import Upstreams
@@ -42,5 +42,6 @@ def attach(resources: Iterable[Resource]) -> Attachment:
     attached = routes.resolve(index, states, bindings)
     connections = streams.resolve(index, states, bindings, attached)
     policies = Policies(index, states, attached.states)
+    client_certificates.apply(index, states.values(), policies)
     upstreams = Upstreams(index, [*attached.states.values(), *connections.states], bindings)
     return Attachment(index, states, bindings, attached, connections, policies, upstreams)

@@ -108,12 +108,14 @@ def _gateway(attachment: Attachment, state: GatewayState) -> Status:
     if unresolved:
         message = "One or more listeners have unresolved references"
         resolved = Outcome(False, "ListenersNotResolved", message)
+    if not state.resolved.ok:
+        resolved = state.resolved
     conditions = [
         accepted.condition("Accepted", generation),
         programmed.condition("Programmed", generation),
         resolved.condition("ResolvedRefs", generation),
     ]
-    if any(one.tls is not None and one.tls.insecure_fallback for one in state.listeners):
+    if any(one.tls is not None and one.tls.mode == "insecure_fallback" for one in state.listeners):
         message = "Gateway frontend validation is configured to allow insecure fallback"
         insecure = Outcome(True, "ConfigurationChanged", message)
         conditions.append(insecure.condition("InsecureFrontendValidationMode", generation))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kgw.api import HTTPListenerPolicy, ListenerPolicy, TrafficPolicy
+from kgw.api import HTTPListenerPolicy, ListenerPolicy, Opaque, TrafficPolicy
 from kgw.api.kgateway.http_settings import HTTPSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kgw.api import Resource
     from kgw.attach.policy import PolicyState
     from kgw.source.memory import FieldPath
 
@@ -30,6 +31,16 @@ def settings_fields(state: PolicyState, port: int) -> dict[str, tuple[Any, Field
             if value is not None and name != "http_settings":
                 found[name] = (value, (*path, field.alias or name))
     return found
+
+
+def authenticates(policy: Resource) -> bool:
+    """Whether a listener policy, valid or not, asks for client certificates."""
+    if isinstance(policy, ListenerPolicy):
+        return policy.validation is not None
+    if not isinstance(policy, Opaque) or not isinstance(policy.spec, dict):
+        return False
+    default = policy.spec.get("default")
+    return isinstance(default, dict) and default.get("clientCertificateValidation") is not None
 
 
 def traffic_fields(state: PolicyState) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from kgw.api.gateway import options
 from kgw.api.gateway.gateway import PROXY
 from kgw.api.gateway.references import GATEWAY_GROUP
-from kgw.attach import hostnames, server_tls
+from kgw.attach import certificates, hostnames, server_tls
 from kgw.attach.hostnames import ANY
 from kgw.attach.status import CONTROLLER, Outcome
 from kgw.diagnostics import Severity, suggest
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kgw.api.gateway.gateway import Listener
     from kgw.api.gateway.options import Chosen
     from kgw.api.meta import ResourceKey
+    from kgw.attach.certificates import KeyPair
     from kgw.attach.index import Index, Named
     from kgw.attach.server_tls import ServerTLS
 
@@ -143,6 +144,9 @@ class GatewayState:
     listeners: list[ListenerState]
     #: Why nothing of the Gateway can be served, if so.
     refusal: Outcome | None = None
+    #: The certificate that is shown to backends, and whether it can be.
+    client_certificate: KeyPair | None = None
+    resolved: Outcome = _RESOLVED
 
     @property
     def named(self) -> Named:
@@ -210,6 +214,7 @@ def resolve(index: Index) -> dict[Named, GatewayState]:
         _protocols(index, state)
         _conflicts(index, state)
         _kinds(index, state)
+        _client_certificate(index, state)
         for listener in listeners:
             if listener.spec.protocol in _SHARING and listener.accepted.ok:
                 server_tls.resolve(index, listener)
@@ -326,3 +331,18 @@ def _kinds(index: Index, state: GatewayState) -> None:
             path = ("spec", "listeners", listener.index, "allowedRoutes", "kinds")
             legal = ", ".join(possible)
             index.report(state.gateway, "KGW309", Severity.ERROR, message, path, legal=legal)
+
+
+def _client_certificate(index: Index, state: GatewayState) -> None:
+    """The certificate that ``spec.tls.backend`` refers to."""
+    tls = state.gateway.spec.tls
+    ref = tls.backend.client_certificate_ref if tls and tls.backend else None
+    if ref is None:
+        return
+    path = ("spec", "tls", "backend", "clientCertificateRef")
+    reason = "InvalidClientCertificateRef"
+    found = certificates.key_pair(index, state.gateway, ref, path, reason=reason)
+    if isinstance(found, Outcome):
+        state.resolved = found
+    else:
+        state.client_certificate = found

@@ -14,18 +14,19 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from kgw.api import Opaque, TrafficPolicy
+from kgw.api import ListenerPolicy, Opaque, TrafficPolicy
 from kgw.api.kgateway.targets import KGATEWAY_GROUP
-from kgw.attach import native
+from kgw.attach import certificates, native
 from kgw.attach.effects import contend, settings_fields, traffic_fields
 from kgw.attach.policy import PolicyState
+from kgw.attach.status import Outcome
 from kgw.attach.targets import Targets
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kgw.api import HTTPListenerPolicy, ListenerPolicy
+    from kgw.api import HTTPListenerPolicy
     from kgw.api.kgateway.traffic_policy import LocalRateLimit
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named
@@ -83,6 +84,7 @@ class Policies:
             if other.kind == "HTTPListenerPolicy":
                 _deprecated(index, other)
             _access_logs(index, state, other)
+            _authorities(index, state, other)
             self._targets.attach(state, self._listener)
         for key, refused in index.refused.items():
             if key.group != KGATEWAY_GROUP:
@@ -243,3 +245,19 @@ def _access_logs(
             index.report(policy, "KGW408", Severity.ERROR, message, place)
             if message not in state.errors:
                 state.errors.append(message)
+
+
+def _authorities(
+    index: Index, state: PolicyState, policy: HTTPListenerPolicy | ListenerPolicy
+) -> None:
+    """The authorities of the client certificates that a policy asks for; one is enough."""
+    if not isinstance(policy, ListenerPolicy) or policy.validation is None:
+        return
+    path = ("spec", "default", "clientCertificateValidation", "caCertificateRefs")
+    found = [
+        certificates.authorities(index, policy, ref, (*path, number))
+        for number, ref in enumerate(policy.validation.ca_certificate_refs)
+    ]
+    state.authorities = "\n".join(one for one in found if isinstance(one, str))
+    if not state.authorities:
+        state.errors += [one.message for one in found if isinstance(one, Outcome)]

@@ -33,6 +33,8 @@ class PolicyState:
     ancestors: dict[tuple[tuple[str, str], ...], None] = field(default_factory=dict)
     #: Targets that do not exist.
     missing: list[tuple[dict[str, Any], Outcome]] = field(default_factory=list)
+    #: Certificate authorities of clients that a listener policy asks for, as PEM.
+    authorities: str = field(default="", repr=False)
     #: Targets on which the policy set a field, and those on which others did as well.
     effective: bool = False
     shared: bool = False

@@ -30,8 +30,11 @@ class ServerTLS:
     options: TLSOptions
     #: Certificate authorities of clients, as PEM; none if no certificate is asked for.
     authorities: str | None = field(default=None, repr=False)
-    #: Whether a client without a valid certificate is let in.
-    insecure_fallback: bool = False
+    #: ``require``; ``optional``, where a certificate that is shown must be valid; or
+    #: ``insecure_fallback``, where a client without a valid one is let in.
+    mode: str = "require"
+    #: Whether a policy asks for certificates, and not the Gateway itself.
+    by_policy: bool = False
 
 
 def resolve(index: Index, listener: ListenerState) -> None:
@@ -47,12 +50,11 @@ def resolve(index: Index, listener: ListenerState) -> None:
     authorities = None
     if validation is not None:
         authorities = _authorities(index, listener, validation, where)
-    elif options.subject_alt_names:
-        reader.unchecked()
     if reader.error is not None:
         listener.accepted = Outcome(False, "UnsupportedValue", reader.error)
     fallback = validation is not None and validation.mode == "AllowInsecureFallback"
-    listener.tls = ServerTLS(pairs, options, authorities, fallback)
+    mode = "insecure_fallback" if fallback else "require"
+    listener.tls = ServerTLS(pairs, options, authorities, mode)
 
 
 def _key_pairs(index: Index, listener: ListenerState, path: FieldPath) -> tuple[KeyPair, ...]:

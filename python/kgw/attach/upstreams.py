@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from kgw.api import Service
     from kgw.api.core.service import ServicePort
+    from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named
     from kgw.attach.routes import RouteState
     from kgw.attach.streams import StreamState
@@ -41,15 +42,18 @@ class Upstreams:
             )
         )
 
-    def of(self, service: Service, port: ServicePort) -> Upstream:
-        """How connections to a port are made."""
+    def of(self, gateway: GatewayState, service: Service, port: ServicePort) -> Upstream:
+        """How a Gateway makes connections to a port."""
         policy = self.tls.of(service, port)
         found = self.config.of(service, tls=policy is None)
-        if policy is None:
-            return found
-        if policy.tls is None:
+        if policy is not None and policy.tls is None:
             return replace(found, broken=f"{policy.policy.key}: {policy.accepted.message}")
-        return replace(found, tls=policy.tls)
+        tls = found.tls if policy is None else policy.tls
+        if tls is None or tls.certificate is not None:
+            return replace(found, tls=tls)
+        if not gateway.resolved.ok:
+            return replace(found, broken=gateway.resolved.message)
+        return replace(found, tls=replace(tls, certificate=gateway.client_certificate))
 
     def users(self, service: Named) -> list[Named]:
         """The Gateways that send requests to a Service."""

@@ -22,6 +22,18 @@ def settings(upstream: Upstream) -> dict[str, Any]:
     return found
 
 
+def negotiated(version: str, alpn: tuple[str, ...] | None) -> str:
+    """The version of HTTP of a backend that application protocols are offered to.
+
+    Args:
+        version: what its port declares, ``http1`` if nothing.
+        alpn: what a policy offers; ``None`` for what the version asks for.
+    """
+    if version != "http1" or alpn is None or "h2" not in alpn:
+        return version
+    return "auto" if "http/1.1" in alpn else "http2"
+
+
 def _tls(tls: Tls) -> dict[str, Any]:
     found: dict[str, Any] = {
         "trust": {"type": "ca", "value": tls.ca} if tls.trust == "ca" else {"type": tls.trust}

@@ -128,7 +128,7 @@ class Listeners:
         names = [one.spec.name for one in group]
         for policy in self._attachment.policies.listener_settings(state.named, names):
             for name, (value, path) in settings_fields(policy, port).items():
-                if name in taken or name in settings.INHERENT:
+                if name in taken or name in settings.APART:
                     continue
                 taken.add(name)
                 if settings.displaced(name, found["http"]):
@@ -158,6 +158,13 @@ class Listeners:
             field = f"traffic.{rest}"
         elif part == "proxy_protocol" and rest and "proxy_protocol" not in found:
             self._idle(owner, path, "the listener has no PROXY protocol")
+            return
+        elif part == "forward":
+            every = list(settings.forwards(traffic))
+            for one in every:
+                settings.put(one, rest, value)
+            if not every:
+                self._idle(owner, path, "the listener passes no bytes on as they are")
             return
         elif part == "traffic" and traffic["type"] != "tls":
             return  # Envoy too: without TLS there is nothing to wait for.

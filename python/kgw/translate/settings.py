@@ -12,7 +12,7 @@ from kgw.api.gateway.options import OPTIONS
 from kgw.attach import native
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from kgw.api.kgateway.access_log import AccessLog
     from kgw.api.kgateway.http_settings import Http2ProtocolOptions, UpgradeConfig
@@ -79,8 +79,8 @@ POLICY: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "xff_trusted_cidrs": ("http.xff_trusted_cidrs", list),
 }
 
-#: Settings that the data plane keeps to without being told.
-INHERENT: Final = frozenset({"preserve_http1_header_case"})
+#: Settings that have no field of their own: what always holds, and what is a part of TLS.
+APART: Final = frozenset({"client_certificate_validation", "preserve_http1_header_case"})
 
 #: Options of Gateways: their fields in the representation.
 ANNOTATED: Final = {one.name: one.field for one in OPTIONS if one.field}
@@ -98,6 +98,18 @@ def displaced(name: str, http: dict[str, Any]) -> bool:
             return "xff_trusted_hops" in http or http.get("use_remote_address") is not False
         case _:
             return False
+
+
+def forwards(traffic: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All forwarding of bytes that a listener's traffic holds."""
+    if "forward" in traffic:
+        yield traffic["forward"]
+    for chain in traffic.get("chains", ()):
+        if "forward" in chain["action"]:
+            yield chain["action"]["forward"]
+    for destination in traffic.get("destinations", ()):
+        if "tcp" in destination:
+            yield destination["tcp"]
 
 
 def put(listener: dict[str, Any], field: str, value: Any) -> None:

@@ -127,7 +127,7 @@ def _server_tls(tls: ServerTLS | None) -> dict[str, Any]:
     if tls.authorities:
         found["client_validation"] = {
             "ca": tls.authorities,
-            "mode": "insecure_fallback" if tls.insecure_fallback else "require",
+            "mode": tls.mode,
             "subject_alt_names": [_subject_alt_name(one) for one in options.subject_alt_names],
         }
     return found

@@ -6,7 +6,8 @@ survives a reload:
     table    gateway/NAMESPACE/GATEWAY/PORT, gateway/NAMESPACE/GATEWAY/PORT/LISTENER,
              service/NAMESPACE/SERVICE/PORT
     route    httproute/NAMESPACE/NAME/RULE/MATCH@TABLE, default@TABLE, misdirected@TABLE
-    cluster  kube_NAMESPACE_SERVICE_PORT, kube_NAMESPACE_SERVICE_PORT_auto
+    cluster  kube_NAMESPACE_SERVICE_PORT, kube_NAMESPACE_SERVICE_PORT_auto; with the certificate of
+             a Gateway, followed by @NAMESPACE/GATEWAY
 """
 
 from __future__ import annotations
@@ -287,7 +288,7 @@ class Tables:
         the client has chosen, as Istio's does, and other Gateways HTTP/1.1, as kgateway does. There
         is none where a policy leaves the port without connections.
         """
-        upstream = self._attachment.upstreams.of(service, port)
+        upstream = self._attachment.upstreams.of(gateway, service, port)
         if upstream.broken is not None:
             return None
         ident = f"kube_{service.namespace}_{service.name}_{port.port}"
@@ -296,6 +297,11 @@ class Tables:
             ident += "_auto"
         elif version == "auto":
             version = protocols.HTTP1.version
+        if upstream.tls is not None:
+            version = clusters.negotiated(version, upstream.tls.alpn)
+            own = gateway.client_certificate
+            if own is not None and upstream.tls.certificate is own:
+                ident += f"@{'/'.join(gateway.named)}"
         if ident not in self.clusters:
             found = endpoints.addresses(self._attachment.index, service, port)
             cluster = {"endpoints": found, **clusters.settings(upstream)}

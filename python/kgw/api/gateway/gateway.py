@@ -159,11 +159,16 @@ class FrontendTLSConfig(Model):
         return self
 
 
+class GatewayBackendTLS(Model):
+    """TLS towards backends."""
+
+    client_certificate_ref: SecretObjectReference | None = None
+
+
 class GatewayTLSConfig(Model):
     """TLS of a Gateway."""
 
-    unsupported: ClassVar[Mapping[str, Severity]] = {"backend": Severity.ERROR}
-
+    backend: GatewayBackendTLS | None = None
     frontend: FrontendTLSConfig | None = None
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kgw.api.base import Bool, Model, Port, Remark, contradiction, repeated
 from kgw.api.duration import Duration
+from kgw.api.gateway.references import ObjectReference
 from kgw.api.kgateway.http_settings import HTTPSettings
 from kgw.api.kgateway.targets import KGATEWAY_GROUP, TargetRefs, TargetSelectors, target_rules
 from kgw.api.meta import Resource
@@ -28,7 +29,6 @@ class ListenerConfig(Model):
     """Settings of a listener."""
 
     unsupported: ClassVar[Mapping[str, Severity]] = {
-        "clientCertificateValidation": Severity.ERROR,
         # A limit on memory: the engine's own buffers are smaller.
         "perConnectionBufferLimitBytes": Severity.WARNING,
         "tcpKeepalive": Severity.ERROR,
@@ -37,6 +37,19 @@ class ListenerConfig(Model):
     http_settings: HTTPSettings = Field(default_factory=HTTPSettings)
     proxy_protocol: ProxyProtocol | None = None
     transport_socket_connect_timeout: Duration | None = None
+
+
+class ClientCertificateValidation(Model):
+    """What is asked of client certificates."""
+
+    ca_certificate_refs: Annotated[tuple[ObjectReference, ...], Field(min_length=1, max_length=8)]
+    mode: Literal["Require", "Optional"]
+
+
+class DefaultListenerConfig(ListenerConfig):
+    """Settings of all listeners."""
+
+    client_certificate_validation: ClientCertificateValidation | None = None
 
 
 class ListenerPortConfig(Model):
@@ -51,7 +64,7 @@ class ListenerPolicySpec(Model):
 
     target_refs: TargetRefs = ()
     target_selectors: TargetSelectors = ()
-    default: ListenerConfig | None = None
+    default: DefaultListenerConfig | None = None
     per_port: Annotated[tuple[ListenerPortConfig, ...], Field(max_length=64)] = ()
 
     @model_validator(mode="after")
@@ -71,11 +84,18 @@ class ListenerPolicy(Resource):
 
     spec: ListenerPolicySpec = Field(default_factory=ListenerPolicySpec)
 
+    @property
+    def validation(self) -> ClientCertificateValidation | None:
+        """What is asked of client certificates, whatever the port: it cannot be said of one."""
+        return self.spec.default.client_certificate_validation if self.spec.default else None
+
     def parts(self, port: int) -> tuple[Part, ...]:
         """What holds for a listener's port, and where it stands in the object."""
         for index, one in enumerate(self.spec.per_port):
             if one.port == port:
-                return _parts(one.listener, ("spec", "perPort", index, "listener"))
+                found = _parts(one.listener, ("spec", "perPort", index, "listener"))
+                kept = DefaultListenerConfig(client_certificate_validation=self.validation)
+                return (*found, (kept, ("spec", "default")))
         return _parts(self.spec.default or ListenerConfig(), ("spec", "default"))
 
     def every_settings(self) -> Iterator[tuple[HTTPSettings, tuple[str | int, ...]]]:
