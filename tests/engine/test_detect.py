@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.engine.harness import (
     VIP,
+    Gateway,
     Peer,
     Setup,
+    Upstream,
+    deaf_address,
     echo,
     eventually,
     get,
     ok,
+    refused_address,
     rule,
     serving,
     tcp_forward,
@@ -21,6 +26,7 @@ from tests.engine.harness import (
 from tests.engine.test_waypoint_listener import header
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -114,23 +120,122 @@ def test_anything_else_is_passed_on(name: str, pause: bool) -> None:
         assert gateway.stat("detect_timeout") == 0
 
 
-@pytest.mark.parametrize("sent", [b"", b"G", b"PRI * HTTP/2.0\r\n", b"BREW /", b"\r\n"])
-def test_a_client_that_says_too_little_is_connected_after_a_while(sent: bytes) -> None:
-    setup = either()
+@contextmanager
+def undecided(
+    sent: bytes, setup: Setup | None = None
+) -> Iterator[tuple[Gateway, Peer, Peer, Upstream]]:
+    """A client that said too little for too long, the server that it was connected to, and the one
+    that requests go to.
+    """
+    setup = setup or either()
     with serving(setup, None) as (gateway, upstream):
-        setup.clusters = {"bytes": {"endpoints": [upstream.address]}}
+        bytes_server = Upstream(None)
+        setup.clusters = {"bytes": {"endpoints": [bytes_server.address]}}
         gateway.apply(setup)
         client = gateway.connect()
         client.send(header() + sent)
-        gateway.advance(4.9)
-        assert upstream.connections == 0
-        gateway.advance(0.2)
-        server = upstream.accept()
+        gateway.advance(0.29)
+        assert bytes_server.connections == 0
+        gateway.advance(0.02)
+        server = bytes_server.accept()
+        assert gateway.stat("detect_timeout") == 1
+        yield gateway, client, server, upstream
+        bytes_server.close()
+
+
+TOO_LITTLE = [b"", b"G", b"PRI * HTTP/2.0\r\n", b"PROPFIND /", b"\r\n"]
+
+
+@pytest.mark.parametrize("sent", TOO_LITTLE)
+def test_a_server_that_speaks_first_is_heard(sent: bytes) -> None:
+    with undecided(sent) as (gateway, client, server, _):
+        gateway.advance(10.0)
+        assert not server.is_readable()
         server.send(b"220 hello\r\n")
         assert client.read_exactly(11) == b"220 hello\r\n"
-        client.send(b"...")
-        assert server.read_exactly(len(sent) + 3) == sent + b"..."
-        assert gateway.stat("detect_timeout") == 1
+        # From now on it is bytes, whatever they look like.
+        client.send(get())
+        assert server.read_exactly(len(sent + get())) == sent + get()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GE", b"\r\n"])
+def test_a_client_that_is_late_with_its_request_gets_its_answer(
+    tmp_path: Path, sent: bytes
+) -> None:
+    setup = either(log={"route": "%ROUTE_NAME%"}, log_path=str(tmp_path / "access.log"))
+    with undecided(sent, setup) as (gateway, client, server, upstream):
+        client.send(get()[len(sent.strip()) :])
+        peer = upstream.accept()
+        assert peer.read_request()[0] == "GET / HTTP/1.1"
+        peer.send(ok())
+        assert client.read_response().status == 200
+        assert server.read_to_end() == b""
+        assert gateway.log_lines(1) == [{"route": "default"}]
+        stats = gateway.stats()
+        assert (stats["tcp_cx_total"], stats["tcp_cx_active"]) == (0, 0)
+
+
+@pytest.mark.parametrize("sent", TOO_LITTLE)
+def test_a_client_that_is_late_with_other_bytes_is_passed_on(sent: bytes) -> None:
+    with undecided(sent) as (_, client, server, _):
+        client.send(b"\x00\x01")
+        assert server.read_exactly(len(sent) + 2) == sent + b"\x00\x01"
+        server.finish_sending()
+        assert client.read_to_end() == b""
+
+
+def test_either_side_may_end_a_connection_on_which_nobody_spoke(tmp_path: Path) -> None:
+    log = {"flags": "%RESPONSE_FLAGS%", "reason": "%DOWNSTREAM_LOCAL_CLOSE_REASON%"}
+    for act, flags, reason in (
+        ("client.finish_sending", "-", None),
+        ("server.close", "-", None),
+        ("client.reset", "-", None),
+        ("server.reset", "UR", None),
+        ("wait", "-", "tcp_session_idle_timeout"),
+    ):
+        path = tmp_path / act
+        setup = either(log=log, log_path=str(path))
+        with undecided(b"", setup) as (gateway, client, server, _):
+            if act == "wait":
+                gateway.advance(3600.0)
+            else:
+                side, verb = act.split(".")
+                getattr({"client": client, "server": server}[side], verb)()
+            if act == "client.finish_sending":
+                assert server.read_to_end() == b""
+                server.close()
+            elif act == "server.close":
+                assert client.read_to_end() == b""
+                client.close()
+            elif act != "client.reset":
+                assert client.is_closed()
+            (line,) = gateway.log_lines(1)
+        assert line == {"flags": flags, "reason": reason}, act
+
+
+def test_a_late_request_is_answered_though_no_server_of_bytes_is_there() -> None:
+    setup = either()
+    with deaf_address() as address, serving(setup) as (gateway, _):
+        setup.clusters = {"bytes": {"endpoints": [address], "connect_timeout_ms": 1_000}}
+        gateway.apply(setup)
+        client = gateway.connect()
+        client.send(header())
+        gateway.advance(0.4)
+        client.send(get())
+        gateway.advance(1.0)
+        assert client.read_response().status == 200
+
+
+def test_a_silent_client_is_closed_if_no_server_of_bytes_is_there() -> None:
+    setup = either()
+    with refused_address() as address, serving(setup) as (gateway, _):
+        setup.clusters = {"bytes": {"endpoints": [address]}}
+        gateway.apply(setup)
+        client = gateway.connect()
+        client.send(header())
+        gateway.advance(0.4)
+        assert client.is_closed()
+        assert gateway.stat("tcp_cx_connect_attempts_exceeded") == 1
 
 
 @pytest.mark.parametrize("sent", [b"", b"GE"])

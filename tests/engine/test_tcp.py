@@ -45,7 +45,10 @@ LOG = {
     "code": "%RESPONSE_CODE%",
     "down": "%DOWNSTREAM_DETECTED_CLOSE_TYPE%",
     "up": "%UPSTREAM_DETECTED_CLOSE_TYPE%",
+    "up_reason": "%UPSTREAM_LOCAL_CLOSE_REASON%",
     "failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    "type": "%ACCESS_LOG_TYPE%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
 }
 
 
@@ -141,7 +144,7 @@ def test_a_tunnel_on_which_nothing_moves_is_closed(logged: Setup) -> None:
         assert server.is_closed()
         assert gateway.stat("tcp_cx_idle_timeout") == 1
         (line,) = gateway.log_lines(1)
-    assert line["close_reason"] == "tcp_session_idle_timeout"
+    assert line["close_reason"] == line["up_reason"] == "tcp_session_idle_timeout"
     assert (line["flags"], line["duration"]) == ("-", 178_100)
 
 
@@ -162,9 +165,9 @@ def test_a_reset_reaches_the_other_side_as_one(logged: Setup, who: str) -> None:
         with pytest.raises(ConnectionResetError):
             ends[1].read_to_end()
         (line,) = gateway.log_lines(1)
-    expected = ("RemoteReset", "Normal") if who == "client" else ("Normal", "RemoteReset")
+    expected = ("RemoteReset", "Normal") if who == "client" else ("LocalReset", "RemoteReset")
     assert (line["down"], line["up"]) == expected
-    assert line["flags"] == "-"
+    assert line["flags"] == ("-" if who == "client" else "UR")
 
 
 def test_a_reset_after_the_clients_end_is_noticed_when_the_server_writes() -> None:
@@ -215,7 +218,10 @@ def test_a_line_says_what_went_through(logged: Setup) -> None:
         "code": 0,
         "down": "Normal",
         "up": "Normal",
+        "up_reason": None,
         "failure": None,
+        "type": "TcpConnectionEnd",
+        "attempts": 1,
     }
 
 

@@ -121,9 +121,9 @@ stats! {
     upstream_tls_timeout,
     /// Connections served without a PROXY header where one may be left out.
     proxy_header_left_out,
-    /// Connections that did not say in time what they carry, and were passed on as bytes.
+    /// Connections that did not say in time what they carry, and were connected before they did.
     detect_timeout,
-    /// Connections passed on as bytes.
+    /// Connections that were passed on as bytes and ended.
     tcp_cx_total,
     /// Connections being passed on as bytes.
     tcp_cx_active,

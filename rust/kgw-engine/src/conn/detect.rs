@@ -10,15 +10,16 @@
 //! of other protocols wait for nothing.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::pipe::Pipe;
 use crate::clock::Timer;
 use crate::runtime::{Phase, Registration, Worker};
 
-/// Time for a client to say enough. Milliseconds. A client that waits for the server to speak first
-/// (databases, mail) is connected after it.
-pub(crate) const TIMEOUT_MS: u64 = 5_000;
+/// Time for a client to say enough. Milliseconds. After it the client is connected, as clients of
+/// databases and mail servers want to be, which wait for the server to speak first. Whatever it says
+/// before the server does is still looked at, so the time decides nothing, and can be short.
+pub(crate) const TIMEOUT_MS: u64 = 300;
 
 /// Longest first line that is waited for. Bytes.
 const MAX_LINE: usize = 8 * 1024;
@@ -50,8 +51,8 @@ pub(crate) enum Protocol {
 #[derive(Debug)]
 pub(crate) struct Gone;
 
-/// Looks at the first bytes of `down` until they tell what it carries, or [`TIMEOUT_MS`] have passed,
-/// or the client has finished sending: it is TCP then.
+/// Looks at the first bytes of `down` until they tell what it carries. None if they do not within
+/// [`TIMEOUT_MS`]. A client that has finished sending by then carries TCP.
 ///
 /// # Errors
 ///
@@ -63,31 +64,42 @@ pub(crate) async fn detect<D: Pipe>(
     timer: &mut Timer,
     registration: &Registration,
     worker: &Worker,
-) -> Result<Protocol, Gone> {
+) -> Result<Option<Protocol>, Gone> {
     let deadline = worker.now().after_ms(TIMEOUT_MS);
     poll_fn(|cx| {
         registration.update(cx);
-        loop {
-            if let Some(protocol) = look(down.input()) {
-                return Poll::Ready(Ok(protocol));
-            }
-            match down.poll_fill(cx, 2 * MAX_LINE) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Protocol::Tcp)),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
-                Poll::Pending if worker.phase() == Phase::Closing => {
-                    return Poll::Ready(Err(Gone));
-                }
-                Poll::Pending => {
-                    return timer.poll(cx, deadline).map(|()| {
-                        worker.stats().detect_timeout.increment();
-                        Ok(Protocol::Tcp)
-                    });
-                }
-            }
+        if let Poll::Ready(detected) = poll_detect(down, cx) {
+            return Poll::Ready(detected.map(Some));
         }
+        if worker.phase() == Phase::Closing {
+            return Poll::Ready(Err(Gone));
+        }
+        timer.poll(cx, deadline).map(|()| Ok(None))
     })
     .await
+}
+
+/// Receives until the first bytes of `down` tell what it carries.
+pub(super) fn poll_detect<D: Pipe>(
+    down: &mut D,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Protocol, Gone>> {
+    loop {
+        if let Some(protocol) = look(down.input()) {
+            return Poll::Ready(Ok(protocol));
+        }
+        match down.poll_fill(cx, 2 * MAX_LINE) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Protocol::Tcp)),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+/// Whether what has arrived of `down` tells that it carries HTTP.
+pub(super) fn is_http<D: Pipe>(down: &D) -> bool {
+    matches!(look(down.input()), Some(Protocol::Http1 | Protocol::Http2))
 }
 
 /// What a connection that starts with `bytes` carries, if they tell.

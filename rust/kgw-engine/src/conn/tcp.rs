@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use tokio::net::TcpStream;
 
-use super::detect::{Gone, Protocol, detect};
+use super::detect::{Gone, Protocol, detect, is_http, poll_detect};
 use super::io::{BODY_BUFFER, Stream};
 use super::pipe::Pipe;
 use super::tunnel::{self, End, Outcome};
@@ -56,7 +56,8 @@ pub(crate) async fn serve_unless_http<D: Pipe>(mut client: Client<'_, D>, listen
     let Some((forward, origin, is_certain)) = way(client.worker, client.peers, listener) else {
         return false;
     };
-    if !is_certain {
+    let mut decided = is_certain;
+    if !decided {
         let Client {
             worker,
             down,
@@ -65,13 +66,13 @@ pub(crate) async fn serve_unless_http<D: Pipe>(mut client: Client<'_, D>, listen
             ..
         } = &mut client;
         match detect(*down, timer, registration, worker).await {
-            Ok(Protocol::Tcp) => {}
-            Ok(Protocol::Http1 | Protocol::Http2) => return false,
+            Ok(Some(Protocol::Tcp)) => decided = true,
+            Ok(Some(Protocol::Http1 | Protocol::Http2)) => return false,
+            Ok(None) => worker.stats().detect_timeout.increment(),
             Err(Gone) => return true,
         }
     }
-    serve(client, &origin, forward).await;
-    true
+    serve(client, &origin, forward, decided).await
 }
 
 /// Where the connection's bytes go if it carries no HTTP, and whether that is certain. None if it is
@@ -102,12 +103,16 @@ fn way(worker: &Worker, peers: &Peers, listener: &str) -> Option<(Arc<TcpForward
 /// Passes the connection on to one of the backends, to its end, and logs it. A newer configuration
 /// does not touch it.
 ///
+/// Unless it is `decided` that the connection carries bytes, it may still turn out to carry HTTP until
+/// the server has spoken. Returns whether the connection is over; if not, it carries HTTP.
+///
 /// Dropping the future closes both sides.
 pub(crate) async fn serve<D: Pipe>(
     mut client: Client<'_, D>,
     origin: &Origin,
     forward: Arc<TcpForward>,
-) {
+    decided: bool,
+) -> bool {
     let peers = client.peers;
     let mut log = Connection::new(
         client.worker,
@@ -129,7 +134,13 @@ pub(crate) async fn serve<D: Pipe>(
             log.closed_locally(&[ResponseFlag::NoClusterFound], NO_ROUTE);
         }
         (Some(_), Some(cluster)) => {
+            let idle_ms = forward.idle_timeout_ms;
             if let Some(mut up) = connect(&mut client, &mut log, cluster).await {
+                let first = if decided {
+                    First::Bytes
+                } else {
+                    wait_for_first(&mut client, &mut up, idle_ms).await
+                };
                 let Client {
                     worker,
                     down,
@@ -137,17 +148,23 @@ pub(crate) async fn serve<D: Pipe>(
                     registration,
                     ..
                 } = &mut client;
-                let idle_ms = forward.idle_timeout_ms;
-                let outcome =
-                    tunnel::run(*down, &mut up, timer, registration, worker, idle_ms).await;
-                note(&mut log, worker, &outcome);
-                log.up_close_type = Some(up.close_type());
+                let outcome = match first {
+                    First::Http => return false,
+                    First::Bytes => {
+                        tunnel::run(*down, &mut up, timer, registration, worker, idle_ms).await
+                    }
+                    First::Ended(end) => tunnel::end(end, *down, &mut up),
+                };
+                log.up_close_type = up.close_type();
+                note(&mut log, client.worker, &outcome);
+            } else if !decided && is_http(client.down) {
+                return false;
             }
         }
     }
     log.down.consumed += client.down.input().len() as u64;
-    log.down_close_type = client.down.close_type();
-    log.finish(origin);
+    log.finish(origin, client.down.close_type());
+    true
 }
 
 /// Notes how a tunnel ended.
@@ -155,14 +172,67 @@ fn note(log: &mut Connection<'_>, worker: &Worker, outcome: &Outcome) {
     log.down = outcome.down;
     log.up = outcome.up;
     match outcome.end {
-        // Envoy has no flags for these, only the close types tell.
-        End::Complete | End::DownstreamFailed | End::UpstreamFailed => {}
+        // Envoy has no flags for these.
+        End::Complete | End::DownstreamFailed => {}
+        End::UpstreamFailed => {
+            log.flags.set(ResponseFlag::UpstreamRemoteReset);
+            log.reset_down = true;
+        }
         End::Idle => {
             worker.stats().tcp_cx_idle_timeout.increment();
             log.closed_locally(&[], IDLE);
+            log.up_close_reason = Some(IDLE);
         }
         End::Closing => log.closed_locally(&[], "drain"),
     }
+}
+
+/// What comes first on a connection of which nobody knows what it carries.
+#[derive(Debug)]
+enum First {
+    /// The client sends HTTP.
+    Http,
+    /// The client sends something else, or the server speaks before it.
+    Bytes,
+    /// Nothing more comes.
+    Ended(End),
+}
+
+/// Waits until the client has said enough or the server anything. The server gets none of the client's
+/// bytes.
+async fn wait_for_first<D: Pipe>(
+    client: &mut Client<'_, D>,
+    up: &mut Stream,
+    idle_ms: u64,
+) -> First {
+    let deadline = client.worker.now().after_ms(idle_ms);
+    poll_fn(|cx| {
+        client.registration.update(cx);
+        match poll_detect(client.down, cx) {
+            Poll::Ready(Ok(Protocol::Http1 | Protocol::Http2)) => return Poll::Ready(First::Http),
+            Poll::Ready(Ok(Protocol::Tcp)) => return Poll::Ready(First::Bytes),
+            Poll::Ready(Err(Gone)) => return Poll::Ready(First::Ended(End::DownstreamFailed)),
+            Poll::Pending => {}
+        }
+        // The server may wait for the PROXY header.
+        let spoken = match up.poll_flush(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => up.poll_fill(cx, BODY_BUFFER),
+        };
+        match spoken {
+            Poll::Ready(Ok(_)) => return Poll::Ready(First::Bytes),
+            Poll::Ready(Err(_)) => return Poll::Ready(First::Ended(End::UpstreamFailed)),
+            Poll::Pending => {}
+        }
+        if client.worker.phase() == Phase::Closing {
+            return Poll::Ready(First::Ended(End::Closing));
+        }
+        client
+            .timer
+            .poll(cx, deadline)
+            .map(|()| First::Ended(End::Idle))
+    })
+    .await
 }
 
 /// Connects to one of the cluster's endpoints. None if there is no connection: the log says why.

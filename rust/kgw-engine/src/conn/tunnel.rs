@@ -136,6 +136,17 @@ pub(crate) async fn run<D: Pipe, U: Pipe>(
         timer.poll(cx, deadline).map(|()| end)
     })
     .await;
+    let outcome = self::end(end, down, up);
+    Outcome {
+        down: outcome.down.since(down_before),
+        up: outcome.up.since(up_before),
+        ..outcome
+    }
+}
+
+/// Ends a tunnel: one side learns that the other failed, if that is why. The outcome counts everything
+/// that went through the sides.
+pub(crate) fn end<D: Pipe, U: Pipe>(end: End, down: &mut D, up: &mut U) -> Outcome {
     match end {
         End::DownstreamFailed => up.reset(),
         End::UpstreamFailed => down.reset(),
@@ -143,8 +154,8 @@ pub(crate) async fn run<D: Pipe, U: Pipe>(
     }
     Outcome {
         end,
-        down: down.traffic().since(down_before),
-        up: up.traffic().since(up_before),
+        down: down.traffic(),
+        up: up.traffic(),
     }
 }
 

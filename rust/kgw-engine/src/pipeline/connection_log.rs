@@ -54,10 +54,13 @@ pub(crate) struct Connection<'a> {
     pool_ready_ns: Option<u64>,
     pub(crate) transport_failure: Option<String>,
     /// Why the proxy closed the connection, in Envoy's words.
-    pub(crate) close_reason: Option<&'static str>,
-    /// How the sides closed their connections, in Envoy's words.
-    pub(crate) down_close_type: &'static str,
-    pub(crate) up_close_type: Option<&'static str>,
+    close_reason: Option<&'static str>,
+    /// Why the proxy closed the connection to the endpoint.
+    pub(crate) up_close_reason: Option<&'static str>,
+    /// The proxy has reset the client's connection.
+    pub(crate) reset_down: bool,
+    /// How the endpoint closed its connection, in Envoy's words.
+    pub(crate) up_close_type: &'static str,
     /// What went through the client's side.
     pub(crate) down: Traffic,
     /// What went through the upstream's side.
@@ -84,7 +87,6 @@ impl<'a> Connection<'a> {
         route: &'a str,
         began: Nanos,
     ) -> Self {
-        worker.stats().tcp_cx_total.increment();
         worker.stats().tcp_cx_active.increment();
         let mut timings = Timings::new();
         timings.set(Point::DownstreamRxBegin, began.0);
@@ -102,8 +104,9 @@ impl<'a> Connection<'a> {
             pool_ready_ns: None,
             transport_failure: None,
             close_reason: None,
-            down_close_type: "Normal",
-            up_close_type: None,
+            up_close_reason: None,
+            reset_down: false,
+            up_close_type: "Normal",
             down: Traffic::default(),
             up: Traffic::default(),
             active: Active(Rc::clone(worker)),
@@ -135,17 +138,24 @@ impl<'a> Connection<'a> {
         self.close_reason = Some(reason);
     }
 
-    /// Counts the connection and writes its access log lines.
-    pub(crate) fn finish(mut self, origin: &Origin) {
+    /// Counts the connection, which the client closed in the way of `close_type`, and writes its
+    /// access log lines.
+    pub(crate) fn finish(mut self, origin: &Origin, close_type: &'static str) {
         let worker = &self.active.0;
         let now = worker.now();
         self.timings.set(Point::StreamEnd, now.0);
+        worker.stats().tcp_cx_total.increment();
         worker.stats().tcp_cx_rx_bytes.add(self.down.consumed);
         worker.stats().tcp_cx_tx_bytes.add(self.down.sent);
         if origin.logs.is_empty() {
             return;
         }
-        let record = self.record(origin, now);
+        let mut record = self.record(origin, now);
+        record.downstream.detected_close_type = Some(if self.reset_down {
+            "LocalReset"
+        } else {
+            close_type
+        });
         for log in &*origin.logs {
             log.log(worker.index(), &record);
         }
@@ -154,6 +164,7 @@ impl<'a> Connection<'a> {
     fn record<'r>(&'r self, origin: &'r Origin, now: Nanos) -> Record<'r> {
         let clock = self.active.0.clock();
         let mut record = Record::new();
+        record.is_connection = true;
         record.start_unix_ns = clock.wall_nanos(self.began).cast_signed();
         record.emit_unix_ns = clock.wall_nanos(now).cast_signed();
         record.timings = self.timings;
@@ -174,7 +185,6 @@ impl<'a> Connection<'a> {
             server_name: self.server_name,
             wire: wire(self.down),
             local_close_reason: self.close_reason,
-            detected_close_type: Some(self.down_close_type),
             ..record.downstream
         };
         record.upstream = Upstream {
@@ -186,7 +196,8 @@ impl<'a> Connection<'a> {
             local: self.upstream_local,
             wire: wire(self.up),
             transport_failure_reason: self.transport_failure.as_deref(),
-            detected_close_type: self.up_close_type,
+            local_close_reason: self.up_close_reason,
+            detected_close_type: Some(self.up_close_type),
             ..Upstream::default()
         };
         record.peer_principal = self.peers.principal.as_deref().map(str::as_bytes);

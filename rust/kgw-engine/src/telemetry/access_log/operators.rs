@@ -242,7 +242,13 @@ const EXTENSION: &str = "it is an extension that has to be declared in Envoy's o
 
 /// Every operator, sorted by name.
 static OPERATORS: &[Operator] = &[
-    text("ACCESS_LOG_TYPE", |_| Some(b"DownstreamEnd")),
+    text("ACCESS_LOG_TYPE", |r| {
+        Some(if r.is_connection {
+            b"TcpConnectionEnd"
+        } else {
+            b"DownstreamEnd"
+        })
+    }),
     number("BYTES_RECEIVED", |r| Some(r.request.body_bytes)),
     number("BYTES_RETRANSMITTED", |_| Some(0)),
     number("BYTES_SENT", |r| Some(r.response.body_bytes)),

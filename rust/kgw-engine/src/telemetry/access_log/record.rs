@@ -24,6 +24,8 @@ use crate::telemetry::flags::ResponseFlags;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
+    /// It is about a connection that carries no requests.
+    pub is_connection: bool,
     /// When the first byte of the request arrived. Nanoseconds since 1970 UTC.
     pub start_unix_ns: i64,
     /// When the line is made. Nanoseconds since 1970 UTC.
@@ -204,6 +206,7 @@ impl Record<'_> {
     /// Returns a record of a request to which nothing happened yet.
     pub fn new() -> Self {
         Self {
+            is_connection: false,
             start_unix_ns: 0,
             emit_unix_ns: 0,
             timings: Timings::new(),
