@@ -50,6 +50,26 @@ def h1_chunked() -> Iterator[bytes]:
                 yield from (settings + body for settings in SETTINGS)
 
 
+def h2_frames() -> Iterator[bytes]:
+    """Returns frames of all types after the settings, behind a preface and without."""
+    frames = b"".join(
+        len(payload).to_bytes(3) + bytes([kind, kind & 5]) + bytes(4) + payload
+        for kind in (4, 1, 9, 0, 2, 3, 6, 8, 7, 5, 0xBE)
+        for payload in (b"", bytes(8))
+    )
+    yield b"\x01" + frames
+    yield b"\xff" + frames * 20
+    yield b"\x06PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frames
+
+
+def grpc_web_text() -> Iterator[bytes]:
+    """Returns messages of gRPC-Web in base64 after the settings."""
+    for settings in SETTINGS:
+        yield settings + b"AAAAAAA="
+        yield settings + b"AAAAAANhYmM=AAAAAANhYmM=gAAAAA1ncnBjLXN0YXR1czow"
+        yield settings + b"AAAAAANhYmM=AA"
+
+
 def log_format() -> Iterator[bytes]:
     """Returns settings, a path, a zero byte and a format: text, or the JSON of a format's tree."""
     for request in vectors("access_log_operators.json")["requests"]:
@@ -77,7 +97,16 @@ def proxy_header() -> Iterator[bytes]:
 
 def write() -> None:
     """Writes one file per seed, named by its content, so that a second run adds nothing."""
-    for seeds in (h1_request, h1_response, h1_chunked, log_format, manifest, proxy_header):
+    for seeds in (
+        h1_request,
+        h1_response,
+        h1_chunked,
+        h2_frames,
+        grpc_web_text,
+        log_format,
+        manifest,
+        proxy_header,
+    ):
         corpus = FUZZ / "corpus" / seeds.__name__
         corpus.mkdir(parents=True, exist_ok=True)
         for seed in seeds():

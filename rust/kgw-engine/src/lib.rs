@@ -12,6 +12,8 @@ mod clock;
 pub mod config;
 mod conn;
 mod filter;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod listen;
 mod pipeline;
 pub mod runtime;

@@ -432,6 +432,7 @@ impl Compilation<'_> {
     fn try_route(&mut self, route: &ir::Route) -> Result<Route, String> {
         let mut request_filters = Vec::new();
         let mut response_headers = Vec::new();
+        let mut grpc_web = false;
         for filter in &route.filters {
             match filter {
                 ir::Filter::LocalRateLimit {
@@ -454,13 +455,14 @@ impl Compilation<'_> {
                 ir::Filter::ResponseHeaders(mutation) => {
                     response_headers.push(HeaderMutation::compile(mutation)?);
                 }
-                ir::Filter::GrpcWeb => return Err("no gRPC-Web yet".to_owned()),
+                ir::Filter::GrpcWeb => grpc_web = true,
             }
         }
         Ok(Route {
             name: route.name.clone(),
             request_filters: request_filters.into_boxed_slice(),
             response_headers: response_headers.into_boxed_slice(),
+            grpc_web,
             action: self.action(&route.action)?,
         })
     }
@@ -614,6 +616,7 @@ fn broken(name: String) -> Route {
         name,
         request_filters: Box::default(),
         response_headers: Box::default(),
+        grpc_web: false,
         action: Action::Direct {
             status: 500,
             body: body.to_owned(),

@@ -4,7 +4,7 @@ mod attempt;
 mod detect;
 mod head;
 mod http1;
-mod http2;
+pub(crate) mod http2;
 pub(crate) mod io;
 mod local;
 pub(crate) mod pipe;

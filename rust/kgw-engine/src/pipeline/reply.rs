@@ -9,6 +9,7 @@ use std::time::Duration;
 use kgw_h1::{BodyError, RequestError};
 
 use crate::telemetry::flags::ResponseFlag;
+use crate::telemetry::grpc::DEADLINE_EXCEEDED;
 
 /// An answer made by the proxy.
 #[derive(Debug)]
@@ -20,6 +21,12 @@ pub(crate) struct Reply {
     /// The rest of the connection's bytes cannot be trusted or will not come.
     pub(crate) close: bool,
     pub(crate) extra: Extra,
+    /// The status for gRPC clients, where it is not the one that `status` stands for.
+    #[allow(
+        dead_code,
+        reason = "read by HTTP/2 connections, which are not here yet"
+    )]
+    pub(crate) grpc_status: Option<u8>,
 }
 
 /// A header field that some replies have.
@@ -47,6 +54,7 @@ impl Reply {
             flag,
             close: false,
             extra: Extra::None,
+            grpc_status: None,
         }
     }
 
@@ -190,6 +198,29 @@ impl Reply {
     pub(crate) fn request_timed_out() -> Self {
         let flag = Some(ResponseFlag::UpstreamRequestTimeout);
         Self::new(504, "upstream request timeout", "response_timeout", flag)
+    }
+
+    /// The client's own time for a gRPC call ran out.
+    #[allow(
+        dead_code,
+        reason = "read by HTTP/2 connections, which are not here yet"
+    )]
+    pub(crate) fn duration_timed_out() -> Self {
+        let details = "max_duration_timeout";
+        Self {
+            grpc_status: Some(DEADLINE_EXCEEDED),
+            ..Self::new(504, "downstream duration timeout", details, None)
+        }
+    }
+
+    /// The body of a gRPC-Web request is not base64.
+    #[allow(
+        dead_code,
+        reason = "read by HTTP/2 connections, which are not here yet"
+    )]
+    pub(crate) fn bad_grpc_web() -> Self {
+        let body = "Bad gRPC-web request, invalid base64 data.";
+        Self::new(400, body, "grpc_base_64_decode_failed", None).closing()
     }
 
     /// Nothing moved for too long.

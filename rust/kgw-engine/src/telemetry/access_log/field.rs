@@ -10,6 +10,7 @@ use super::record::{HeaderLookup, Record};
 use super::time_format::TimeFormat;
 use super::timings::Point;
 use crate::telemetry::flags::ResponseFlag;
+use crate::telemetry::grpc;
 
 /// Reads a text from a record.
 pub(super) type TextOf = for<'r> fn(&'r Record<'r>) -> Option<&'r [u8]>;
@@ -425,10 +426,7 @@ impl GrpcForm {
     /// Writes the status of a gRPC call: from the trailers, the header, or the HTTP status.
     fn write(self, out: &mut Vec<u8>, record: &Record<'_>) -> Written {
         let content_type = record.request.field(b"content-type").unwrap_or_default();
-        if !matches!(
-            content_type.strip_prefix(b"application/grpc"),
-            Some([] | [b'+', ..])
-        ) {
+        if !grpc::is_grpc(content_type) {
             return Written::Missing;
         }
         let response = &record.response;
@@ -442,7 +440,7 @@ impl GrpcForm {
                 .ok()
                 .and_then(|status| status.parse().ok()),
             None if response.code == 0 => return Written::Missing,
-            None => Some(grpc_status_of_http(response.code)),
+            None => Some(u64::from(grpc::status_of_http(response.code))),
         };
         let Some(code) = code else {
             out.extend_from_slice(b"-1");
@@ -531,18 +529,6 @@ fn network(address: IpAddr, bits: u8) -> (IpAddr, u8) {
             let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
             (Ipv6Addr::from_bits(address.to_bits() & mask).into(), bits)
         }
-    }
-}
-
-/// gRPC's standard map from HTTP to gRPC status.
-fn grpc_status_of_http(code: u16) -> u64 {
-    match code {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
     }
 }
 

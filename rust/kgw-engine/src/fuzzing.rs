@@ -1,0 +1,53 @@
+//! Doors for the fuzzers, to parsers that are the engine's own. Built for them alone.
+
+use crate::clock::Clock;
+use crate::conn::http2::guard::budget::{Meter, Role};
+use crate::conn::http2::guard::frames::{FrameHead, FrameScanner};
+use crate::filter::grpc_web::TextDecoder;
+
+/// HTTP/2 bytes in pieces of `piece` bytes have the frames that they have as a whole, and no frame upsets
+/// the budgets.
+pub fn h2_frames(piece: usize, server: bool, bytes: &[u8]) {
+    let scan = |piece: usize| {
+        let mut scanner = if server {
+            FrameScanner::of_server()
+        } else {
+            FrameScanner::of_client()
+        };
+        let mut heads = Vec::new();
+        for mut part in bytes.chunks(piece.max(1)) {
+            heads.extend(std::iter::from_fn(|| scanner.next(&mut part)));
+            assert!(part.is_empty());
+        }
+        heads
+    };
+    let heads: Vec<FrameHead> = scan(piece);
+    assert_eq!(heads, scan(bytes.len()));
+    let clock = Clock::manual();
+    for role in [Role::Server, Role::Client] {
+        let mut meter = Meter::new(role, piece, clock.now());
+        for &head in &heads {
+            let received = meter.received(head, &clock);
+            let sent = meter.sent(head, &clock);
+            clock.advance(std::time::Duration::from_millis(u64::from(head.flags)));
+            if received.or(sent).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// gRPC-Web text in pieces of `piece` bytes decodes to what it decodes to as a whole.
+pub fn grpc_web_text(piece: usize, text: &[u8]) {
+    let decode = |piece: usize| {
+        let mut decoder = TextDecoder::default();
+        let mut out = Vec::new();
+        for part in text.chunks(piece.max(1)) {
+            decoder.decode(part, &mut out)?;
+        }
+        decoder.finish().map(|()| out)
+    };
+    let decoded = decode(piece);
+    assert!(decoded.as_ref().is_ok_and(|out| out.len() <= text.len()) || decoded.is_err());
+    assert_eq!(decoded, decode(text.len()));
+}
