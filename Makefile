@@ -15,7 +15,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help run test test-rust test-python check fmt bench bench-rust bench-python fuzz loom build wheel clean
+.PHONY: help run test test-rust test-python soak check fmt bench bench-rust bench-python fuzz loom build wheel clean
 
 help: ## this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -30,6 +30,11 @@ test-rust: ## Rust unit, property and vector tests
 
 test-python: build $(STAMPS)/test ## Python tests, with real sockets and a real Envoy
 	$(BIN)/python -m pytest $(ARGS)
+
+SOAK_SECONDS ?= 60
+
+soak: build $(STAMPS)/test ## reloads, ends and upgrades under load, each for SOAK_SECONDS
+	KGW_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest tests/lifecycle/test_soak.py -s $(ARGS)
 
 # CI uses Rust 1.95. A newer one may know lints that nobody has looked at yet; they are errors here,
 # and in no other target.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -63,7 +63,14 @@ def upstream() -> Iterator[Upstream]:
     server.server_close()
 
 
-def resources(upstream: Upstream, *, prefix: str = "/") -> list[dict[str, Any]]:
+class HasPort(Protocol):
+    """A server on loopback."""
+
+    @property
+    def port(self) -> int: ...
+
+
+def resources(upstream: HasPort, *, prefix: str = "/") -> list[dict[str, Any]]:
     """A Gateway, and a route for *prefix* to the upstream."""
     return [
         {
