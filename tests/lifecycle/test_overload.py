@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.engine.harness import Gateway, Setup, direct, eventually, get, serving
+from tests.engine.harness import Gateway, Peer, Setup, direct, eventually, get, serving
+from tests.lifecycle.conftest import Site
+from tests.lifecycle.conftest import serving as serving_at
 
 from kgw._native.engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.cli.conftest import Running
 
 LIMIT = 1000
 NORMAL, SHRINKING, OVERLOADED = range(3)
@@ -123,3 +129,30 @@ def test_a_process_under_its_own_limit_is_not_overloaded() -> None:
         assert gateway.get().status == 200
         assert 1 << 20 < gateway.stat("memory_used") < 1 << 40
         assert gateway.stat("memory_pressure") == NORMAL
+
+
+def test_a_drain_tells_who_waits_for_memory(tmp_path: Path) -> None:
+    with short(tmp_path, real_time=True) as (gateway, memory):
+        memory.use(LIMIT)
+        reaches(gateway, OVERLOADED)
+        waiting = [gateway.connect() for _ in range(5)]
+        for client in waiting:
+            client.send(get())
+        gateway.engine.drain()
+        for client in waiting:
+            assert client.read_response().status == 503
+            client.close()
+        assert gateway.engine.join(5.0) is True
+
+
+def test_kgw_run_sheds_load_and_says_so(running: type[Running], site: Site) -> None:
+    """A limit that a Python process is over from the start."""
+    run = running(*site.arguments("--max-memory", "1Mi"))
+    address = serving_at(run)
+    run.stderr.after("memory runs out: shedding load")
+    with socket.create_connection(address, 5) as sock:
+        client = Peer(sock)
+        client.send(get())
+        run.signal(signal.SIGTERM)
+        assert client.read_response().body == b"overload"
+    assert run.wait() == 0

@@ -148,6 +148,15 @@ def test_what_a_dead_process_left_is_replaced_and_other_files_are_not(
     assert "is not a socket" in result.stderr
 
 
+def test_a_process_of_another_user_is_not_trusted(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with UpgradeSocket(path):
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        with pytest.raises(UpgradeFailed, match="belongs to another user"):
+            Successor(path)
+
+
 class Sockets:
     """What a proxy has to hand over, without the proxy."""
 

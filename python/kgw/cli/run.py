@@ -204,6 +204,7 @@ class _Server:
         self._upgrade_socket = upgrade_socket
         self._upgrade = upgrade
         self._ending = False
+        self._pressure = 0
         self._announced: set[tuple[str, Address]] = set()
         self._refusals = Refusals()
         self._cut_off = False
@@ -372,6 +373,16 @@ class _Server:
             return
         for reason, count in self._refusals.due(stats, now):
             eventlog.warn("refused connections", reason=reason, count=count)
+        if stats["memory_pressure"] != self._pressure:
+            self._pressure = stats["memory_pressure"]
+            used = {"used": stats.get("memory_used"), "limit": self._limits.max_memory}
+            match self._pressure:
+                case 0:
+                    eventlog.info("memory suffices again", **used)
+                case 1:
+                    eventlog.warn("memory is short: closing idle connections", **used)
+                case _:
+                    eventlog.warn("memory runs out: shedding load", **used)
 
     # === Reloading ===
 

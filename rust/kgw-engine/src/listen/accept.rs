@@ -159,7 +159,8 @@ impl Acceptor {
         if phase == Phase::Closing {
             return Poll::Ready(None);
         }
-        let slots = self.poll_slots(cx);
+        let ending = self.orders.stop.get() || phase >= Phase::Draining;
+        let slots = self.poll_slots(cx, ending);
         if slots.is_pending() && !self.paused {
             self.worker.stats().downstream_accept_paused.increment();
         }
@@ -171,15 +172,14 @@ impl Acceptor {
         match next(cx) {
             Poll::Ready(Ok((stream, peer))) => Poll::Ready(Some(Ok((stream, peer, slots)))),
             Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
-            Poll::Pending if self.orders.stop.get() || phase >= Phase::Draining => {
-                Poll::Ready(None)
-            }
+            Poll::Pending if ending => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
     }
 
-    fn poll_slots(&mut self, cx: &Context<'_>) -> Poll<Slots> {
-        if self.worker.pressure() == Pressure::Overloaded {
+    fn poll_slots(&mut self, cx: &Context<'_>, ending: bool) -> Poll<Slots> {
+        // At the end, whoever waits is better told than left: memory may not come back in time.
+        if self.worker.pressure() == Pressure::Overloaded && !ending {
             return Poll::Pending;
         }
         self.waker = Some(cx.waker().clone());
