@@ -396,6 +396,53 @@ def test_the_version_of_the_proxy_protocol_is_1_unless_it_is_given() -> None:
     assert cluster(found) == {"proxy_protocol": {"version": 1}}
 
 
+def with_annotations(text: str, **pairs: str) -> str:
+    lines = json.dumps({f"kgw.dev/{key.replace('_', '-')}": one for key, one in pairs.items()})
+    return text.replace("metadata: {", f"metadata: {{annotations: {lines}, ", 1)
+
+
+V2 = config_policy("upstreamProxyProtocol: {version: V2}")
+
+
+def test_tlvs_of_the_header_that_a_backend_gets() -> None:
+    policy = with_annotations(
+        V2, proxy_protocol_pass_tlvs="0xD0, 0xea", proxy_protocol_tlvs="0xE0=edge, 0xE1=é="
+    )
+    assert cluster(run(EDGE, ROUTE, policy)) == {
+        "proxy_protocol": {
+            "version": 2,
+            "pass_tlvs": [0xD0, 0xEA],
+            "tlvs": [[0xE0, list(b"edge")], [0xE1, list("é=".encode())]],
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("pairs", "code"),
+    [
+        ({"proxy_protocol_pass_tlv": "0xD0"}, "KGW203"),
+        ({"proxy_protocol_pass_tlvs": "0x03"}, "KGW207"),
+        ({"proxy_protocol_pass_tlvs": "0x100"}, "KGW207"),
+        ({"proxy_protocol_pass_tlvs": "0xD0,0xD0"}, "KGW207"),
+        ({"proxy_protocol_pass_tlvs": ""}, "KGW207"),
+        ({"proxy_protocol_tlvs": "0xD0=spiffe://cluster.local/ns/a/sa/b"}, "KGW207"),
+        ({"proxy_protocol_tlvs": "0xE0"}, "KGW207"),
+        ({"proxy_protocol_tlvs": f"0xE0={'a' * 1025}"}, "KGW207"),
+    ],
+)
+def test_tlvs_that_cannot_be_sent(pairs: dict[str, str], code: str) -> None:
+    found, findings = run_all(EDGE, ROUTE, with_annotations(V2, **pairs))
+    assert [one.code for one in findings] == [code]
+    assert cluster(found) == ({"proxy_protocol": {"version": 2}} if code == "KGW203" else {})
+
+
+def test_version_1_has_no_tlvs() -> None:
+    old = config_policy("upstreamProxyProtocol: {}")
+    found, findings = run_all(EDGE, ROUTE, with_annotations(old, proxy_protocol_tlvs="0xE0=a"))
+    assert [one.code for one in findings] == ["KGW208"]
+    assert cluster(found) == {}
+
+
 def test_a_policy_may_select_services_by_label() -> None:
     labelled = EDGE.replace(
         "kind: Service\nmetadata: {name: web}",

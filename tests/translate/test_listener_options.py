@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 from tests.attach.test_policies import NEW, OLD, listener_policy
 from tests.translate.support import EDGE, MESH, codes, load, run, run_all, status, verdict
 
+from kgw._native.engine import Engine
 from kgw.api import HTTPListenerPolicy, ListenerPolicy
 from kgw.api.gateway.options import OPTIONS, PREFIX
-from kgw.translate import settings
+from kgw.translate import Options, settings, translate
 
 ROOT = Path(__file__).parents[2]
 
@@ -347,20 +349,35 @@ def leaves(value: dict[str, Any], prefix: str = "") -> set[str]:
     return found
 
 
-def test_every_option_of_a_listener_can_be_set_by_a_resource() -> None:
+def everything() -> tuple[str, str]:
+    """A Gateway and a policy that set all that can be set together."""
     lines = [f"{key}: {value}" for key, (value, _) in HTTP.items() if key != "xffNumTrustedHops"]
     lines.append("xffTrustedCIDRs: [10.0.0.0/8]")
     text = f"default: {{proxyProtocol: {{}}, httpSettings: {{{', '.join(lines)}}}}}"
     pairs = {key: value for key, (value, _) in (ANNOTATIONS | PROXY).items()}
-    reached = leaves(listener(annotated(pairs), listener_policy("a", NEW, text)))
-    reached |= leaves(
-        listener(EDGE, listener_policy("a", OLD, "xffNumTrustedHops: 2")),
-    )
+    return annotated(pairs), listener_policy("a", NEW, text)
+
+
+def test_every_option_of_a_listener_can_be_set_by_a_resource() -> None:
+    reached = leaves(listener(*everything()))
+    reached |= leaves(listener(EDGE, listener_policy("a", OLD, "xffNumTrustedHops: 2")))
     assert reached == (
         fields("HttpOptions", "http.")
         | fields("ProxyProtocol", "proxy_protocol.")
         | {"max_connections"}
     )
+
+
+def test_the_engine_takes_every_option() -> None:
+    options = Options(bind=("127.0.0.1",), ports={"default/edge/http": 0})
+    ir = translate(load(*everything()).resources, options).ir
+    engine = Engine(workers=1)
+    engine.start(json.dumps(ir).encode())
+    try:
+        assert engine.problems() == []
+    finally:
+        engine.drain()
+        engine.join(5.0)
 
 
 def test_every_setting_of_a_policy_is_in_the_table() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kgw.api import BackendConfigPolicy, Opaque, remains
 from kgw.api.gateway.references import ObjectReference
+from kgw.api.kgateway import tlvs
 from kgw.attach import certificates
 from kgw.attach.certificates import AUTHORITIES, CHAIN, KEY
 from kgw.attach.effects import contend
@@ -103,6 +104,10 @@ class BackendConfig:
                         found["broken"] = f"{state.policy.key}: {state.accepted.message}"
                     else:
                         found["tls"] = _tls(state, value, service)
+                elif name == "upstream_proxy_protocol":
+                    if "proxy_protocol" not in found:
+                        found["proxy_protocol"] = _PROXY_PROTOCOL[value.version]
+                        found["tlvs"] = tlvs.read(state.policy.metadata.annotations)
                 elif name in _CONVERT:
                     field_name, convert = _CONVERT[name]
                     found.setdefault(field_name, convert(value))
@@ -216,14 +221,13 @@ def _fields(state: BackendConfigState) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-#: Fields of policies, but for TLS, that set one of a cluster.
+#: Fields of policies that set one of a cluster as they are.
 _CONVERT: Final[dict[str, Any]] = {
     "connect_timeout": ("connect_timeout_ms", int),
     "common_http_protocol_options": (
         "max_requests_per_connection",
         lambda one: one.max_requests_per_connection,
     ),
-    "upstream_proxy_protocol": ("proxy_protocol", lambda one: _PROXY_PROTOCOL[one.version]),
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from kgw.api.kgateway.tlvs import Tlvs
 
 if TYPE_CHECKING:
     from kgw.attach.certificates import KeyPair
@@ -42,5 +44,6 @@ class Upstream:
     broken: str | None = None
     connect_timeout_ms: int | None = None
     max_requests_per_connection: int | None = None
-    #: Version of the PROXY protocol header that starts a connection.
+    #: Version of the PROXY protocol header that starts a connection, and its TLVs.
     proxy_protocol: int | None = None
+    tlvs: Tlvs = field(default_factory=Tlvs)

@@ -16,7 +16,12 @@ def settings(upstream: Upstream) -> dict[str, Any]:
     if upstream.max_requests_per_connection is not None:
         found["max_requests_per_connection"] = upstream.max_requests_per_connection
     if upstream.proxy_protocol is not None:
-        found["proxy_protocol"] = {"version": upstream.proxy_protocol}
+        header: dict[str, Any] = {"version": upstream.proxy_protocol}
+        if upstream.tlvs.passed:
+            header["pass_tlvs"] = list(upstream.tlvs.passed)
+        if upstream.tlvs.added:
+            header["tlvs"] = [[kind, list(value)] for kind, value in upstream.tlvs.added]
+        found["proxy_protocol"] = header
     if upstream.tls is not None:
         found["tls"] = _tls(upstream.tls)
     return found

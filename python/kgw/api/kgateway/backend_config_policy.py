@@ -9,6 +9,7 @@ from pydantic import Field, Strict, StringConstraints, model_validator
 
 from kgw.api.base import Bool, Model, Remark, contradiction
 from kgw.api.duration import Duration
+from kgw.api.kgateway import tlvs
 from kgw.api.kgateway.targets import KGATEWAY_GROUP
 from kgw.api.meta import Resource
 from kgw.api.names import Group, Kind, ObjectName
@@ -195,6 +196,9 @@ class BackendConfigPolicy(Resource):
 
     def remarks(self) -> Iterator[Remark]:
         """Values that the data plane does not keep to."""
+        proxy = self.spec.upstream_proxy_protocol
+        carried = proxy is not None and proxy.version == "V2"
+        yield from tlvs.remarks(self.metadata.annotations, carried=carried)
         http1, tls = self.spec.http1_protocol_options, self.spec.tls
         path: tuple[str | int, ...] = ("spec", "http1ProtocolOptions")
         if http1 is not None:
