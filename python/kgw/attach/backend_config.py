@@ -48,9 +48,9 @@ class BackendConfigState(PolicyState):
 
     #: Whether it is about TLS: then nothing else may be done in its place.
     secures: bool = False
-    #: Its TLS; ``None`` if it has none, or none that can be used.
+    #: What its Secret holds: a certificate, and authorities as PEM.
     certificate: KeyPair | None = None
-    ca: str = ""
+    ca: str = field(default="", repr=False)
     services: list[Named] = field(default_factory=list)
 
 
