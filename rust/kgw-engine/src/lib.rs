@@ -3,10 +3,10 @@
 //! An [`Engine`](runtime::Engine) compiles a configuration ([`config::ir`]) into an immutable snapshot
 //! and serves it with one thread per CPU. The way of a connection through the modules:
 //!
-//! `listen` accepts it → `conn` reads what it says, a PROXY header (`conn::waypoint`) or requests
-//! (`conn::http1`) → `pipeline` decides where a request goes → `filter`s let it pass, change it or
-//! answer it → `upstream` lends a connection to an endpoint → `conn::relay` moves the bytes →
-//! `telemetry` writes down what happened.
+//! `listen` accepts it → `conn` reads what it says, a PROXY header (`conn::proxy_header`), requests
+//! (`conn::http1`) or just bytes (`conn::tcp`) → `pipeline` decides where a request goes → `filter`s let
+//! it pass, change it or answer it → `upstream` lends a connection to an endpoint → `conn::relay` or
+//! `conn::tunnel` moves the bytes → `telemetry` writes down what happened.
 
 mod clock;
 pub mod config;
