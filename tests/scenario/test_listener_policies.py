@@ -133,3 +133,36 @@ def test_the_settings_of_a_port_hold_for_that_port(stage: Stage) -> None:
     scene = stage.serve(gateway, TO_WEB, policy)
     assert scene.get().sent("server") == ["usual"]
     assert scene.get(listener="default/edge/admin").sent("server") == ["admin"]
+
+
+def test_options_of_a_listener_by_annotation(stage: Stage) -> None:
+    stage.service("web")
+    options = "kgw.dev/headers-with-underscores: Reject, kgw.dev/request-id-in-response: 'true'"
+    annotated = EDGE.replace("{name: edge}", f"{{name: edge, annotations: {{{options}}}}}")
+    scene = stage.serve(annotated, TO_WEB)
+    assert scene.get("/", "a_b: c").status == 400
+    assert len(scene.get().sent("x-request-id")) == 1
+    scene.apply(EDGE, TO_WEB)
+    assert scene.get("/", "a_b: c").received("a_b") == ["c"]
+    assert scene.get().sent("x-request-id") == []
+
+
+@pytest.mark.parametrize(("hops", "client"), [(0, "127.0.0.1"), (1, "10.0.0.3")])
+def test_the_proxies_in_front_that_are_believed(stage: Stage, hops: int, client: str) -> None:
+    stage.service("web")
+    scene = stage.serve(EDGE, TO_WEB, listener_policy(f"xffNumTrustedHops: {hops}"))
+    answer = scene.get("/", "x-forwarded-for: 203.0.113.1, 10.0.0.3")
+    assert answer.received("x-envoy-external-address") == [client]
+
+
+@pytest.mark.parametrize(
+    ("transformation", "expected"),
+    [("Overwrite", "kgw"), ("AppendIfAbsent", "kgw"), ("PassThrough", None)],
+)
+def test_the_servers_field_of_answers(
+    stage: Stage, transformation: str, expected: str | None
+) -> None:
+    stage.service("web")
+    policy = listener_policy(f"serverHeaderTransformation: {transformation}")
+    scene = stage.serve(EDGE, TO_WEB, policy)
+    assert scene.get().sent("server") == ([expected] if expected else [])
