@@ -140,7 +140,7 @@ class UpgradeSocket:
             self._listener.bind(beside)
             # Nobody can connect before it listens.
             os.chmod(beside, 0o600)
-            self._listener.listen(1)
+            self._listener.listen()
             self._inode = os.stat(beside).st_ino
             os.rename(beside, path)
         except BaseException:
@@ -291,8 +291,11 @@ def _check_user(peer: socket.socket) -> None:
 
 def _is_answered(path: str) -> bool:
     with _unix_socket() as probe:
+        probe.settimeout(_STEP)
         try:
             probe.connect(path)
+        except (BlockingIOError, TimeoutError):
+            return True  # so many are asking that there is no room for one more
         except OSError:
             return False
         return True
