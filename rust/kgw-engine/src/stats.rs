@@ -60,6 +60,8 @@ stats! {
     downstream_cx_active,
     /// Connections closed unserved because no file descriptor was free for a while.
     downstream_cx_overflow,
+    /// HTTP/2 connections ended for a flood of frames.
+    downstream_http2_flood,
     /// Connections ended by a panic in their task.
     downstream_cx_panicked,
     /// HTTP/2 connections ended because of a flood of frames.

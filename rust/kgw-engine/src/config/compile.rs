@@ -24,6 +24,7 @@ use crate::filter::header_mutation::HeaderMutation;
 use crate::filter::local_rate_limit::LocalRateLimit;
 use crate::listen::socket::BindKey;
 use crate::telemetry::access_log::{AccessLog, LogWriter};
+use crate::upstream::pool::PoolKey;
 use crate::upstream::proxy_protocol::ProxyProtocol;
 
 /// Why a configuration is refused as a whole.
@@ -158,10 +159,10 @@ impl Compiler {
                 return Err(CompileError::Duplicate { what: "id", value });
             }
         }
-        let endpoints: HashSet<SocketAddr> = config
+        let endpoints: HashSet<PoolKey> = compilation
             .clusters
             .values()
-            .flat_map(|cluster| cluster.endpoints.iter().copied())
+            .flat_map(|cluster| cluster.endpoints.iter().map(|&at| cluster.pool_key(at)))
             .collect();
         let problems = compilation.problems;
         drop(compilation.routes);
@@ -211,28 +212,29 @@ fn clusters<'a>(
     workers: usize,
     problems: &mut Vec<String>,
 ) -> BTreeMap<&'a str, Arc<Cluster>> {
-    config
-        .clusters
-        .iter()
-        .map(|(id, cluster)| {
-            let mut endpoints = cluster.endpoints.clone().into_boxed_slice();
-            let proxy_protocol = cluster.proxy_protocol.as_ref().map(ProxyProtocol::compile);
-            let proxy_protocol = proxy_protocol.transpose().unwrap_or_else(|problem| {
-                problems.push(format!("cluster {id}: {problem}"));
-                // An endpoint that wants a header would take what comes instead for one.
-                endpoints = Box::default();
-                None
-            });
-            let compiled = Cluster {
-                name: id.clone(),
-                endpoints,
-                connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
-                proxy_protocol,
-                turns: (0..workers).map(|_| Turn::random()).collect(),
-            };
-            (id.as_str(), Arc::new(compiled))
-        })
-        .collect()
+    let mut clusters = BTreeMap::new();
+    for (id, cluster) in &config.clusters {
+        let mut endpoints = cluster.endpoints.clone().into_boxed_slice();
+        let proxy_protocol = cluster.proxy_protocol.as_ref().map(ProxyProtocol::compile);
+        let proxy_protocol = proxy_protocol.transpose().unwrap_or_else(|problem| {
+            problems.push(format!("cluster {id}: {problem}"));
+            // An endpoint that wants a header would take what comes instead for one.
+            endpoints = Box::default();
+            None
+        });
+        let compiled = Cluster {
+            name: id.clone(),
+            endpoints,
+            connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
+            protocol: cluster.protocol,
+            proxy_protocol,
+            transport: 0,
+            max_requests_per_connection: cluster.max_requests_per_connection,
+            turns: (0..workers).map(|_| Turn::random()).collect(),
+        };
+        clusters.insert(id.as_str(), Arc::new(compiled));
+    }
+    clusters
 }
 
 impl Compilation<'_> {
@@ -474,7 +476,7 @@ impl Compilation<'_> {
                 request_timeout_ms,
                 backend_request_timeout_ms,
                 rewrite,
-                upgrades: _,
+                upgrades,
             } => {
                 if let Some(hostname) = &rewrite.hostname
                     && !kgw_h1::is_valid_authority(hostname.as_bytes())
@@ -502,6 +504,7 @@ impl Compilation<'_> {
                     timeout_ms,
                     hostname: rewrite.hostname.clone(),
                     path: rewrite.path.clone(),
+                    upgrades: upgrades.clone().into_boxed_slice(),
                 }))
             }
             ir::Action::Redirect {

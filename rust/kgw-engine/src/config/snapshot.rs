@@ -10,11 +10,12 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
-use super::ir::{self, HttpOptions, PathRewrite};
+use super::ir::{self, HttpOptions, PathRewrite, UpstreamProtocol};
 use crate::filter::RequestFilter;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::listen::socket::BindKey;
 use crate::telemetry::access_log::AccessLog;
+use crate::upstream::pool::PoolKey;
 use crate::upstream::proxy_protocol::ProxyProtocol;
 
 pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -25,7 +26,7 @@ pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     pub(crate) listeners: FastMap<Arc<str>, Arc<Listener>>,
     /// Every endpoint of every cluster: pooled connections to others are dropped.
-    pub(crate) endpoints: HashSet<SocketAddr>,
+    pub(crate) endpoints: HashSet<PoolKey>,
     /// What could not be compiled and was replaced or left out.
     pub(crate) problems: Vec<String>,
 }
@@ -165,6 +166,8 @@ pub(crate) struct Forward {
     pub(crate) timeout_ms: u64,
     pub(crate) hostname: Option<String>,
     pub(crate) path: Option<PathRewrite>,
+    /// Protocols that requests may switch to, beside the listener's.
+    pub(crate) upgrades: Box<[String]>,
 }
 
 impl Forward {
@@ -200,8 +203,15 @@ pub(crate) struct Cluster {
     pub(crate) name: String,
     pub(crate) endpoints: Box<[SocketAddr]>,
     pub(crate) connect_timeout: Duration,
-    /// A PROXY header that starts each connection.
+    /// Which version of HTTP the endpoints speak.
+    pub(crate) protocol: UpstreamProtocol,
+    /// A PROXY header that starts each connection; connections are then their client's alone.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    /// The number of the way in which endpoints are reached; 0 is plain TCP. Clusters with equal ones
+    /// share connections.
+    pub(crate) transport: u64,
+    /// Requests after which a connection is not used again. 0 is none.
+    pub(crate) max_requests_per_connection: u64,
     /// Whose turn it is, for each worker: no worker waits for another's cache line.
     pub(crate) turns: Box<[Turn]>,
 }
@@ -219,6 +229,14 @@ impl Turn {
 }
 
 impl Cluster {
+    /// Which connections to an endpoint of the cluster are as good as each other.
+    pub(crate) fn pool_key(&self, endpoint: SocketAddr) -> PoolKey {
+        PoolKey {
+            endpoint,
+            transport: self.transport,
+        }
+    }
+
     /// The next endpoint in the worker's turn.
     pub(crate) fn next_endpoint(&self, worker: usize) -> Option<SocketAddr> {
         self.endpoints_in_turn(worker).next()

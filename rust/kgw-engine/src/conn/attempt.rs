@@ -1,133 +1,104 @@
 //! Passing a request on: choosing the endpoint, getting a connection, and what its failures mean.
 
-use kgw_h1::{BodyDecoder, BodyEncoder, Method, Request, write_continue, write_request_head};
+use std::rc::Rc;
 
-use super::http1::Next;
-use super::relay::{End, Relay};
+use kgw_h1::{Framing, Method, Request};
+
+use super::exchange::Next;
+use super::message::{Downstream, Lost, Upstream};
+use super::relay::{Answer, End, Relay};
+use super::tunnel;
 use super::{Conn, Target, local};
+use crate::clock::Nanos;
 use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::{Reply, transport_failure};
 use crate::pipeline::rewrite::rewritten_path;
 use crate::telemetry::access_log::{Point, WireBytes};
 use crate::telemetry::flags::ResponseFlag;
-use crate::upstream::connect::{ConnectError, connect};
+use crate::upstream::acquire::{Acquired, Unavailable, acquire};
+use crate::upstream::connect::ConnectError;
 
 /// Time for the client to take what there is of an answer that was cut short. Milliseconds.
 const TRUNCATED_WRITE_MS: u64 = 1_000;
 
-/// Sends the request to one of the cluster's endpoints and its answer to the client.
-pub(crate) async fn forward(
-    conn: &mut Conn,
+/// Time without a byte after which a tunnel ends, unless the listener's is shorter. Milliseconds.
+const TUNNEL_IDLE_MS: u64 = 3_600_000;
+
+/// How an attempt ended.
+struct Attempted {
+    end: End,
+    /// Nothing of the request was sent.
+    untouched: bool,
+}
+
+/// Sends the request to one of the cluster's endpoints and its answer to the client. With
+/// `switching`, the request asks for another protocol, and may.
+pub(crate) async fn forward<D: Downstream>(
+    conn: &mut Conn<D>,
     target: &Target,
     mut exchange: Exchange<'_>,
     dispatch: &Dispatch<'_>,
+    switching: bool,
 ) -> Next {
-    let framing = conn.request.framing();
     address(&mut conn.request, dispatch);
     exchange.attempts = 1;
     let mut asks_to_continue = conn.request.expects_continue();
     if asks_to_continue {
         conn.request.headers_mut().remove(b"expect");
     }
-    let mut pooled_connection_died = false;
+    let worker = Rc::clone(&conn.worker);
+    let mut retried = false;
     loop {
-        let Some(endpoint) = dispatch.cluster.next_endpoint(conn.worker.index()) else {
-            let reply = Reply::no_healthy_upstream();
-            return local::reply(conn, target, exchange, reply, dispatch.response_headers).await;
-        };
-        exchange.endpoints.push(endpoint);
-        let worker = std::rc::Rc::clone(&conn.worker);
-        let pooled = if pooled_connection_died {
-            None
-        } else {
-            worker.pools.borrow_mut().take(&worker, endpoint)
-        };
-        let reused = pooled.is_some();
-        let mut upstream = if let Some(upstream) = pooled {
-            exchange.pool_ready_ns = Some(0);
-            upstream
-        } else {
-            let began = worker.now();
-            exchange.timings.set(Point::UpstreamConnectBegin, began.0);
-            let connect_by = began.after_ms(dispatch.cluster.connect_timeout.as_millis() as u64);
-            let answer_by = exchange.route_deadline(dispatch.forward.timeout_ms);
-            let deadline = connect_by.min(answer_by);
-            match connect(conn, endpoint, deadline, exchange.request_complete).await {
-                Ok(upstream) => {
-                    let timings = &mut exchange.timings;
-                    let connected = worker.now();
-                    timings.set(Point::UpstreamConnectEnd, connected.0);
-                    exchange.pool_ready_ns = Some(connected.since(began));
-                    upstream
-                }
-                Err(error) => {
-                    let reply = match &error {
-                        ConnectError::ClientGone => {
-                            exchange.client_gone(0);
-                            exchange.finish(conn, target);
-                            return Next::Abort;
-                        }
-                        ConnectError::Failed(error) => {
-                            exchange.transport_failure = Some(transport_failure(error));
-                            Reply::connect_failed(error)
-                        }
-                        ConnectError::TimedOut if answer_by <= connect_by => {
-                            worker.stats().upstream_rq_timeout.increment();
-                            Reply::request_timed_out()
-                        }
-                        ConnectError::TimedOut => {
-                            worker.stats().upstream_cx_connect_timeout.increment();
-                            Reply::connect_timed_out()
-                        }
-                    };
-                    let fields = dispatch.response_headers;
-                    return local::reply(conn, target, exchange, reply, fields).await;
-                }
+        let acquired = match connection(conn, &mut exchange, dispatch, retried).await {
+            Ok(acquired) => acquired,
+            Err(Failed::ClientGone(lost)) => {
+                exchange.client_gone(lost, 0);
+                exchange.finish(conn, target);
+                return Next::Abort;
+            }
+            Err(Failed::Answer(reply)) => {
+                let fields = dispatch.response_headers;
+                return local::reply(conn, target, exchange, reply, fields).await;
             }
         };
-        if asks_to_continue && conn.down.input().is_empty() && !framing.is_empty() {
-            write_continue(conn.down.output());
+        if asks_to_continue && !exchange.request_complete {
+            conn.down.send_continue();
         }
         asks_to_continue = false;
-        exchange.upstream_local = upstream.local;
-        exchange.upstream_connection_ids.push(upstream.id);
         worker.stats().upstream_rq_total.increment();
+        let mut attempt = Attempt {
+            conn: &mut *conn,
+            target,
+            exchange: &mut exchange,
+            dispatch,
+            switching,
+        };
+        let (attempted, reused) = match acquired {
+            Acquired::Http1(mut upstream, reused) => {
+                attempt.note_connection::<super::h1_side::Http1>(upstream.local, upstream.id);
+                let attempted = attempt.run(&mut upstream.http1).await;
+                upstream.requests += 1;
+                let is_worn = upstream.requests == dispatch.cluster.max_requests_per_connection;
+                if matches!(attempted.end, End::Complete { reusable: true })
+                    && !is_worn
+                    && dispatch.cluster.proxy_protocol.is_none()
+                {
+                    worker.pools.borrow_mut().put(&worker, upstream);
+                }
+                (attempted, reused)
+            }
+            Acquired::Http2(connection, reused) => {
+                attempt
+                    .note_connection::<super::http2::ServerStream>(connection.local, connection.id);
+                let mut stream = super::http2::ServerStream::new(connection);
+                (attempt.run(&mut stream).await, reused)
+            }
+        };
         if reused {
             worker.stats().upstream_rq_reused.increment();
         }
-        let before = upstream.stream.traffic();
-        write_request_head(upstream.stream.output(), &conn.request, framing);
-        exchange.upstream_wire = WireBytes {
-            header_sent: upstream.stream.unsent() as u64,
-            ..WireBytes::default()
-        };
-        let sent_at = worker.now();
-        let mut relay = Relay {
-            up: &mut upstream.stream,
-            request_body: BodyDecoder::new(conn.request.framing()),
-            request_out: BodyEncoder::new(framing),
-            conn: &mut *conn,
-            exchange: &mut exchange,
-            dispatch,
-            http: &target.listener.http,
-            answer: super::relay::Answer::Head,
-            complete_at: None,
-            moved_at: sent_at,
-            now: sent_at,
-            wrote: false,
-            upstream_broken: false,
-        };
-        let end = relay.run().await;
-        let untouched = !relay.wrote;
-        let traffic = upstream.stream.traffic().since(before);
-        exchange.upstream_wire.sent = traffic.sent;
-        exchange.upstream_wire.received = traffic.consumed;
-        exchange.upstream_close_type = Some(upstream.stream.close_type());
-        return match end {
-            End::Complete { reusable } => {
-                if reusable {
-                    worker.pools.borrow_mut().put(&worker, upstream);
-                }
+        return match attempted.end {
+            End::Complete { .. } | End::Switched => {
                 let next = match (exchange.keep_alive, exchange.request_complete) {
                     (true, true) => Next::KeepAlive,
                     _ => Next::Close,
@@ -135,33 +106,29 @@ pub(crate) async fn forward(
                 exchange.finish(conn, target);
                 next
             }
-            End::ClientGone => {
+            End::ClientGone(lost) => {
                 let unsent = conn.down.unsent() as u64;
-                exchange.client_gone(unsent);
+                exchange.client_gone(lost, unsent);
                 exchange.finish(conn, target);
                 Next::Abort
             }
-            End::UpstreamClosed
-                if reused
-                    && framing.is_empty()
-                    && (untouched || is_idempotent(conn.request.method_kind())) =>
+            End::UpstreamClosed(lost)
+                if !retried
+                    && can_send_again(conn, &exchange, lost, reused, attempted.untouched) =>
             {
-                // The endpoint closed the connection while it was idle, and the request crossed
-                // with that: it was not served, or can be served twice (RFC 9110 9.2.2). A body
-                // cannot be sent again: it went out of the client's buffer as it came in.
                 worker.stats().upstream_rq_retry_reused.increment();
-                pooled_connection_died = true;
+                retried = true;
                 exchange.try_again();
                 continue;
             }
-            End::UpstreamClosed => {
-                let mut reply = Reply::upstream_closed();
-                reply.close |= !exchange.request_complete;
+            End::UpstreamClosed(lost) => {
+                let mut reply = Reply::upstream_lost(lost);
+                reply.close |= D::CONNECTION_FIELD && !exchange.request_complete;
                 local::reply(conn, target, exchange, reply, dispatch.response_headers).await
             }
             End::Refused(mut reply) => {
                 // Part of the body is consumed: nobody could tell where the next request starts.
-                reply.close |= !exchange.request_complete;
+                reply.close |= D::CONNECTION_FIELD && !exchange.request_complete;
                 if reply.flag == Some(ResponseFlag::UpstreamRequestTimeout) {
                     worker.stats().upstream_rq_timeout.increment();
                 }
@@ -178,11 +145,269 @@ pub(crate) async fn forward(
                     let unsent = conn.down.unsent() as u64;
                     exchange.bytes_sent = exchange.bytes_sent.saturating_sub(unsent);
                 }
+                conn.down.abort();
                 exchange.finish(conn, target);
                 if sent { Next::Close } else { Next::Abort }
             }
         };
     }
+}
+
+/// Turns the connection or stream of a CONNECT request into a connection to an endpoint.
+pub(crate) async fn tunnel<D: Downstream>(
+    conn: &mut Conn<D>,
+    target: &Target,
+    mut exchange: Exchange<'_>,
+    dispatch: &Dispatch<'_>,
+) -> Next {
+    exchange.attempts = 1;
+    let opened = match open(conn, &mut exchange, dispatch).await {
+        Ok(opened) => opened,
+        Err(Failed::ClientGone(lost)) => {
+            exchange.client_gone(lost, 0);
+            exchange.finish(conn, target);
+            return Next::Abort;
+        }
+        Err(Failed::Answer(reply)) => {
+            let fields = dispatch.response_headers;
+            return local::reply(conn, target, exchange, reply, fields).await;
+        }
+    };
+    let mut up = opened.stream;
+    exchange.upstream_local = opened.local;
+    exchange.upstream_connection_ids.push(opened.id);
+    conn.response.headers_mut().clear();
+    for mutation in dispatch.response_headers.iter().copied().flatten() {
+        mutation.apply(conn.response.headers_mut());
+    }
+    let written = conn
+        .down
+        .send_head(&conn.request, &mut conn.response, 200, Framing::None, None);
+    exchange.answer_head_bytes = written;
+    exchange.code = 200;
+    exchange.details = Some(std::borrow::Cow::Borrowed("via_upstream"));
+    run_tunnel(conn, target, &mut exchange, &mut up).await;
+    exchange.finish(conn, target);
+    Next::Abort
+}
+
+/// Moves bytes until the tunnel ends.
+async fn run_tunnel<D: Downstream, P: super::pipe::Pipe>(
+    conn: &mut Conn<D>,
+    target: &Target,
+    exchange: &mut Exchange<'_>,
+    up: &mut P,
+) {
+    let idle_ms = match target.listener.http.stream_idle_timeout_ms {
+        0 => TUNNEL_IDLE_MS,
+        idle_ms => idle_ms,
+    };
+    let outcome = tunnel::run(
+        conn.down.pipe(),
+        up,
+        &mut conn.timer,
+        &conn.registration,
+        &conn.worker,
+        idle_ms,
+    )
+    .await;
+    exchange.bytes_received = outcome.down.consumed;
+    exchange.bytes_sent = outcome.down.sent.saturating_sub(exchange.answer_head_bytes);
+    match outcome.end {
+        tunnel::End::Complete | tunnel::End::Closing => {}
+        tunnel::End::DownstreamFailed => exchange.client_gone(Lost::Closed, 0),
+        tunnel::End::UpstreamFailed => exchange.truncated(
+            ResponseFlag::UpstreamConnectionTermination,
+            "upstream_reset_after_response_started{connection_termination}",
+        ),
+        tunnel::End::Idle => {
+            exchange.truncated(ResponseFlag::StreamIdleTimeout, "stream_idle_timeout");
+        }
+    }
+    conn.down.abort();
+}
+
+/// What an attempt works with.
+struct Attempt<'a, 'x, D> {
+    conn: &'a mut Conn<D>,
+    target: &'a Target,
+    exchange: &'a mut Exchange<'x>,
+    dispatch: &'a Dispatch<'a>,
+    switching: bool,
+}
+
+impl<D: Downstream> Attempt<'_, '_, D> {
+    fn note_connection<U: Upstream>(&mut self, local: Option<std::net::SocketAddr>, id: u64) {
+        self.exchange.upstream_local = local;
+        self.exchange.upstream_protocol = U::PROTOCOL;
+        self.exchange.upstream_connection_ids.push(id);
+    }
+
+    async fn run<U: Upstream>(&mut self, up: &mut U) -> Attempted {
+        let before = up.traffic();
+        let framing = self.conn.request.framing();
+        self.exchange.upstream_wire = WireBytes {
+            header_sent: up.send_head(&self.conn.request, framing),
+            ..WireBytes::default()
+        };
+        let sent_at = self.conn.worker.now();
+        let mut relay = Relay {
+            conn: &mut *self.conn,
+            up: &mut *up,
+            exchange: &mut *self.exchange,
+            dispatch: self.dispatch,
+            http: &self.target.listener.http,
+            answer: Answer::Head,
+            switching: self.switching,
+            complete_at: None,
+            moved_at: sent_at,
+            now: sent_at,
+            wrote: false,
+            upstream_broken: false,
+        };
+        let end = relay.run().await;
+        let untouched = !relay.wrote;
+        if matches!(end, End::Switched) {
+            run_tunnel(self.conn, self.target, self.exchange, up.pipe()).await;
+        }
+        let traffic = up.traffic().since(before);
+        self.exchange.upstream_wire.sent = traffic.sent;
+        self.exchange.upstream_wire.received = traffic.consumed;
+        self.exchange.upstream_close_type = Some(up.close_type());
+        Attempted { end, untouched }
+    }
+}
+
+/// Why there is no connection.
+enum Failed {
+    ClientGone(Lost),
+    Answer(Reply),
+}
+
+/// Gets a connection to the next endpoint: another's, unless `fresh`, or a new one.
+async fn connection<D: Downstream>(
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+    dispatch: &Dispatch<'_>,
+    fresh: bool,
+) -> Result<Acquired, Failed> {
+    let Some(endpoint) = dispatch.cluster.next_endpoint(conn.worker.index()) else {
+        return Err(Failed::Answer(Reply::no_healthy_upstream()));
+    };
+    exchange.endpoints.push(endpoint);
+    let began = conn.worker.now();
+    let deadlines = Deadlines::new(began, exchange, dispatch);
+    match acquire(
+        conn,
+        exchange,
+        dispatch.cluster,
+        endpoint,
+        deadlines.first(),
+        fresh,
+    )
+    .await
+    {
+        Ok(acquired) => {
+            let ready = if exchange.timings.at(Point::UpstreamConnectEnd).is_some() {
+                conn.worker.now().since(began)
+            } else {
+                0
+            };
+            exchange.pool_ready_ns = Some(ready);
+            Ok(acquired)
+        }
+        Err(unavailable) => Err(deadlines.failed(conn, exchange, unavailable)),
+    }
+}
+
+/// Opens a connection of its own to the next endpoint.
+async fn open<D: Downstream>(
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+    dispatch: &Dispatch<'_>,
+) -> Result<crate::upstream::connect::Opened, Failed> {
+    let Some(endpoint) = dispatch.cluster.next_endpoint(conn.worker.index()) else {
+        return Err(Failed::Answer(Reply::no_healthy_upstream()));
+    };
+    exchange.endpoints.push(endpoint);
+    let deadlines = Deadlines::new(conn.worker.now(), exchange, dispatch);
+    let cluster = dispatch.cluster;
+    crate::upstream::acquire::open(conn, exchange, cluster, endpoint, deadlines.first())
+        .await
+        .map_err(|unavailable| deadlines.failed(conn, exchange, unavailable))
+}
+
+/// Until when a connection has to be there.
+struct Deadlines {
+    connect: Nanos,
+    answer: Nanos,
+}
+
+impl Deadlines {
+    fn new(now: Nanos, exchange: &Exchange<'_>, dispatch: &Dispatch<'_>) -> Self {
+        Self {
+            connect: now.after_ms(dispatch.cluster.connect_timeout.as_millis() as u64),
+            answer: exchange.route_deadline(dispatch.forward.timeout_ms),
+        }
+    }
+
+    fn first(&self) -> Nanos {
+        self.connect.min(self.answer)
+    }
+
+    /// What there is to say if there is no connection.
+    fn failed<D>(
+        &self,
+        conn: &Conn<D>,
+        exchange: &mut Exchange<'_>,
+        unavailable: Unavailable,
+    ) -> Failed {
+        let stats = conn.worker.stats();
+        Failed::Answer(match unavailable {
+            Unavailable::ClientGone(lost) => return Failed::ClientGone(lost),
+            Unavailable::NotConnected(ConnectError::ClientGone) => {
+                return Failed::ClientGone(Lost::Closed);
+            }
+            Unavailable::NotConnected(ConnectError::Failed(error)) => {
+                exchange.transport_failure = Some(transport_failure(&error));
+                Reply::connect_failed(&error)
+            }
+            Unavailable::NotConnected(ConnectError::TimedOut) if self.answer <= self.connect => {
+                stats.upstream_rq_timeout.increment();
+                Reply::request_timed_out()
+            }
+            Unavailable::NotConnected(ConnectError::TimedOut) => {
+                stats.upstream_cx_connect_timeout.increment();
+                Reply::connect_timed_out()
+            }
+            Unavailable::Protocol => Reply::upstream_protocol_error(),
+        })
+    }
+}
+
+/// Whether a request whose connection was lost before an answer can be sent once more: it was not
+/// served, or can be served twice, and its body is still there.
+///
+/// An endpoint may close a connection while it is idle, and the request cross with that (RFC 9110
+/// 9.2.2); one that speaks HTTP/2 says which requests it has not looked at (RFC 9113 8.7).
+fn can_send_again<D>(
+    conn: &Conn<D>,
+    exchange: &Exchange<'_>,
+    lost: Lost,
+    reused: bool,
+    untouched: bool,
+) -> bool {
+    let has_body = !conn.request.framing().is_empty();
+    // A body cannot be sent again: it went out of the client's buffer as it came in.
+    let is_there = !has_body || !exchange.request_complete && exchange.bytes_received == 0;
+    let is_safe = match lost {
+        Lost::Refused | Lost::Unprocessed => true,
+        Lost::Closed => {
+            reused && !has_body && (untouched || is_idempotent(conn.request.method_kind()))
+        }
+        Lost::Reset(_) | Lost::Malformed => false,
+    };
+    is_there && is_safe
 }
 
 /// Whether serving a request twice does no harm (RFC 9110 9.2.2).

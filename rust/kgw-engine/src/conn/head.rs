@@ -4,9 +4,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
-use kgw_h1::{Limits, MAX_LEADING_EMPTY_LINES, Request, RequestError, Response, Status};
+use kgw_h1::{Limits, MAX_LEADING_EMPTY_LINES, Request, RequestError, Response, Status, Version};
 
-use super::{Conn, Target};
+use super::h1_side::Http1;
+use super::{Accepted, Conn, Target};
 use crate::clock::Nanos;
 use crate::runtime::Phase;
 
@@ -31,9 +32,71 @@ pub(crate) enum Head {
     TimedOut(Nanos),
 }
 
+/// What every HTTP/2 connection starts with (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Waits until the first bytes tell which version of HTTP a connection carries. None if there is
+/// nothing to serve.
+pub(crate) async fn detect(
+    accepted: &mut Accepted,
+    listener: &str,
+    target: &mut Target,
+) -> Option<Version> {
+    let worker = Rc::clone(&accepted.worker);
+    let opened = worker.now();
+    let mut began = None;
+    let mut ending_since = None;
+    poll_fn(|cx| {
+        accepted.registration.update(cx);
+        loop {
+            let served = target.refresh(&worker, listener, &accepted.peers);
+            let input = accepted.stream.input();
+            let known = input.len().min(PREFACE.len());
+            if input[..known] != PREFACE[..known] {
+                return Poll::Ready(Some(Version::Http11));
+            }
+            if known == PREFACE.len() {
+                return Poll::Ready(Some(Version::Http2));
+            }
+            if accepted.stream.eof {
+                // The beginning of a preface is the beginning of no request.
+                return Poll::Ready((known > 0).then_some(Version::Http11));
+            }
+            if known > 0 {
+                began.get_or_insert_with(|| worker.now());
+            } else {
+                accepted.stream.release_buffers();
+            }
+            match accepted.stream.poll_fill(cx, PREFACE.len()) {
+                Poll::Ready(Ok(_)) => continue,
+                Poll::Ready(Err(_)) => return Poll::Ready(None),
+                Poll::Pending => {}
+            }
+            let options = &target.listener.http;
+            let deadline = match (began, worker.phase()) {
+                (_, Phase::Closing) => return Poll::Ready(None),
+                (Some(began), _) => Nanos::after_ms(began, options.request_head_timeout_ms),
+                (None, Phase::Running | Phase::LameDuck) if served && !worker.must_shrink() => {
+                    opened.after_ms(options.idle_timeout_ms)
+                }
+                (None, _) => {
+                    let since = *ending_since.get_or_insert_with(|| worker.now());
+                    Nanos::after_ms(since, DRAIN_IDLE_MS)
+                }
+            };
+            return match accepted.timer.poll(cx, deadline) {
+                Poll::Pending => Poll::Pending,
+                // What was begun is answered as a request that was not finished in time.
+                Poll::Ready(()) => Poll::Ready(began.map(|_| Version::Http11)),
+            };
+        }
+    })
+    .await
+}
+
 /// Waits for the next request, while `target` follows the configuration. A connection that nothing
 /// serves any longer, or whose worker drains, ends soon if it is idle.
-pub(crate) async fn read(conn: &mut Conn, listener: &str, target: &mut Target) -> Head {
+pub(crate) async fn read(conn: &mut Conn<Http1>, listener: &str, target: &mut Target) -> Head {
     forget_large(conn);
     conn.request.clear();
     let worker = Rc::clone(&conn.worker);
@@ -49,28 +112,29 @@ pub(crate) async fn read(conn: &mut Conn, listener: &str, target: &mut Target) -
                 max_head_bytes: options.max_head_bytes,
                 max_fields: options.max_fields,
             };
-            if is_begun(conn.down.input()) {
+            if is_begun(conn.down.stream.input()) {
                 let began = *began.get_or_insert_with(|| worker.now());
-                match conn.request.parse(conn.down.input(), &limits) {
+                match conn.request.parse(conn.down.stream.input(), &limits) {
                     Ok(Status::Complete(length)) => {
-                        conn.down.consume(length);
+                        conn.down.stream.consume(length);
                         return Poll::Ready(Head::Complete(began));
                     }
-                    Ok(Status::Incomplete) if conn.down.eof => {
+                    Ok(Status::Incomplete) if conn.down.stream.eof => {
                         return Poll::Ready(Head::Abandoned(began));
                     }
                     Ok(Status::Incomplete) => {}
                     Err(error) => return Poll::Ready(Head::Malformed(began, error)),
                 }
-            } else if conn.down.eof {
+            } else if conn.down.stream.eof {
                 return Poll::Ready(Head::Closed);
             } else {
-                conn.down.release_buffers();
+                conn.down.stream.release_buffers();
             }
             // The limit does not count empty lines before the head.
             let empty_lines = 2 * (MAX_LEADING_EMPTY_LINES + 1);
             match conn
                 .down
+                .stream
                 .poll_fill(cx, limits.max_head_bytes + empty_lines + 1)
             {
                 Poll::Ready(Ok(_)) => continue,
@@ -108,7 +172,7 @@ fn is_begun(input: &[u8]) -> bool {
 }
 
 /// An idle connection does not keep the room that a large head needed.
-fn forget_large(conn: &mut Conn) {
+fn forget_large(conn: &mut Conn<Http1>) {
     if conn.request.head_bytes() > LARGE_HEAD {
         conn.request = Request::new();
     }

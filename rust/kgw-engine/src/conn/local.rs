@@ -3,9 +3,10 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use kgw_h1::{BodyDecoder, Framing, Method, write_response_head};
+use kgw_h1::{Framing, Method};
 
-use super::http1::Next;
+use super::exchange::Next;
+use super::message::{Downstream, Lost};
 use super::{Conn, Target};
 use crate::filter::header_mutation::HeaderMutation;
 use crate::pipeline::edge;
@@ -14,8 +15,8 @@ use crate::pipeline::reply::{Extra, Reply};
 use crate::telemetry::access_log::Point;
 
 /// Sends `reply` and ends the exchange.
-pub(crate) async fn reply(
-    conn: &mut Conn,
+pub(crate) async fn reply<D: Downstream>(
+    conn: &mut Conn<D>,
     target: &Target,
     mut exchange: Exchange<'_>,
     reply: Reply,
@@ -24,7 +25,7 @@ pub(crate) async fn reply(
     let has_request = exchange.has_request();
     let head_request = has_request && conn.request.method_kind() == Method::Head;
     let body_taken = has_request
-        && (exchange.request_complete || !reply.close && take_small_body(conn, &mut exchange));
+        && (exchange.request_complete || !reply.close && discard_body(conn, &mut exchange));
     let keep_alive = exchange.keep_alive && body_taken && !reply.close && !conn.is_draining();
 
     let now = conn.worker.now();
@@ -57,18 +58,30 @@ pub(crate) async fn reply(
     let request_id = conn.request.headers().get(b"x-request-id");
     let request_id = request_id.filter(|_| has_request);
     edge::finish_response(headers, &target.listener.http, request_id);
-    if !keep_alive {
+    if D::CONNECTION_FIELD && !keep_alive {
         headers.append(b"connection", b"close");
     }
-    let framing = Framing::Length(reply.body.len() as u64);
-    let headers = conn.response.headers();
-    let before = conn.down.output().len();
-    write_response_head(conn.down.output(), reply.status, headers, framing, None);
-    exchange.answer_head_bytes = (conn.down.output().len() - before) as u64;
     // A configured answer may be one that has no body (RFC 9110 6.4.1).
     let bodyless = head_request || matches!(reply.status, 204 | 304);
+    let length = reply.body.len() as u64;
+    let framing = if bodyless {
+        Framing::None
+    } else {
+        Framing::Length(length)
+    };
+    // HTTP/2 need not say that nothing follows.
+    let advertised = (length > 0 || D::CONNECTION_FIELD).then_some(length);
+    exchange.answer_head_bytes = conn.down.send_head(
+        &conn.request,
+        &mut conn.response,
+        reply.status,
+        framing,
+        advertised,
+    );
     let body = if bodyless { "" } else { &*reply.body };
-    conn.down.output().extend_from_slice(body.as_bytes());
+    // The head has said how long the body is.
+    let _ = conn.down.send_data(body.as_bytes());
+    let _ = conn.down.send_end(None);
 
     let body_sent = body.len() as u64;
     exchange.answered_locally(reply, body_sent);
@@ -78,7 +91,7 @@ pub(crate) async fn reply(
         .timings
         .set(Point::DownstreamTxEnd, conn.worker.now().0);
     if !sent {
-        exchange.client_gone(conn.down.unsent() as u64);
+        exchange.client_gone(Lost::Closed, conn.down.unsent() as u64);
     }
     exchange.finish(conn, target);
     match (sent, keep_alive) {
@@ -88,39 +101,25 @@ pub(crate) async fn reply(
     }
 }
 
-/// Consumes the request's body if it is all there already. The connection can then be kept, which
-/// Envoy does not do.
-fn take_small_body(conn: &mut Conn, exchange: &mut Exchange<'_>) -> bool {
-    let framing = conn.request.framing();
-    let mut decoder = BodyDecoder::new(framing);
-    let mut consumed = 0;
+/// Does without the rest of the request's body, if the connection can.
+fn discard_body<D: Downstream>(conn: &mut Conn<D>, exchange: &mut Exchange<'_>) -> bool {
     let mut data = 0;
-    loop {
-        match decoder.decode(&conn.down.input()[consumed..]) {
-            Ok(step) => {
-                consumed += step.consumed;
-                data += step.data.len() as u64;
-                if step.done {
-                    conn.down.consume(consumed);
-                    exchange.bytes_received += data;
-                    exchange.request_received(conn.worker.now());
-                    return true;
-                }
-                if step.consumed == 0 {
-                    return false;
-                }
-            }
-            Err(_) => return false,
-        }
+    let discarded = conn
+        .down
+        .discard_request(|piece| data += piece.len() as u64);
+    if discarded {
+        exchange.bytes_received += data;
+        exchange.request_received(conn.worker.now());
     }
+    discarded
 }
 
 /// Writes the output within `timeout_ms`. Returns whether it was written.
-pub(crate) async fn flush(conn: &mut Conn, timeout_ms: u64) -> bool {
+pub(crate) async fn flush<D: Downstream>(conn: &mut Conn<D>, timeout_ms: u64) -> bool {
     let deadline = conn.worker.now().after_ms(timeout_ms);
     poll_fn(|cx| {
         conn.registration.update(cx);
-        match conn.down.poll_flush(cx) {
+        match conn.down.poll_send(cx) {
             Poll::Ready(result) => Poll::Ready(result.is_ok()),
             Poll::Pending if conn.worker.phase() == crate::runtime::Phase::Closing => {
                 Poll::Ready(false)

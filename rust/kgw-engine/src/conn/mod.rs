@@ -2,40 +2,46 @@
 
 mod attempt;
 mod detect;
+mod exchange;
+pub(crate) mod h1_side;
 mod head;
 mod http1;
 pub(crate) mod http2;
 pub(crate) mod io;
 mod local;
+pub(crate) mod message;
 pub(crate) mod pipe;
 mod proxy_header;
 mod relay;
 mod tcp;
 pub(crate) mod tunnel;
 mod waypoint;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use kgw_h1::{Request, Response};
+use kgw_h1::{Request, Response, Version};
 use tokio::net::TcpStream;
 
+use self::h1_side::Http1;
 use self::io::Stream;
 use self::proxy_header::Expected;
-use crate::clock::Timer;
+use crate::clock::{Nanos, Timer};
+use crate::config::ir::Codec;
 use crate::config::snapshot::{Carries, Listener, Routes, Snapshot, Traffic};
 use crate::runtime::{Phase, Registration, Worker};
 use crate::upstream::proxy_protocol::OwnedTlv;
 
-/// State of a downstream connection.
+/// State of what serves requests one after the other: a downstream connection, or one stream of it.
 #[derive(Debug)]
-pub(crate) struct Conn {
+pub(crate) struct Conn<D> {
     pub(crate) worker: Rc<Worker>,
-    pub(crate) down: Stream,
+    pub(crate) down: D,
     pub(crate) timer: Timer,
     pub(crate) registration: Registration,
-    pub(crate) peers: Peers,
+    pub(crate) peers: Rc<Peers>,
     /// The request being served; its storage is reused.
     pub(crate) request: Request,
     /// The answer being sent, the proxy's own or the upstream's.
@@ -43,9 +49,13 @@ pub(crate) struct Conn {
 }
 
 /// Who speaks to whom on a connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peers {
     pub(crate) connection_id: u64,
+    /// When the connection was accepted.
+    pub(crate) opened: Nanos,
+    /// TLS ended here: requests are `https`.
+    pub(crate) is_secure: bool,
     /// The client: the source in the PROXY header, else the socket's peer.
     pub(crate) remote: SocketAddr,
     /// What the client addressed: the destination in the PROXY header, else the socket's own address.
@@ -74,7 +84,7 @@ pub(crate) enum Addressed {
 }
 
 /// What a connection's requests are routed by: looked up once per connection and generation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// Holds the rest of it: the engine sees who still uses a snapshot, and frees it elsewhere.
     snapshot: Arc<Snapshot>,
@@ -141,6 +151,16 @@ impl Target {
     }
 }
 
+/// What serves a connection before it is known what it carries.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) stream: Stream,
+    pub(crate) timer: Timer,
+    pub(crate) registration: Registration,
+    pub(crate) peers: Peers,
+}
+
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     worker: Rc<Worker>,
@@ -153,12 +173,14 @@ pub(crate) async fn serve(
     let Some(configuration) = worker.snapshot().listeners.get(&listener).map(Arc::clone) else {
         return;
     };
-    let mut conn = Conn {
-        down: Stream::new(socket),
+    let mut accepted = Accepted {
+        stream: Stream::new(socket),
         timer: Timer::new(worker.clock().clone()),
         registration: worker.register(),
         peers: Peers {
             connection_id: worker.next_connection_id(),
+            opened: worker.now(),
+            is_secure: false,
             remote: peer,
             local,
             direct_remote: peer,
@@ -167,18 +189,15 @@ pub(crate) async fn serve(
             tlvs: Box::default(),
             addressed: Addressed::ByConnection,
         },
-        request: Request::new(),
-        response: Response::new(),
         worker,
     };
-    let began = conn.worker.now();
     if let Some(expected) = Expected::of(&configuration)
         && proxy_header::read(
-            &mut conn.down,
-            &mut conn.timer,
-            &conn.registration,
-            &conn.worker,
-            &mut conn.peers,
+            &mut accepted.stream,
+            &mut accepted.timer,
+            &accepted.registration,
+            &accepted.worker,
+            &mut accepted.peers,
             &expected,
         )
         .await
@@ -187,21 +206,54 @@ pub(crate) async fn serve(
         return;
     }
     let client = tcp::Client {
-        worker: &conn.worker,
-        down: &mut conn.down,
-        timer: &mut conn.timer,
-        registration: &conn.registration,
-        peers: &conn.peers,
-        began,
+        worker: &accepted.worker,
+        down: &mut accepted.stream,
+        timer: &mut accepted.timer,
+        registration: &accepted.registration,
+        peers: &accepted.peers,
+        began: accepted.peers.opened,
         server_name: None,
     };
     if tcp::serve_unless_http(client, &listener).await {
         return;
     }
-    let target = Target::find(&conn.worker.snapshot(), &listener, &conn.peers);
-    match target {
-        Some(target) => http1::serve(&mut conn, &listener, target).await,
-        None => conn.worker.stats().proxy_header_no_destination.increment(),
+    let found = Target::find(&accepted.worker.snapshot(), &listener, &accepted.peers);
+    let Some(target) = found else {
+        let stats = accepted.worker.stats();
+        stats.proxy_header_no_destination.increment();
+        return;
+    };
+    serve_http(accepted, &listener, target, None).await;
+}
+
+/// Serves a connection that carries HTTP, of the version that was negotiated if one was.
+async fn serve_http(
+    mut accepted: Accepted,
+    listener: &str,
+    mut target: Target,
+    negotiated: Option<Version>,
+) {
+    let version = match (negotiated, target.listener.http.codec) {
+        (Some(version), _) => Some(version),
+        (None, Codec::Http1) => Some(Version::Http11),
+        (None, Codec::Http2) => Some(Version::Http2),
+        (None, Codec::Auto) => head::detect(&mut accepted, listener, &mut target).await,
+    };
+    match version {
+        None => {}
+        Some(Version::Http2) => http2::server::serve(accepted, listener, target).await,
+        Some(_) => {
+            let mut conn = Conn {
+                down: Http1::new(accepted.stream),
+                worker: accepted.worker,
+                timer: accepted.timer,
+                registration: accepted.registration,
+                peers: Rc::new(accepted.peers),
+                request: Request::new(),
+                response: Response::new(),
+            };
+            http1::serve(&mut conn, listener, target).await;
+        }
     }
 }
 
@@ -230,7 +282,7 @@ impl Drop for Open {
     }
 }
 
-impl Conn {
+impl<D> Conn<D> {
     /// Whether answers must close their connections.
     pub(crate) fn is_draining(&self) -> bool {
         self.worker.phase() != Phase::Running

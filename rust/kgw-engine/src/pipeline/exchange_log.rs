@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::clock::Nanos;
 use crate::config::snapshot::{Cluster, Forward, Route};
 use crate::conn::io::Traffic;
+use crate::conn::message::{Lost, Side};
 use crate::conn::{Conn, Target};
 use crate::filter::header_mutation::HeaderMutation;
 use crate::pipeline::reply::Reply;
@@ -53,6 +54,8 @@ pub(crate) struct Exchange<'a> {
     /// The numbers of the connections to them, of those there were.
     pub(crate) upstream_connection_ids: SmallVec<[u64; 2]>,
     pub(crate) upstream_local: Option<SocketAddr>,
+    /// What is spoken with the endpoint.
+    pub(crate) upstream_protocol: &'static str,
     /// From the choice of the endpoint to a usable connection. Nanoseconds.
     pub(crate) pool_ready_ns: Option<u64>,
     pub(crate) attempts: u32,
@@ -82,7 +85,7 @@ impl Drop for Active {
 
 impl Exchange<'_> {
     /// An exchange whose request's first byte arrived at `began`.
-    pub(crate) fn new(conn: &Conn, target: &Target, began: Nanos) -> Self {
+    pub(crate) fn new<D: Side>(conn: &Conn<D>, target: &Target, began: Nanos) -> Self {
         conn.worker.stats().downstream_rq_active.increment();
         let mut timings = Timings::new();
         timings.set(Point::DownstreamRxBegin, began.0);
@@ -103,6 +106,7 @@ impl Exchange<'_> {
             endpoints: SmallVec::new(),
             upstream_connection_ids: SmallVec::new(),
             upstream_local: None,
+            upstream_protocol: "",
             pool_ready_ns: None,
             attempts: 0,
             transport_failure: None,
@@ -117,7 +121,7 @@ impl Exchange<'_> {
     }
 
     /// An exchange whose request is not one.
-    pub(crate) fn without_request(conn: &Conn, target: &Target, began: Nanos) -> Self {
+    pub(crate) fn without_request<D: Side>(conn: &Conn<D>, target: &Target, began: Nanos) -> Self {
         Self {
             has_request: false,
             ..Self::new(conn, target, began)
@@ -171,10 +175,18 @@ impl Exchange<'_> {
     }
 
     /// Notes that the client went away with `unsent` bytes of its answer unwritten.
-    pub(crate) fn client_gone(&mut self, unsent: u64) {
-        self.flags
-            .set(ResponseFlag::DownstreamConnectionTermination);
-        self.details = Some(Cow::Borrowed("downstream_remote_disconnect"));
+    pub(crate) fn client_gone(&mut self, lost: Lost, unsent: u64) {
+        let (flag, details) = match lost {
+            Lost::Reset(_) | Lost::Refused => {
+                (ResponseFlag::DownstreamRemoteReset, "http2.remote_reset")
+            }
+            _ => (
+                ResponseFlag::DownstreamConnectionTermination,
+                "downstream_remote_disconnect",
+            ),
+        };
+        self.flags.set(flag);
+        self.details = Some(Cow::Borrowed(details));
         self.bytes_sent = self.bytes_sent.saturating_sub(unsent);
     }
 
@@ -185,7 +197,7 @@ impl Exchange<'_> {
     }
 
     /// Counts the exchange and writes its access log lines.
-    pub(crate) fn finish(mut self, conn: &Conn, target: &Target) {
+    pub(crate) fn finish<D: Side>(mut self, conn: &Conn<D>, target: &Target) {
         let now = conn.worker.now();
         self.timings.set(Point::StreamEnd, now.0);
         self.count(conn);
@@ -198,7 +210,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn count(&self, conn: &Conn) {
+    fn count<D>(&self, conn: &Conn<D>) {
         let stats = self.active.0.stats();
         debug_assert!(std::ptr::eq(stats, conn.worker.stats()));
         match self.code {
@@ -212,7 +224,7 @@ impl Exchange<'_> {
         stats.downstream_tx_body_bytes.add(self.bytes_sent);
     }
 
-    fn downstream_wire(&self, conn: &Conn) -> WireBytes {
+    fn downstream_wire<D: Side>(&self, conn: &Conn<D>) -> WireBytes {
         // The head was consumed before the exchange began.
         let head = if self.has_request {
             conn.request.head_bytes() as u64
@@ -228,14 +240,19 @@ impl Exchange<'_> {
         }
     }
 
-    fn record<'r>(&'r self, conn: &'r Conn, target: &'r Target, now: Nanos) -> Record<'r> {
+    fn record<'r, D: Side>(
+        &'r self,
+        conn: &'r Conn<D>,
+        target: &'r Target,
+        now: Nanos,
+    ) -> Record<'r> {
         let clock = conn.worker.clock();
         let mut record = Record::new();
         record.start_unix_ns = clock.wall_nanos(self.began).cast_signed();
         record.emit_unix_ns = clock.wall_nanos(now).cast_signed();
         record.timings = self.timings;
         record.pool_ready_ns = self.pool_ready_ns;
-        record.request.protocol = Some("HTTP/1.1");
+        record.request.protocol = Some(conn.request.version().as_str());
         record.request.body_bytes = self.bytes_received;
         if self.has_request {
             let request = &conn.request;
@@ -244,7 +261,11 @@ impl Exchange<'_> {
                 // The target of a CONNECT has no path, and a refused request may have no host.
                 path: Some(request.path()).filter(|path| !path.is_empty()),
                 authority: Some(request.authority()).filter(|host| !host.is_empty()),
-                scheme: Some(b"http"),
+                scheme: Some(if conn.peers.is_secure {
+                    b"https"
+                } else {
+                    b"http"
+                }),
                 headers: Some(request.headers()),
                 id: request.headers().get(b"x-request-id"),
                 ..record.request
@@ -282,7 +303,7 @@ impl Exchange<'_> {
                 .and(self.upstream_connection_ids.last().copied())
                 .unwrap_or(0),
             connection_ids_attempted: &self.upstream_connection_ids,
-            protocol: self.upstream_local.map(|_| "HTTP/1.1"),
+            protocol: self.upstream_local.map(|_| self.upstream_protocol),
             local: self.upstream_local,
             wire: self.upstream_wire,
             transport_failure_reason: self.transport_failure.as_deref(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kgw_h1::{BodyError, RequestError};
 
+use crate::conn::message::Lost;
 use crate::telemetry::flags::ResponseFlag;
 use crate::telemetry::grpc::DEADLINE_EXCEEDED;
 
@@ -173,13 +174,23 @@ impl Reply {
         )
     }
 
-    /// The upstream closed the connection before it answered.
-    pub(crate) fn upstream_closed() -> Self {
-        Self::reset(
-            "connection termination",
-            "upstream_reset_before_response_started{connection_termination}".to_owned(),
-            ResponseFlag::UpstreamConnectionTermination,
-        )
+    /// The upstream was lost before it answered.
+    pub(crate) fn upstream_lost(lost: Lost) -> Self {
+        let (reason, flag) = match lost {
+            Lost::Closed | Lost::Unprocessed => (
+                "connection termination",
+                ResponseFlag::UpstreamConnectionTermination,
+            ),
+            Lost::Reset(_) => ("remote reset", ResponseFlag::UpstreamRemoteReset),
+            Lost::Refused => (
+                "remote refused stream reset",
+                ResponseFlag::UpstreamRemoteReset,
+            ),
+            Lost::Malformed => return Self::upstream_protocol_error(),
+        };
+        let token = reason.replace(' ', "_");
+        let details = format!("upstream_reset_before_response_started{{{token}}}");
+        Self::reset(reason, details, flag)
     }
 
     /// The upstream's answer is not one that can be passed on.
@@ -281,7 +292,13 @@ mod tests {
             (Reply::connect_failed(&refused), 503, 98),
             (Reply::connect_timed_out(), 503, 91),
             (Reply::no_healthy_upstream(), 503, 19),
-            (Reply::upstream_closed(), 503, 95),
+            (Reply::upstream_lost(Lost::Closed), 503, 95),
+            (
+                Reply::upstream_lost(Lost::Reset(h2::Reason::CANCEL)),
+                503,
+                85,
+            ),
+            (Reply::upstream_lost(Lost::Refused), 503, 100),
             (Reply::upstream_protocol_error(), 502, 87),
             (Reply::request_timed_out(), 504, 24),
             (Reply::stream_idle(true), 504, 14),

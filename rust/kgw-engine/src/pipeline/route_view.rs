@@ -12,7 +12,11 @@ pub(crate) struct RouteView<'a> {
 
 impl<'a> RouteView<'a> {
     pub(crate) fn new(request: &'a Request) -> Self {
-        let (path, query) = kgw_h1::split_path_and_query(request.path());
+        let (path, query) = match request.path() {
+            // The target of a CONNECT has no path. Rules for all paths are for it too.
+            b"" => (&b"/"[..], None),
+            path => kgw_h1::split_path_and_query(path),
+        };
         Self {
             request,
             path,

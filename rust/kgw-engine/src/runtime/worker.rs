@@ -7,7 +7,6 @@ use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Waker};
@@ -25,7 +24,7 @@ use crate::listen::limit::ConnectionLimit;
 use crate::listen::reserve::Reserve;
 use crate::listen::socket::{BindKey, BoundAddress};
 use crate::stats::Stats;
-use crate::upstream::pool::{Pools, SWEEP_INTERVAL};
+use crate::upstream::pool::{PoolKey, Pools, SWEEP_INTERVAL};
 
 /// What a worker accepts on, and how each accepting task is told what for.
 type Accepting = HashMap<BindKey, (Weak<BoundAddress>, Rc<accept::Orders>)>;
@@ -195,9 +194,9 @@ impl Worker {
         }
     }
 
-    /// Whether the snapshot in use has an endpoint of this address.
-    pub(crate) fn has_endpoint(&self, endpoint: SocketAddr) -> bool {
-        self.snapshot.borrow().endpoints.contains(&endpoint)
+    /// Whether the snapshot in use has an endpoint of this address, reached in this way.
+    pub(crate) fn has_endpoint(&self, key: &PoolKey) -> bool {
+        self.snapshot.borrow().endpoints.contains(key)
     }
 
     /// Starts and stops accepting so that the sockets in use are those of the snapshot.

@@ -5,15 +5,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::net::TcpStream;
 
-use super::pool::UpstreamConnection;
-use crate::clock::Nanos;
-use crate::conn::Conn;
-use crate::conn::io::{BODY_BUFFER, Stream};
-use crate::runtime::Phase;
+use crate::clock::{Nanos, Timer};
+use crate::conn::io::Stream;
+use crate::runtime::{Phase, Registration, Worker};
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -26,33 +24,43 @@ pub(crate) enum ConnectError {
     TimedOut,
 }
 
-/// Opens a connection to `endpoint` before `deadline`, while somebody waits for it.
+/// A connection that was opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) stream: Stream,
+    /// Its own address.
+    pub(crate) local: Option<SocketAddr>,
+    /// Its number, unique in the engine.
+    pub(crate) id: u64,
+}
+
+/// The task that waits for a connection.
+pub(crate) struct Waiting<'a> {
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) registration: &'a Registration,
+    pub(crate) timer: &'a mut Timer,
+}
+
+/// Opens a connection to `endpoint` before `deadline`, unless `is_client_gone` says meanwhile that
+/// nobody waits for it.
 pub(crate) async fn connect(
-    conn: &mut Conn,
+    waiting: Waiting<'_>,
     endpoint: SocketAddr,
     deadline: Nanos,
-    request_complete: bool,
-) -> Result<UpstreamConnection, ConnectError> {
-    let worker = Rc::clone(&conn.worker);
+    mut is_client_gone: impl FnMut(&mut Context<'_>) -> bool,
+) -> Result<Opened, ConnectError> {
+    let worker = waiting.worker;
     let mut connecting = pin!(TcpStream::connect(endpoint));
     let connected = poll_fn(|cx| {
-        conn.registration.update(cx);
+        waiting.registration.update(cx);
         if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
             return Poll::Ready(connected.map_err(ConnectError::Failed));
         }
-        loop {
-            match conn.down.poll_fill(cx, BODY_BUFFER) {
-                Poll::Ready(Ok(count)) if count > 0 => {}
-                // The client may have finished sending and still wait for the answer.
-                Poll::Ready(Ok(_)) if request_complete => break,
-                Poll::Ready(_) => return Poll::Ready(Err(ConnectError::ClientGone)),
-                Poll::Pending => break,
-            }
-        }
-        if worker.phase() == Phase::Closing {
+        if is_client_gone(cx) || worker.phase() == Phase::Closing {
             return Poll::Ready(Err(ConnectError::ClientGone));
         }
-        conn.timer
+        waiting
+            .timer
             .poll(cx, deadline)
             .map(|()| Err(ConnectError::TimedOut))
     })
@@ -66,15 +74,12 @@ pub(crate) async fn connect(
         }
         Ok(socket) => {
             worker.stats().upstream_cx_total.increment();
-            let local = socket.local_addr().ok();
             socket.set_nodelay(true).map_err(ConnectError::Failed)?;
-            let id = worker.next_connection_id();
-            Ok(UpstreamConnection::new(
-                Stream::new(socket),
-                endpoint,
-                local,
-                id,
-            ))
+            Ok(Opened {
+                local: socket.local_addr().ok(),
+                stream: Stream::new(socket),
+                id: worker.next_connection_id(),
+            })
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Upstream connections.
 
+pub(crate) mod acquire;
 pub(crate) mod connect;
+pub(crate) mod http2;
 pub(crate) mod pool;
 pub(crate) mod proxy_protocol;

@@ -1,14 +1,17 @@
-//! Idle upstream connections of one worker, by endpoint, last in first out.
+//! Upstream connections of one worker, kept for the next request.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use tokio::sync::Notify;
 
+use super::connect::Opened;
+use super::http2::Http2Connection;
 use crate::clock::Nanos;
-use crate::config::snapshot::Snapshot;
-use crate::conn::io::Stream;
+use crate::config::snapshot::{FastMap, Snapshot};
+use crate::conn::h1_side::Http1;
 use crate::runtime::{Phase, Worker};
 
 /// How often idle connections are looked through.
@@ -23,28 +26,34 @@ const MAX_IDLE_PER_ENDPOINT: usize = 512;
 /// Idle connections kept in all by one worker.
 const MAX_IDLE: usize = 4096;
 
-/// A connection to an endpoint.
+/// Which connections are as good as each other: those to one endpoint that were opened in one way.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct PoolKey {
+    pub(crate) endpoint: SocketAddr,
+    /// The number of the cluster's kind of transport; 0 is plain TCP.
+    pub(crate) transport: u64,
+}
+
+/// An HTTP/1.1 connection to an endpoint.
 #[derive(Debug)]
 pub(crate) struct UpstreamConnection {
-    pub(crate) stream: Stream,
-    pub(crate) endpoint: SocketAddr,
+    pub(crate) http1: Http1,
+    pub(crate) key: PoolKey,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) id: u64,
+    /// Requests that it has carried.
+    pub(crate) requests: u64,
     idle_since: Nanos,
 }
 
 impl UpstreamConnection {
-    pub(crate) fn new(
-        stream: Stream,
-        endpoint: SocketAddr,
-        local: Option<SocketAddr>,
-        id: u64,
-    ) -> Self {
+    pub(crate) fn new(opened: Opened, key: PoolKey) -> Self {
         Self {
-            stream,
-            endpoint,
-            local,
-            id,
+            http1: Http1::new(opened.stream),
+            key,
+            local: opened.local,
+            id: opened.id,
+            requests: 0,
             idle_since: Nanos(0),
         }
     }
@@ -56,25 +65,69 @@ impl UpstreamConnection {
     /// Whether the peer has neither closed the connection nor sent anything nobody asked for, as
     /// far as the event loop has heard. No system call unless it has heard something.
     fn is_quiet(&mut self) -> bool {
-        self.stream.is_quiet()
+        self.http1.stream.is_quiet()
     }
 }
 
 /// The pools of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
-    idle: HashMap<SocketAddr, Vec<UpstreamConnection>, foldhash::fast::RandomState>,
+    /// Idle HTTP/1.1 connections, last in first out.
+    idle: FastMap<PoolKey, Vec<UpstreamConnection>>,
     count: usize,
+    /// HTTP/2 connections, idle or not.
+    http2: HashMap<PoolKey, Http2Pool>,
+}
+
+/// HTTP/2 connections to an endpoint.
+#[derive(Debug, Default)]
+struct Http2Pool {
+    connections: Vec<Rc<Http2Connection>>,
+    /// Somebody is opening one; told when that has succeeded or failed.
+    opening: Option<Rc<Notify>>,
+}
+
+/// What a request for an HTTP/2 connection gets.
+#[derive(Debug)]
+pub(crate) enum Http2Take {
+    /// A connection with room for another stream.
+    Connection(Rc<Http2Connection>),
+    /// Somebody else is opening one: ask again when told.
+    Wait(Rc<Notify>),
+    /// Nobody is: the caller opens one, and drops this when it has succeeded or failed.
+    Open(Opening),
+}
+
+/// The duty to open an HTTP/2 connection that others may be waiting for.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    worker: Rc<Worker>,
+    key: PoolKey,
+    notify: Rc<Notify>,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let mut pools = self.worker.pools.borrow_mut();
+        if let Some(pool) = pools.http2.get_mut(&self.key)
+            && pool
+                .opening
+                .as_ref()
+                .is_some_and(|opening| Rc::ptr_eq(opening, &self.notify))
+        {
+            pool.opening = None;
+            if pool.connections.is_empty() {
+                pools.http2.remove(&self.key);
+            }
+        }
+        self.notify.notify_waiters();
+    }
 }
 
 impl Pools {
-    /// Takes the connection to `endpoint` that was used last and is still usable.
-    pub(crate) fn take(
-        &mut self,
-        worker: &Worker,
-        endpoint: SocketAddr,
-    ) -> Option<UpstreamConnection> {
-        let idle = self.idle.get_mut(&endpoint)?;
+    /// Takes the HTTP/1.1 connection that was used last and is still usable.
+    pub(crate) fn take(&mut self, worker: &Worker, key: &PoolKey) -> Option<UpstreamConnection> {
+        let idle = self.idle.get_mut(key)?;
         while let Some(mut connection) = idle.pop() {
             self.count -= 1;
             worker.stats().upstream_cx_idle.decrement();
@@ -88,22 +141,54 @@ impl Pools {
     /// Keeps a connection for reuse. Its last exchange must have ended exactly at the end of a
     /// message: whatever follows an answer would be taken for the next one.
     pub(crate) fn put(&mut self, worker: &Worker, mut connection: UpstreamConnection) {
-        if self.count >= MAX_IDLE || connection.stream.unsent() > 0 || !connection.is_quiet() {
+        if self.count >= MAX_IDLE || connection.http1.stream.unsent() > 0 || !connection.is_quiet()
+        {
             return;
         }
         // A reload may have taken the endpoint away meanwhile, and a drain ends all use.
-        if worker.phase() >= Phase::Draining || !worker.has_endpoint(connection.endpoint) {
+        if worker.phase() >= Phase::Draining || !worker.has_endpoint(&connection.key) {
             return;
         }
-        let idle = self.idle.entry(connection.endpoint).or_default();
+        let idle = self.idle.entry(connection.key).or_default();
         if idle.len() >= MAX_IDLE_PER_ENDPOINT {
             return;
         }
-        connection.stream.release_buffers();
+        connection.http1.stream.release_buffers();
         connection.idle_since = worker.now();
         idle.push(connection);
         self.count += 1;
         worker.stats().upstream_cx_idle.increment();
+    }
+
+    /// Takes an HTTP/2 connection with room for a stream, or the duty to open one.
+    pub(crate) fn take_http2(&mut self, worker: &Rc<Worker>, key: &PoolKey) -> Http2Take {
+        let pool = self.http2.entry(*key).or_default();
+        pool.connections.retain(|connection| connection.is_usable());
+        if let Some(connection) = pool
+            .connections
+            .iter()
+            .find(|connection| connection.has_room())
+        {
+            return Http2Take::Connection(Rc::clone(connection));
+        }
+        if let Some(notify) = &pool.opening {
+            return Http2Take::Wait(Rc::clone(notify));
+        }
+        let notify = Rc::new(Notify::new());
+        pool.opening = Some(Rc::clone(&notify));
+        Http2Take::Open(Opening {
+            worker: Rc::clone(worker),
+            key: *key,
+            notify,
+        })
+    }
+
+    /// Shares an HTTP/2 connection with requests to come.
+    pub(crate) fn share_http2(&mut self, worker: &Worker, connection: &Rc<Http2Connection>) {
+        if worker.has_endpoint(&connection.key) {
+            let pool = self.http2.entry(connection.key).or_default();
+            pool.connections.push(Rc::clone(connection));
+        }
     }
 
     /// Drops connections that are too old or that their peers have closed.
@@ -112,19 +197,24 @@ impl Pools {
         self.keep(worker, |connection| {
             connection.is_fresh(now) && connection.is_quiet()
         });
-    }
-
-    /// Drops connections to endpoints that `snapshot` no longer has.
-    pub(crate) fn retain(&mut self, worker: &Worker, snapshot: &Snapshot) {
-        let endpoints: &HashSet<SocketAddr> = &snapshot.endpoints;
-        self.keep(worker, |connection| {
-            endpoints.contains(&connection.endpoint)
+        self.keep_http2(|connection| {
+            connection.is_usable()
+                && (!connection.is_idle() || now < connection.used_at().after_ms(IDLE_TIMEOUT_MS))
         });
     }
 
-    /// Drops everything.
+    /// Drops connections to endpoints that `snapshot` no longer has, or reaches in another way.
+    pub(crate) fn retain(&mut self, worker: &Worker, snapshot: &Snapshot) {
+        self.keep(worker, |connection| {
+            snapshot.endpoints.contains(&connection.key)
+        });
+        self.keep_http2(|connection| snapshot.endpoints.contains(&connection.key));
+    }
+
+    /// Drops everything. Streams under way go on.
     pub(crate) fn clear(&mut self, worker: &Worker) {
         self.keep(worker, |_| false);
+        self.keep_http2(|_| false);
     }
 
     fn keep(&mut self, worker: &Worker, mut keep: impl FnMut(&mut UpstreamConnection) -> bool) {
@@ -137,5 +227,12 @@ impl Pools {
             worker.stats().upstream_cx_idle.decrement();
         }
         self.count = count;
+    }
+
+    fn keep_http2(&mut self, mut keep: impl FnMut(&Http2Connection) -> bool) {
+        self.http2.retain(|_, pool| {
+            pool.connections.retain(|connection| keep(connection));
+            !pool.connections.is_empty() || pool.opening.is_some()
+        });
     }
 }

@@ -1,10 +1,10 @@
-//! HTTP/2 on connections.
-#![cfg_attr(
-    not(test),
-    allow(
-        dead_code,
-        reason = "what runs HTTP/2 connections under the guard is not here yet"
-    )
-)]
+//! HTTP/2: everything that knows the `h2` crate, save for the upstream connections themselves.
 
+mod data;
+mod downstream;
+mod fields;
 pub(crate) mod guard;
+pub(crate) mod server;
+mod upstream;
+
+pub(crate) use upstream::ServerStream;

@@ -42,9 +42,8 @@ pub(crate) fn server_builder(options: &Http2Options, http: &HttpOptions) -> h2::
         .max_pending_accept_reset_streams(streams.clamp(MIN_REMEMBERED, MAX_REMEMBERED))
         .max_concurrent_reset_streams(remembered(streams))
         .max_local_error_reset_streams(Some(1024));
-    if !http.upgrades.is_empty() {
-        builder.enable_connect_protocol();
-    }
+    // Whether a request may switch protocols is its route's to say.
+    builder.enable_connect_protocol();
     builder
 }
 

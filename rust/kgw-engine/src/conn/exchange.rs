@@ -1,0 +1,193 @@
+//! One exchange, from a request's head to the end of its answer.
+
+use kgw_h1::{Method, PathOutcome, RequestError, TargetForm, strip_hop_by_hop_request};
+
+use super::message::Downstream;
+use super::{Addressed, Conn, Target, attempt, local, waypoint};
+use crate::clock::Nanos;
+use crate::config::snapshot::{Action, Route};
+use crate::filter::header_mutation::HeaderMutation;
+use crate::pipeline::exchange_log::{Dispatch, Exchange};
+use crate::pipeline::reply::Reply;
+use crate::pipeline::route_view::RouteView;
+use crate::pipeline::{edge, redirect};
+use crate::runtime::Pressure;
+use crate::telemetry::flags::ResponseFlag;
+
+/// What becomes of the connection after an exchange.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Next {
+    /// It carries the next request.
+    KeepAlive,
+    /// It is closed once the peer has had the chance to read the answer.
+    Close,
+    /// It is closed at once: the answer was cut short, or nobody is there to read one.
+    Abort,
+}
+
+/// Answers what is no request.
+pub(crate) async fn refuse<D: Downstream>(
+    conn: &mut Conn<D>,
+    target: &Target,
+    began: Nanos,
+    error: &RequestError,
+) -> Next {
+    conn.worker.stats().downstream_rq_malformed.increment();
+    // A request that only lacks a host, or has a path that cannot be normalised, can be shown.
+    let exchange = if error.flag_protocol_error() {
+        Exchange::without_request(conn, target, began)
+    } else {
+        Exchange::new(conn, target, began)
+    };
+    local::reply(conn, target, exchange, Reply::malformed(*error), &[]).await
+}
+
+/// Answers the request in `conn.request`. The connection is kept for another only if `keep` says so.
+pub(crate) async fn serve<D: Downstream>(
+    conn: &mut Conn<D>,
+    target: &Target,
+    began: Nanos,
+    keep: bool,
+) -> Next {
+    let mut exchange = Exchange::new(conn, target, began);
+    let now = conn.worker.now();
+    if conn.request.framing().is_empty() {
+        exchange.request_received(now);
+    }
+    conn.down.begin_request(conn.request.framing());
+    exchange.keep_alive = conn.request.keep_alive() && keep && !conn.is_draining();
+    let options = &target.listener.http;
+
+    if conn.worker.pressure() == Pressure::Overloaded {
+        conn.worker.stats().downstream_rq_overloaded.increment();
+        return local::reply(conn, target, exchange, Reply::overloaded(), &[]).await;
+    }
+    let refusal = refusal(conn, target);
+    // `h2c` is not offered, so it is not taken up (RFC 9110 7.8).
+    let switching = conn
+        .request
+        .upgrade()
+        .is_some_and(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"));
+    strip_hop_by_hop_request(&mut conn.request, switching);
+    let trusted = &target.listener.trusted_proxies;
+    let peer = conn.peers.remote.ip();
+    let secure = conn.peers.is_secure;
+    if let Err(error) = edge::state_origin(&mut conn.request, options, trusted, peer, secure) {
+        conn.worker.stats().downstream_rq_malformed.increment();
+        return local::reply(conn, target, exchange, Reply::malformed(error), &[]).await;
+    }
+    if let Some(reply) = refusal {
+        return local::reply(conn, target, exchange, reply, &[]).await;
+    }
+    let connect = conn.request.method_kind() == Method::Connect;
+    if !connect {
+        match conn.request.canonicalize_path(edge::path_options(options)) {
+            Ok(PathOutcome::Normal) => {}
+            Ok(PathOutcome::Redirect) => {
+                let reply = Reply::redirect_to_path(conn.request.path().to_vec());
+                return local::reply(conn, target, exchange, reply, &[]).await;
+            }
+            Err(error) => {
+                conn.worker.stats().downstream_rq_malformed.increment();
+                return local::reply(conn, target, exchange, Reply::malformed(error), &[]).await;
+            }
+        }
+    }
+
+    let found = target
+        .routes
+        .as_deref()
+        .and_then(|routes| routes.table.find(&RouteView::new(&conn.request)))
+        .and_then(|found| found.value.as_ref());
+    let found = found.filter(|route| !connect || allows(target, route, b"connect"));
+    let Some(route) = found else {
+        conn.worker.stats().no_route.increment();
+        return local::reply(conn, target, exchange, Reply::no_route(), &[]).await;
+    };
+    exchange.route = Some(route);
+    if switching
+        && !conn
+            .request
+            .upgrade()
+            .is_some_and(|protocol| allows(target, route, protocol))
+    {
+        return local::reply(conn, target, exchange, Reply::upgrade_refused(), &[]).await;
+    }
+    let response_headers: &[&[HeaderMutation]] = &[&route.response_headers];
+
+    // The cluster is logged even for requests that a filter answers, so it is picked first.
+    let backend = match &route.action {
+        Action::Forward(forward) => forward.pick(),
+        Action::Redirect(_) | Action::Direct { .. } => None,
+    };
+    exchange.cluster = backend.and_then(|backend| backend.cluster.as_deref());
+
+    for filter in &route.request_filters {
+        if let Err(reply) = filter.on_request(&mut conn.request, now) {
+            if reply.flag == Some(ResponseFlag::RateLimited) {
+                conn.worker.stats().rate_limited.increment();
+            }
+            return local::reply(conn, target, exchange, reply, response_headers).await;
+        }
+    }
+    let reply = match (&route.action, backend) {
+        (Action::Forward(forward), Some(backend)) => match &backend.cluster {
+            Some(cluster) => {
+                for mutation in &backend.request_headers {
+                    mutation.apply(conn.request.headers_mut());
+                }
+                let response_headers: &[&[HeaderMutation]] =
+                    &[&backend.response_headers, &route.response_headers];
+                let dispatch = Dispatch {
+                    forward,
+                    cluster,
+                    response_headers,
+                };
+                return if connect {
+                    attempt::tunnel(conn, target, exchange, &dispatch).await
+                } else {
+                    attempt::forward(conn, target, exchange, &dispatch, switching).await
+                };
+            }
+            None => Reply::no_backend(),
+        },
+        (Action::Forward(_), None) => Reply::no_backend(),
+        (Action::Redirect(redirect), _) => {
+            let port = conn.peers.local.port();
+            let location = redirect::location(redirect, &conn.request, port);
+            Reply::redirect(redirect.status, location)
+        }
+        (Action::Direct { status, body }, _) => Reply::direct(*status, body.clone()),
+    };
+    local::reply(conn, target, exchange, reply, response_headers).await
+}
+
+/// What answers a request that is none for a route: no path, a host that the connection does not lead
+/// to.
+fn refusal<D>(conn: &Conn<D>, target: &Target) -> Option<Reply> {
+    let request = &conn.request;
+    if request.target_form() == TargetForm::Asterisk {
+        return Some(Reply::no_path());
+    }
+    if conn.peers.addressed == Addressed::ByHost
+        && waypoint::named_address(request, &target.listener) != Some(conn.peers.local)
+    {
+        return Some(Reply::misdirected());
+    }
+    None
+}
+
+/// Whether requests of a route may switch to a protocol.
+fn allows(target: &Target, route: &Route, protocol: &[u8]) -> bool {
+    let of_route = match &route.action {
+        Action::Forward(forward) => &*forward.upgrades,
+        Action::Redirect(_) | Action::Direct { .. } => &[],
+    };
+    target
+        .listener
+        .http
+        .upgrades
+        .iter()
+        .chain(of_route)
+        .any(|allowed| protocol.eq_ignore_ascii_case(allowed.as_bytes()))
+}

@@ -1,0 +1,296 @@
+//! HTTP/1.1 as a side of an exchange: a connection that carries one message each way at a time.
+
+use std::task::{Context, Poll};
+
+use kgw_h1::{
+    BodyDecoder, BodyEncoder, BodyError, Framing, Headers, Limits, Method, Request, RequestContext,
+    Response, Status, write_continue, write_request_head, write_response_head,
+};
+
+use super::io::{BODY_BUFFER, Stream, Traffic};
+use super::message::{Downstream, Lost, Piece, Side, Upstream};
+
+/// Largest response head. Bytes (Envoy: 80 KiB) and fields (Envoy: 100).
+const RESPONSE_LIMITS: Limits = Limits {
+    max_head_bytes: 80 * 1024,
+    max_fields: 100,
+};
+
+/// An HTTP/1.1 connection.
+#[derive(Debug)]
+pub(crate) struct Http1 {
+    pub(crate) stream: Stream,
+    decoder: BodyDecoder,
+    encoder: BodyEncoder,
+    /// Input that the piece given out last stands for.
+    given: usize,
+    /// How far the body that is received was given out.
+    body: Body,
+    /// The answer's head says that no other message follows.
+    keep_alive: bool,
+}
+
+/// How far a body was given out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Body {
+    Going,
+    /// All of its data was; its end was not.
+    Whole,
+    Over,
+}
+
+impl Http1 {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            decoder: BodyDecoder::new(Framing::None),
+            encoder: BodyEncoder::new(Framing::None),
+            given: 0,
+            body: Body::Over,
+            keep_alive: false,
+        }
+    }
+
+    fn receive_body(&mut self, framing: Framing) {
+        self.decoder = BodyDecoder::new(framing);
+        self.given = 0;
+        self.body = Body::Going;
+    }
+}
+
+impl Side for Http1 {
+    fn piece(&mut self) -> Result<Piece<'_>, BodyError> {
+        self.stream.consume(std::mem::take(&mut self.given));
+        if self.body == Body::Over {
+            return Ok(Piece::Nothing);
+        }
+        let mut range = 0..0;
+        while self.body == Body::Going && range.is_empty() {
+            let step = self.decoder.decode(self.stream.input())?;
+            if step.done {
+                self.body = Body::Whole;
+            }
+            if step.data.is_empty() {
+                self.stream.consume(step.consumed);
+                if step.consumed == 0 && !step.done {
+                    return Ok(Piece::Nothing);
+                }
+            } else {
+                self.given = step.consumed;
+                range = step.data;
+            }
+        }
+        if range.is_empty() {
+            self.body = Body::Over;
+            return Ok(Piece::End(None));
+        }
+        Ok(Piece::Data(&self.stream.input()[range]))
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
+        self.stream
+            .poll_fill(cx, BODY_BUFFER)
+            .map_err(|_| Lost::Closed)
+    }
+
+    fn ends_with_connection(&mut self) -> bool {
+        self.given == 0 && self.stream.input().is_empty() && self.decoder.finish_eof().is_ok()
+    }
+
+    fn send_data(&mut self, data: &[u8]) -> Result<(), BodyError> {
+        self.encoder.encode(data, self.stream.output())
+    }
+
+    fn send_end(&mut self, _trailers: Option<&Headers>) -> Result<(), BodyError> {
+        self.encoder.finish(self.stream.output())
+    }
+
+    fn has_room(&self) -> bool {
+        self.stream.has_room()
+    }
+
+    fn unsent(&self) -> usize {
+        self.stream.unsent()
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        self.stream.poll_flush(cx).map_err(|_| Lost::Closed)
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.stream.traffic()
+    }
+
+    fn close_type(&self) -> &'static str {
+        self.stream.close_type()
+    }
+}
+
+impl Downstream for Http1 {
+    type Pipe = Stream;
+
+    const CONNECTION_FIELD: bool = true;
+
+    fn begin_request(&mut self, framing: Framing) {
+        self.receive_body(framing);
+        self.encoder = BodyEncoder::new(Framing::None);
+    }
+
+    fn send_head(
+        &mut self,
+        request: &Request,
+        response: &mut Response,
+        status: u16,
+        framing: Framing,
+        advertised: Option<u64>,
+    ) -> u64 {
+        let framing = match framing {
+            // A length that only the end of the connection tells would end the client's too.
+            Framing::UntilClose => Framing::Chunked,
+            // HTTP/2 need not say that nothing follows.
+            Framing::None
+                if advertised.is_none()
+                    && !matches!(status, 100..200 | 204 | 304)
+                    && request.method_kind() != Method::Head =>
+            {
+                Framing::Length(0)
+            }
+            other => other,
+        };
+        if status == 101 {
+            complete_switch(request, response);
+        }
+        let output = self.stream.output();
+        let before = output.len();
+        write_response_head(output, status, response.headers(), framing, advertised);
+        let written = output.len() - before;
+        self.encoder = BodyEncoder::new(framing);
+        written as u64
+    }
+
+    fn send_continue(&mut self) {
+        // A body that is there already was not waited with.
+        if self.stream.input().is_empty() {
+            write_continue(self.stream.output());
+        }
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
+        if self.stream.eof {
+            // It has finished sending, and may wait for its answer.
+            return Poll::Pending;
+        }
+        self.stream
+            .poll_fill(cx, BODY_BUFFER)
+            .map_err(|_| Lost::Closed)
+    }
+
+    /// A body that is all there already is consumed. The connection can then be kept, which Envoy
+    /// does not do.
+    fn discard_request(&mut self, mut received: impl FnMut(&[u8])) -> bool {
+        self.stream.consume(std::mem::take(&mut self.given));
+        let mut decoder = self.decoder.clone();
+        let mut at = 0;
+        loop {
+            let input = &self.stream.input()[at..];
+            let Ok(step) = decoder.decode(input) else {
+                return false;
+            };
+            received(&input[step.data]);
+            at += step.consumed;
+            if step.done {
+                self.stream.consume(at);
+                self.body = Body::Over;
+                return true;
+            }
+            if step.consumed == 0 {
+                return false;
+            }
+        }
+    }
+
+    fn abort(&mut self) {}
+
+    fn pipe(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+}
+
+impl Upstream for Http1 {
+    type Pipe = Stream;
+
+    const PROTOCOL: &'static str = "HTTP/1.1";
+
+    fn send_head(&mut self, request: &Request, framing: Framing) -> u64 {
+        self.encoder = BodyEncoder::new(framing);
+        write_request_head(self.stream.output(), request, framing);
+        self.stream.unsent() as u64
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        response: &mut Response,
+        context: RequestContext,
+    ) -> Poll<Result<(), Lost>> {
+        loop {
+            if !self.stream.input().is_empty() {
+                match response.parse(self.stream.input(), &RESPONSE_LIMITS, context) {
+                    Ok(Status::Complete(length)) => {
+                        self.stream.consume(length);
+                        if response.status() >= 200 {
+                            self.receive_body(response.framing());
+                            self.keep_alive = response.keep_alive();
+                        }
+                        return Poll::Ready(Ok(()));
+                    }
+                    Ok(Status::Incomplete) => {}
+                    Err(_) => return Poll::Ready(Err(Lost::Malformed)),
+                }
+            }
+            let limit = RESPONSE_LIMITS.max_head_bytes + 1;
+            match self.stream.poll_fill(cx, limit) {
+                Poll::Ready(Ok(count)) if count > 0 => {}
+                Poll::Ready(_) if self.stream.input().is_empty() => {
+                    return Poll::Ready(Err(Lost::Closed));
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(Lost::Malformed)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn is_switch(&self, status: u16) -> bool {
+        status == 101
+    }
+
+    fn is_reusable(&self) -> bool {
+        self.keep_alive
+            && self.body == Body::Over
+            && self.given == 0
+            && self.stream.unsent() == 0
+            && !self.stream.eof
+            && self.stream.input().is_empty()
+    }
+
+    fn pipe(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+}
+
+/// Adds to a 101 what an endpoint that speaks HTTP/2 does not say (RFC 8441 5, RFC 6455 4.2.2).
+fn complete_switch(request: &Request, response: &mut Response) {
+    if response.headers().get(b"upgrade").is_some() {
+        return;
+    }
+    let accept = request
+        .headers()
+        .get(b"sec-websocket-key")
+        .map(super::websocket::accept_of);
+    let headers = response.headers_mut();
+    headers.append(b"upgrade", request.upgrade().unwrap_or_default());
+    headers.append(b"connection", b"Upgrade");
+    if let Some(accept) = accept {
+        headers.set(b"sec-websocket-accept", accept.as_bytes());
+    }
+}

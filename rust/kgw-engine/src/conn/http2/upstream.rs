@@ -1,0 +1,230 @@
+//! An HTTP/2 stream as an endpoint's side of an exchange.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use h2::client::ResponseFuture;
+use h2::ext::Protocol;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Uri};
+use kgw_h1::{BodyError, Framing, Headers, Limits, Request, RequestContext, Response, TargetForm};
+
+use super::data::{Data, lost};
+use super::fields;
+use crate::conn::io::Traffic;
+use crate::conn::message::{Lost, Piece, Side, Upstream};
+use crate::upstream::http2::Http2Connection;
+
+/// Largest response head. Bytes (Envoy: 80 KiB) and fields (Envoy: 100).
+const RESPONSE_LIMITS: Limits = Limits {
+    max_head_bytes: 80 * 1024,
+    max_fields: 100,
+};
+
+/// A stream to an endpoint.
+#[derive(Debug)]
+pub(crate) struct ServerStream {
+    connection: Rc<Http2Connection>,
+    answer: Option<ResponseFuture>,
+    /// Why no request could be sent.
+    failed: Option<Lost>,
+    /// The request asked for another protocol.
+    switching: bool,
+    data: Data,
+}
+
+impl ServerStream {
+    pub(crate) fn new(connection: Rc<Http2Connection>) -> Self {
+        connection.active.set(connection.active.get() + 1);
+        Self {
+            connection,
+            answer: None,
+            failed: None,
+            switching: false,
+            data: Data::default(),
+        }
+    }
+}
+
+impl Drop for ServerStream {
+    fn drop(&mut self) {
+        let active = &self.connection.active;
+        active.set(active.get() - 1);
+    }
+}
+
+impl Side for ServerStream {
+    fn piece(&mut self) -> Result<Piece<'_>, BodyError> {
+        Ok(self.data.piece())
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
+        self.data.poll_receive(cx)
+    }
+
+    fn ends_with_connection(&mut self) -> bool {
+        false
+    }
+
+    fn send_data(&mut self, data: &[u8]) -> Result<(), BodyError> {
+        self.data.send_data(data)
+    }
+
+    fn send_end(&mut self, trailers: Option<&Headers>) -> Result<(), BodyError> {
+        self.data.send_end(trailers);
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.data.has_room()
+    }
+
+    fn unsent(&self) -> usize {
+        self.data.unsent()
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        self.data.poll_send(cx)
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.data.traffic()
+    }
+
+    fn close_type(&self) -> &'static str {
+        self.data.close_type()
+    }
+}
+
+impl Upstream for ServerStream {
+    type Pipe = Data;
+
+    const PROTOCOL: &'static str = "HTTP/2";
+
+    fn send_head(&mut self, request: &Request, framing: Framing) -> u64 {
+        self.switching = request.upgrade().is_some() && request.headers().contains(b"upgrade");
+        let is_whole = framing.is_empty() && !self.switching;
+        let Some(head) = self.head_of(request, framing) else {
+            self.failed = Some(Lost::Malformed);
+            return 0;
+        };
+        let bytes = head
+            .headers()
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 4)
+            .sum::<usize>();
+        match self.connection.send(head, is_whole) {
+            Ok((answer, send)) => {
+                self.answer = Some(answer);
+                self.data.begin_sending(send);
+                if is_whole {
+                    self.data.sent_whole();
+                }
+                self.data.count_head_sent(bytes);
+                bytes as u64
+            }
+            Err(error) => {
+                // Nothing was sent. A connection that has just been told to go away says so here.
+                self.failed = Some(match lost(&error) {
+                    Lost::Closed => Lost::Unprocessed,
+                    other => other,
+                });
+                0
+            }
+        }
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        response: &mut Response,
+        context: RequestContext,
+    ) -> Poll<Result<(), Lost>> {
+        if let Some(lost) = self.failed {
+            return Poll::Ready(Err(lost));
+        }
+        let Some(answer) = &mut self.answer else {
+            return Poll::Pending;
+        };
+        // Interim answers are dropped by the library once the final one is here.
+        let (head, receive) = match Pin::new(answer).poll(cx) {
+            Poll::Ready(Ok(answer)) => answer.into_parts(),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(&error))),
+            Poll::Pending => return Poll::Pending,
+        };
+        self.answer = None;
+        let context = RequestContext {
+            connect: self.switching,
+            ..context
+        };
+        let taken = response.assemble(
+            head.status.as_u16(),
+            fields::iter(&head.headers),
+            &RESPONSE_LIMITS,
+            context,
+            receive.is_end_stream(),
+        );
+        if taken.is_err() {
+            self.data.reset(h2::Reason::PROTOCOL_ERROR);
+            return Poll::Ready(Err(Lost::Malformed));
+        }
+        self.data.count_head_received(response.head_bytes());
+        self.data.begin_receiving(receive);
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_switch(&self, status: u16) -> bool {
+        self.switching && matches!(status, 200..300)
+    }
+
+    fn is_reusable(&self) -> bool {
+        // The connection is shared; nothing has to be given back.
+        false
+    }
+
+    fn pipe(&mut self) -> &mut Data {
+        &mut self.data
+    }
+}
+
+impl ServerStream {
+    /// The request's head in HTTP/2 terms. None if it cannot be said in them.
+    fn head_of(&self, request: &Request, framing: Framing) -> Option<http::Request<()>> {
+        let mut head = http::Request::new(());
+        *head.version_mut() = http::Version::HTTP_2;
+        let mut uri = http::uri::Parts::default();
+        if request.target_form() != TargetForm::Authority {
+            uri.scheme = Some(if self.connection.is_secure {
+                Scheme::HTTPS
+            } else {
+                Scheme::HTTP
+            });
+            uri.path_and_query = Some(PathAndQuery::try_from(request.path()).ok()?);
+        }
+        uri.authority = Some(Authority::try_from(request.authority()).ok()?);
+        *head.uri_mut() = Uri::from_parts(uri).ok()?;
+        let mut map = HeaderMap::with_capacity(request.headers().len());
+        if self.switching {
+            if !self.connection.takes_extended_connect() {
+                return None;
+            }
+            *head.method_mut() = http::Method::CONNECT;
+            let protocol = std::str::from_utf8(request.upgrade()?).ok()?;
+            head.extensions_mut().insert(Protocol::from(protocol));
+        } else {
+            *head.method_mut() = http::Method::from_bytes(request.method()).ok()?;
+        }
+        fields::append_to(&mut map, request.headers());
+        map.remove(http::header::HOST);
+        map.remove(http::header::CONTENT_LENGTH);
+        if self.switching {
+            map.remove("sec-websocket-key");
+        } else if let Framing::Length(length) = framing {
+            map.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        *head.headers_mut() = map;
+        Some(head)
+    }
+}

@@ -1,0 +1,142 @@
+//! HTTP/2 connections to endpoints, shared by the exchanges of one worker.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
+
+use super::connect::Opened;
+use super::pool::PoolKey;
+use crate::clock::{Nanos, Timer};
+use crate::config::ir::Http2Options;
+use crate::conn::http2::guard::Guarded;
+use crate::conn::http2::guard::budget::Role;
+use crate::conn::http2::guard::settings::{MAX_UPSTREAM_HEAD_BYTES, client_builder};
+use crate::runtime::Worker;
+
+/// Streams that may be open on one connection, whatever its peer allows.
+const MAX_STREAMS: usize = 256;
+
+/// What one exchange, and what all of a connection can have buffered.
+const WINDOWS: Http2Options = Http2Options {
+    max_concurrent_streams: 0,
+    initial_stream_window_size: 64 * 1024,
+    initial_connection_window_size: 1024 * 1024,
+    max_frame_size: 16 * 1024,
+};
+
+/// How long a peer may take nothing of what is to be sent. Milliseconds.
+const STALL_MS: u64 = 60_000;
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Http2Connection {
+    pub(crate) key: PoolKey,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) id: u64,
+    pub(crate) is_secure: bool,
+    worker: Rc<Worker>,
+    sender: SendRequest<Bytes>,
+    closed: Rc<Cell<bool>>,
+    /// Streams open on it.
+    pub(crate) active: Cell<usize>,
+    used_at: Cell<Nanos>,
+    /// Requests that it may still carry.
+    requests_left: Cell<u64>,
+}
+
+impl Http2Connection {
+    /// Starts HTTP/2 on a connection. A task of its own moves its frames from then on.
+    ///
+    /// # Errors
+    /// The connection broke at once.
+    pub(crate) async fn start(
+        worker: &Rc<Worker>,
+        opened: Opened,
+        key: PoolKey,
+        is_secure: bool,
+        max_requests: u64,
+    ) -> Result<Rc<Self>, h2::Error> {
+        let builder = client_builder(&WINDOWS);
+        let clock = worker.clock().clone();
+        let io = Guarded::new(opened.stream, Role::Client, MAX_UPSTREAM_HEAD_BYTES, clock);
+        let guard = io.state();
+        let (sender, connection) = builder.handshake::<_, Bytes>(io).await?;
+        let closed = Rc::new(Cell::new(false));
+        let is_over = Rc::clone(&closed);
+        let mut timer = Timer::new(worker.clock().clone());
+        tokio::task::spawn_local(async move {
+            let mut connection = pin!(connection);
+            // Its streams are told of an error. A flood, or a peer that takes nothing, ends it too.
+            poll_fn(|cx| match connection.as_mut().poll(cx) {
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending if guard.flood().is_some() => Poll::Ready(()),
+                Poll::Pending => timer.poll(cx, guard.deadline(STALL_MS)),
+            })
+            .await;
+            is_over.set(true);
+        });
+        Ok(Rc::new(Self {
+            key,
+            local: opened.local,
+            id: opened.id,
+            is_secure,
+            worker: Rc::clone(worker),
+            sender,
+            closed,
+            active: Cell::new(0),
+            used_at: Cell::new(worker.now()),
+            requests_left: Cell::new(if max_requests == 0 {
+                u64::MAX
+            } else {
+                max_requests
+            }),
+        }))
+    }
+
+    /// Whether new streams can be opened on it, now or later: it is open and its peer has not told
+    /// it to go away.
+    pub(crate) fn is_usable(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !self.closed.get()
+            && self.requests_left.get() > 0
+            && !matches!(self.sender.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
+    }
+
+    /// Whether another stream can be opened on it now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.active.get() < self.sender.current_max_send_streams().min(MAX_STREAMS)
+    }
+
+    /// Whether it carries no stream.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.active.get() == 0
+    }
+
+    /// When it was last given a stream.
+    pub(crate) fn used_at(&self) -> Nanos {
+        self.used_at.get()
+    }
+
+    /// Whether the peer offers to switch protocols on a stream (RFC 8441).
+    pub(crate) fn takes_extended_connect(&self) -> bool {
+        self.sender.is_extended_connect_protocol_enabled()
+    }
+
+    /// Opens a stream with a request's head.
+    pub(crate) fn send(
+        &self,
+        head: http::Request<()>,
+        is_whole: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        self.used_at.set(self.worker.now());
+        self.requests_left.set(self.requests_left.get() - 1);
+        self.sender.clone().send_request(head, is_whole)
+    }
+}
