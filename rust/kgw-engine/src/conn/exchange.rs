@@ -102,7 +102,10 @@ pub(crate) async fn serve<D: Downstream>(
     let found = found.filter(|route| !connect || allows(target, route, b"connect"));
     let Some(route) = found else {
         conn.worker.stats().no_route.increment();
-        return local::reply(conn, target, exchange, Reply::no_route(), &[]).await;
+        let mut reply = Reply::no_route();
+        // The client may already be sending what is for the other end of the tunnel.
+        reply.close = connect;
+        return local::reply(conn, target, exchange, reply, &[]).await;
     };
     exchange.route = Some(route);
     if switching
