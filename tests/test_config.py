@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.translate.certificates import issued, secret
 
 from kgw import api
 from kgw.config import Config, load, watch
@@ -158,3 +159,27 @@ async def test_watching_begins_with_what_is_there(tmp_path: Path) -> None:
             config = await anext(configs)
             assert routes(config) == ["second"]
             assert config.resources[0] is gateway  # not parsed again
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_an_edited_secret_changes_the_representation(tmp_path: Path) -> None:
+    https = "{name: https, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}"
+    (tmp_path / "a.yaml").write_text(GATEWAY.partition("listeners:")[0] + f"listeners: [{https}]\n")
+    path = tmp_path / "cert.json"
+    path.write_text(secret("cert", "a.example"))
+    with anyio.fail_after(20):
+        async with contextlib.aclosing(watch(tmp_path)) as configs:
+            config = await anext(configs)
+            assert certificate(config) == issued("a.example")[0]
+            (tmp_path / ".cert").write_text(secret("cert", "b.example"))
+            (tmp_path / ".cert").replace(path)
+            config = await anext(configs)
+            assert certificate(config) == issued("b.example")[0]
+
+
+def certificate(config: Config) -> str:
+    (listener,) = config.ir["listeners"]
+    (chain,) = listener["traffic"]["chains"]
+    (only,) = chain["action"]["tls"]["certificates"]
+    return str(only["chain"])
