@@ -127,6 +127,17 @@ def test_an_emptied_directory_keeps_the_last_good_configuration(
     assert fetch(at, "/x") == (200, b"/x")
 
 
+def test_hangup_without_the_files_keeps_serving(running: type[Running], directory: Path) -> None:
+    run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "1", "--no-watch")
+    at = address(run)
+    directory.rename(directory.with_name("elsewhere"))
+
+    run.signal(signal.SIGHUP)
+
+    run.stderr.after("kept the last good configuration")
+    assert fetch(at, "/x") == (200, b"/x")
+
+
 def test_hangup_reads_the_files_again_without_watching(
     running: type[Running], directory: Path, upstream: Upstream
 ) -> None:

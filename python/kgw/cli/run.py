@@ -291,6 +291,7 @@ class _Server:
                         eventlog.info("took over", sockets=len(sockets), drains=drains)
                         upgrades = self._next_upgrade(stack, self._upgrade_socket)
                     eventlog.info(READY, **_extent(config), ms=_ms_since(started))
+                    _import_the_rest()
                     await self._until_ended(proxy, configs, signals, upgrades)
             except ConfigError as error:
                 eventlog.error("the configuration cannot be served", because=error)
@@ -444,7 +445,12 @@ class _Server:
 
         from kgw.config import load
 
-        await self._reload(proxy, await anyio.to_thread.run_sync(load, self._files))
+        try:
+            config = await anyio.to_thread.run_sync(load, self._files)
+        except OSError as error:
+            eventlog.error("kept the last good configuration: there is no new one", because=error)
+        else:
+            await self._reload(proxy, config)
 
     # === The end ===
 
@@ -481,6 +487,12 @@ class _Server:
             self._cut_off = True
             eventlog.warn("closed; requests in flight were cut off")
         tasks.cancel_scope.cancel()
+
+
+def _import_the_rest() -> None:
+    """Imports what a reload needs: without a free file descriptor, it could not be then."""
+    import kgw.cli.terminal
+    import kgw.diagnostics  # noqa: F401
 
 
 def _noteworthy(config: Config) -> list[Finding]:
