@@ -141,10 +141,6 @@ pub(crate) struct Route {
     pub(crate) request_filters: Box<[RequestFilter]>,
     pub(crate) response_headers: Box<[HeaderMutation]>,
     /// gRPC-Web requests are translated.
-    #[allow(
-        dead_code,
-        reason = "read by HTTP/2 connections, which are not here yet"
-    )]
     pub(crate) grpc_web: bool,
     pub(crate) action: Action,
 }

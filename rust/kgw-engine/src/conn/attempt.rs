@@ -135,7 +135,7 @@ pub(crate) async fn forward<D: Downstream>(
                 local::reply(conn, target, exchange, reply, dispatch.response_headers).await
             }
             End::Truncated(flag, details) => {
-                if flag == ResponseFlag::UpstreamRequestTimeout {
+                if flag == Some(ResponseFlag::UpstreamRequestTimeout) {
                     worker.stats().upstream_rq_timeout.increment();
                 }
                 exchange.truncated(flag, details);
@@ -217,11 +217,11 @@ async fn run_tunnel<D: Downstream, P: super::pipe::Pipe>(
         tunnel::End::Complete | tunnel::End::Closing => {}
         tunnel::End::DownstreamFailed => exchange.client_gone(Lost::Closed, 0),
         tunnel::End::UpstreamFailed => exchange.truncated(
-            ResponseFlag::UpstreamConnectionTermination,
+            Some(ResponseFlag::UpstreamConnectionTermination),
             "upstream_reset_after_response_started{connection_termination}",
         ),
         tunnel::End::Idle => {
-            exchange.truncated(ResponseFlag::StreamIdleTimeout, "stream_idle_timeout");
+            exchange.truncated(Some(ResponseFlag::StreamIdleTimeout), "stream_idle_timeout");
         }
     }
     conn.down.abort();
@@ -245,7 +245,11 @@ impl<D: Downstream> Attempt<'_, '_, D> {
 
     async fn run<U: Upstream>(&mut self, up: &mut U) -> Attempted {
         let before = up.traffic();
-        let framing = self.conn.request.framing();
+        let framing = match self.conn.request.framing() {
+            // Translation changes the length.
+            Framing::Length(1..) if self.exchange.grpc_web.is_some() => Framing::Chunked,
+            framing => framing,
+        };
         self.exchange.upstream_wire = WireBytes {
             header_sent: up.send_head(&self.conn.request, framing),
             ..WireBytes::default()
@@ -341,6 +345,7 @@ async fn open<D: Downstream>(
 struct Deadlines {
     connect: Nanos,
     answer: Nanos,
+    call: Nanos,
 }
 
 impl Deadlines {
@@ -348,11 +353,12 @@ impl Deadlines {
         Self {
             connect: now.after_ms(dispatch.cluster.connect_timeout.as_millis() as u64),
             answer: exchange.route_deadline(dispatch.forward.timeout_ms),
+            call: exchange.call_deadline,
         }
     }
 
     fn first(&self) -> Nanos {
-        self.connect.min(self.answer)
+        self.connect.min(self.answer).min(self.call)
     }
 
     /// What there is to say if there is no connection.
@@ -371,6 +377,9 @@ impl Deadlines {
             Unavailable::NotConnected(ConnectError::Failed(error)) => {
                 exchange.transport_failure = Some(transport_failure(&error));
                 Reply::connect_failed(&error)
+            }
+            Unavailable::NotConnected(ConnectError::TimedOut) if self.call == self.first() => {
+                Reply::duration_timed_out()
             }
             Unavailable::NotConnected(ConnectError::TimedOut) if self.answer <= self.connect => {
                 stats.upstream_rq_timeout.increment();

@@ -6,11 +6,12 @@ use super::message::Downstream;
 use super::{Addressed, Conn, Target, attempt, local, waypoint};
 use crate::clock::Nanos;
 use crate::config::snapshot::{Action, Route};
+use crate::filter::grpc_web::GrpcWeb;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::Reply;
 use crate::pipeline::route_view::RouteView;
-use crate::pipeline::{edge, redirect};
+use crate::pipeline::{edge, grpc, redirect};
 use crate::runtime::Pressure;
 use crate::telemetry::flags::ResponseFlag;
 
@@ -72,9 +73,16 @@ pub(crate) async fn serve<D: Downstream>(
     let trusted = &target.listener.trusted_proxies;
     let peer = conn.peers.remote.ip();
     let secure = conn.peers.is_secure;
-    if let Err(error) = edge::state_origin(&mut conn.request, options, trusted, peer, secure) {
-        conn.worker.stats().downstream_rq_malformed.increment();
-        return local::reply(conn, target, exchange, Reply::malformed(error), &[]).await;
+    match edge::state_origin(&mut conn.request, options, trusted, peer, secure) {
+        Ok(client) => exchange.client = client,
+        Err(error) => {
+            conn.worker.stats().downstream_rq_malformed.increment();
+            return local::reply(conn, target, exchange, Reply::malformed(error), &[]).await;
+        }
+    }
+    if grpc::is_grpc(conn.request.headers()) {
+        exchange.is_grpc = true;
+        exchange.call_deadline = grpc::deadline(conn.request.headers(), began);
     }
     if let Some(reply) = refusal {
         return local::reply(conn, target, exchange, reply, &[]).await;
@@ -115,6 +123,12 @@ pub(crate) async fn serve<D: Downstream>(
             .is_some_and(|protocol| allows(target, route, protocol))
     {
         return local::reply(conn, target, exchange, Reply::upgrade_refused(), &[]).await;
+    }
+    if route.grpc_web {
+        exchange.grpc_web = GrpcWeb::on_request_head(conn.request.headers_mut());
+        if exchange.grpc_web.is_some() {
+            exchange.call_deadline = grpc::deadline(conn.request.headers(), began);
+        }
     }
     let response_headers: &[&[HeaderMutation]] = &[&route.response_headers];
 

@@ -1,17 +1,18 @@
 //! Answers that the proxy makes itself.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use kgw_h1::{Framing, Method};
+use kgw_h1::{Framing, Headers, Method};
 
 use super::exchange::Next;
 use super::message::{Downstream, Lost};
 use super::{Conn, Target};
 use crate::filter::header_mutation::HeaderMutation;
-use crate::pipeline::edge;
 use crate::pipeline::exchange_log::Exchange;
 use crate::pipeline::reply::{Extra, Reply};
+use crate::pipeline::{edge, grpc};
 use crate::telemetry::access_log::Point;
 
 /// Sends `reply` and ends the exchange.
@@ -61,9 +62,10 @@ pub(crate) async fn reply<D: Downstream>(
     if D::CONNECTION_FIELD && !keep_alive {
         headers.append(b"connection", b"close");
     }
+    let (status, body) = spoken(&mut exchange, &reply, conn.response.headers_mut());
     // A configured answer may be one that has no body (RFC 9110 6.4.1).
-    let bodyless = head_request || matches!(reply.status, 204 | 304);
-    let length = reply.body.len() as u64;
+    let bodyless = head_request || matches!(status, 204 | 304);
+    let length = body.len() as u64;
     let framing = if bodyless {
         Framing::None
     } else {
@@ -74,17 +76,17 @@ pub(crate) async fn reply<D: Downstream>(
     exchange.answer_head_bytes = conn.down.send_head(
         &conn.request,
         &mut conn.response,
-        reply.status,
+        status,
         framing,
         advertised,
     );
-    let body = if bodyless { "" } else { &*reply.body };
+    let body = if bodyless { b"" } else { &*body };
     // The head has said how long the body is.
-    let _ = conn.down.send_data(body.as_bytes());
+    let _ = conn.down.send_data(body);
     let _ = conn.down.send_end(None);
 
     let body_sent = body.len() as u64;
-    exchange.answered_locally(reply, body_sent);
+    exchange.answered_locally(reply, status, body_sent);
     exchange.timings.set(Point::DownstreamTxBegin, now.0);
     let sent = flush(conn, exchange.write_timeout_ms).await;
     exchange
@@ -99,6 +101,27 @@ pub(crate) async fn reply<D: Downstream>(
         (true, true) => Next::KeepAlive,
         (true, false) => Next::Close,
     }
+}
+
+/// Status and body of an answer as the client understands it, to which `headers` are fitted: a gRPC
+/// call has failures in fields, gRPC-Web has the fields in the body.
+fn spoken<'r>(
+    exchange: &mut Exchange<'_>,
+    reply: &'r Reply,
+    headers: &mut Headers,
+) -> (u16, Cow<'r, [u8]>) {
+    if let Some(web) = &mut exchange.grpc_web {
+        let status = web.on_response_head(reply.status, headers);
+        let mut body = Vec::new();
+        web.response_data(reply.body.as_bytes(), &mut body);
+        web.response_end(None, &mut body);
+        return (status, Cow::Owned(body));
+    }
+    if exchange.is_grpc {
+        grpc::state_failure(headers, reply);
+        return (200, Cow::Borrowed(b""));
+    }
+    (reply.status, Cow::Borrowed(reply.body.as_bytes()))
 }
 
 /// Does without the rest of the request's body, if the connection can.

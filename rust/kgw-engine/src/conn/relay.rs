@@ -46,7 +46,7 @@ pub(crate) enum End {
     /// Nothing was passed on yet; this is to be answered.
     Refused(Reply),
     /// The answer was cut short.
-    Truncated(ResponseFlag, &'static str),
+    Truncated(Option<ResponseFlag>, &'static str),
     /// Both sides have agreed to speak another protocol. The client's side has been told.
     Switched,
 }
@@ -176,10 +176,23 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 Ok(Piece::Nothing) => break,
                 Ok(Piece::Data(data)) => {
                     self.exchange.bytes_received += data.len() as u64;
-                    self.up.send_data(data)
+                    match &mut self.exchange.grpc_web {
+                        None => self.up.send_data(data),
+                        Some(web) => {
+                            let mut messages = Vec::with_capacity(data.len());
+                            if web.request_data(data, &mut messages).is_err() {
+                                return Err(self.fail(Reply::bad_grpc_web()));
+                            }
+                            self.up.send_data(&messages)
+                        }
+                    }
                 }
                 Ok(Piece::End(trailers)) => {
                     self.exchange.request_received(self.now);
+                    let web = self.exchange.grpc_web.as_ref();
+                    if web.is_some_and(|web| web.request_end().is_err()) {
+                        return Err(self.fail(Reply::bad_grpc_web()));
+                    }
                     self.up.send_end(trailers)
                 }
                 Err(error) => Err(error),
@@ -282,8 +295,12 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         self.exchange.keep_alive &= !self.conn.is_draining();
         let response = &mut self.conn.response;
         strip_hop_by_hop_response(response, false);
-        let (framing, advertised) = (response.framing(), response.content_length());
-        let status = response.status();
+        let (mut framing, mut advertised) = (response.framing(), response.content_length());
+        let mut status = response.status();
+        if let Some(web) = &mut self.exchange.grpc_web {
+            status = web.on_response_head(status, response.headers_mut());
+            (framing, advertised) = (Framing::Chunked, None);
+        }
         self.edit_answer_head();
         if D::CONNECTION_FIELD && !self.exchange.keep_alive {
             let headers = self.conn.response.headers_mut();
@@ -334,14 +351,32 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         while self.answer == Answer::Body && self.conn.down.has_room() {
             let passed = match self.up.piece() {
                 Ok(Piece::Nothing) => break,
-                Ok(Piece::Data(data)) => {
-                    self.exchange.bytes_sent += data.len() as u64;
-                    self.conn.down.send_data(data)
-                }
+                Ok(Piece::Data(data)) => match &mut self.exchange.grpc_web {
+                    None => {
+                        self.exchange.bytes_sent += data.len() as u64;
+                        self.conn.down.send_data(data)
+                    }
+                    Some(web) => {
+                        let mut translated = Vec::with_capacity(data.len() * 4 / 3 + 4);
+                        web.response_data(data, &mut translated);
+                        self.exchange.bytes_sent += translated.len() as u64;
+                        self.conn.down.send_data(&translated)
+                    }
+                },
                 Ok(Piece::End(trailers)) => {
                     self.answer = Answer::Done;
                     self.exchange.timings.set(Point::UpstreamRxEnd, self.now.0);
-                    self.conn.down.send_end(trailers)
+                    self.exchange.trailers = trailers.cloned();
+                    match &mut self.exchange.grpc_web {
+                        None => self.conn.down.send_end(trailers),
+                        Some(web) => {
+                            let mut translated = Vec::new();
+                            web.response_end(trailers, &mut translated);
+                            self.exchange.bytes_sent += translated.len() as u64;
+                            let sent = self.conn.down.send_data(&translated);
+                            sent.and_then(|()| self.conn.down.send_end(None))
+                        }
+                    }
                 }
                 Err(error) => Err(error),
             };
@@ -366,7 +401,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             (Answer::Head, Lost::Malformed) => self.fail(Reply::upstream_protocol_error()),
             (Answer::Head, lost) => End::UpstreamClosed(lost),
             (_, Lost::Reset(_)) => End::Truncated(
-                ResponseFlag::UpstreamRemoteReset,
+                Some(ResponseFlag::UpstreamRemoteReset),
                 "upstream_reset_after_response_started{remote_reset}",
             ),
             _ => self.fail(Reply::upstream_protocol_error()),
@@ -378,19 +413,11 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         match self.answer {
             Answer::Head => End::Refused(reply),
             Answer::Body | Answer::Done => match reply.flag {
-                Some(ResponseFlag::UpstreamRequestTimeout) => {
-                    End::Truncated(ResponseFlag::UpstreamRequestTimeout, "response_timeout")
-                }
-                Some(ResponseFlag::StreamIdleTimeout) => {
-                    End::Truncated(ResponseFlag::StreamIdleTimeout, "stream_idle_timeout")
-                }
-                Some(ResponseFlag::DownstreamProtocolError) => {
-                    End::Truncated(ResponseFlag::DownstreamProtocolError, "http1.codec_error")
-                }
-                _ => End::Truncated(
-                    ResponseFlag::UpstreamProtocolError,
+                Some(ResponseFlag::UpstreamProtocolError) => End::Truncated(
+                    reply.flag,
                     "upstream_reset_after_response_started{protocol_error}",
                 ),
+                flag => End::Truncated(flag, reply.details_word()),
             },
         }
     }
@@ -407,8 +434,19 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 .exchange
                 .route_deadline(self.dispatch.forward.timeout_ms),
         };
-        match self.conn.timer.poll(cx, idle.min(route)) {
+        let call = self.exchange.call_deadline;
+        let request = if self.exchange.request_complete {
+            Nanos::NEVER
+        } else {
+            self.exchange.began.after_ms(self.http.request_timeout_ms)
+        };
+        let first = idle.min(route).min(call).min(request);
+        match self.conn.timer.poll(cx, first) {
             Poll::Pending => Poll::Pending,
+            Poll::Ready(()) if call == first => Poll::Ready(self.fail(Reply::duration_timed_out())),
+            Poll::Ready(()) if request == first => {
+                Poll::Ready(self.fail(Reply::request_took_too_long()))
+            }
             Poll::Ready(()) if route <= idle => Poll::Ready(self.fail(Reply::request_timed_out())),
             Poll::Ready(()) => {
                 let complete = self.exchange.request_complete;

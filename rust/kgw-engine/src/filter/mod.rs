@@ -3,13 +3,6 @@
 //! A route holds only the filters that apply to it, resolved and merged when the configuration was
 //! compiled, in the order that the configuration layer decided.
 
-#[cfg_attr(
-    not(test),
-    allow(
-        dead_code,
-        reason = "called by HTTP/2 connections, which are not here yet"
-    )
-)]
 pub(crate) mod grpc_web;
 pub(crate) mod header_mutation;
 pub(crate) mod local_rate_limit;

@@ -1,7 +1,7 @@
 //! What is known of one exchange, and what is said about it when it is over.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::config::snapshot::{Cluster, Forward, Route};
 use crate::conn::io::Traffic;
 use crate::conn::message::{Lost, Side};
 use crate::conn::{Conn, Target};
+use crate::filter::grpc_web::GrpcWeb;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::pipeline::reply::Reply;
 use crate::runtime::Worker;
@@ -32,6 +33,7 @@ pub(crate) struct Dispatch<'a> {
 
 /// One request and its answer.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Exchange<'a> {
     pub(crate) began: Nanos,
     pub(crate) timings: Timings,
@@ -39,6 +41,16 @@ pub(crate) struct Exchange<'a> {
     pub(crate) cluster: Option<&'a Cluster>,
     /// Client and proxy both want the connection to go on.
     pub(crate) keep_alive: bool,
+    /// The client's address, as far as it can be trusted.
+    pub(crate) client: IpAddr,
+    /// The request is a gRPC call: failures are answered in its terms.
+    pub(crate) is_grpc: bool,
+    /// When the call has to be over, by what the client says.
+    pub(crate) call_deadline: Nanos,
+    /// The client speaks gRPC-Web.
+    pub(crate) grpc_web: Option<GrpcWeb>,
+    /// The answer's trailer fields.
+    pub(crate) trailers: Option<Headers>,
     /// The last byte of the request has arrived.
     pub(crate) request_complete: bool,
     /// When it had.
@@ -95,6 +107,11 @@ impl Exchange<'_> {
             route: None,
             cluster: None,
             keep_alive: false,
+            client: conn.peers.remote.ip(),
+            is_grpc: false,
+            call_deadline: Nanos::NEVER,
+            grpc_web: None,
+            trailers: None,
             request_complete: false,
             received_at: None,
             write_timeout_ms: target.listener.http.stream_idle_timeout_ms,
@@ -163,9 +180,9 @@ impl Exchange<'_> {
         self.upstream_close_type = None;
     }
 
-    /// Notes an answer of the proxy's own.
-    pub(crate) fn answered_locally(&mut self, reply: Reply, body_sent: u64) {
-        self.code = reply.status;
+    /// Notes an answer of the proxy's own, of which the client saw this status.
+    pub(crate) fn answered_locally(&mut self, reply: Reply, status: u16, body_sent: u64) {
+        self.code = status;
         self.bytes_sent = body_sent;
         self.details = Some(reply.details);
         if let Some(flag) = reply.flag {
@@ -191,8 +208,10 @@ impl Exchange<'_> {
     }
 
     /// Notes that an answer was cut short.
-    pub(crate) fn truncated(&mut self, flag: ResponseFlag, details: &'static str) {
-        self.flags.set(flag);
+    pub(crate) fn truncated(&mut self, flag: Option<ResponseFlag>, details: &'static str) {
+        if let Some(flag) = flag {
+            self.flags.set(flag);
+        }
         self.details = Some(Cow::Borrowed(details));
     }
 
@@ -240,6 +259,17 @@ impl Exchange<'_> {
         }
     }
 
+    /// The client's address: its connection's, or the one that proxies in front state, which has no
+    /// port.
+    fn remote<D>(&self, conn: &Conn<D>) -> SocketAddr {
+        let peer = conn.peers.remote;
+        if peer.ip() == self.client {
+            peer
+        } else {
+            SocketAddr::new(self.client, 0)
+        }
+    }
+
     fn record<'r, D: Side>(
         &'r self,
         conn: &'r Conn<D>,
@@ -275,7 +305,10 @@ impl Exchange<'_> {
             code: self.code,
             details: self.details.as_deref(),
             headers: (self.code != 0).then_some(conn.response.headers() as &dyn HeaderLookup),
-            trailers: None,
+            trailers: self
+                .trailers
+                .as_ref()
+                .map(|trailers| trailers as &dyn HeaderLookup),
             body_bytes: self.bytes_sent,
             local_reply_body: self.local_body.as_bytes(),
         };
@@ -286,7 +319,7 @@ impl Exchange<'_> {
         record.cluster = self.cluster.map(|cluster| cluster.name.as_str());
         record.downstream = Downstream {
             connection_id: Some(conn.peers.connection_id),
-            remote: Some(conn.peers.remote),
+            remote: Some(self.remote(conn)),
             local: Some(conn.peers.local),
             direct_remote: Some(conn.peers.direct_remote),
             direct_local: Some(conn.peers.direct_local),

@@ -23,10 +23,6 @@ pub(crate) struct Reply {
     pub(crate) close: bool,
     pub(crate) extra: Extra,
     /// The status for gRPC clients, where it is not the one that `status` stands for.
-    #[allow(
-        dead_code,
-        reason = "read by HTTP/2 connections, which are not here yet"
-    )]
     pub(crate) grpc_status: Option<u8>,
 }
 
@@ -212,10 +208,6 @@ impl Reply {
     }
 
     /// The client's own time for a gRPC call ran out.
-    #[allow(
-        dead_code,
-        reason = "read by HTTP/2 connections, which are not here yet"
-    )]
     pub(crate) fn duration_timed_out() -> Self {
         let details = "max_duration_timeout";
         Self {
@@ -224,11 +216,21 @@ impl Reply {
         }
     }
 
+    /// The request took too long to arrive.
+    pub(crate) fn request_took_too_long() -> Self {
+        Self::new(408, "request timeout", "request_overall_timeout", None).closing()
+    }
+
+    /// The details as those of an answer that was cut short, if they are the same for all replies of a
+    /// kind.
+    pub(crate) fn details_word(&self) -> &'static str {
+        match self.details {
+            Cow::Borrowed(word) => word,
+            Cow::Owned(_) => "upstream_reset_after_response_started{protocol_error}",
+        }
+    }
+
     /// The body of a gRPC-Web request is not base64.
-    #[allow(
-        dead_code,
-        reason = "read by HTTP/2 connections, which are not here yet"
-    )]
     pub(crate) fn bad_grpc_web() -> Self {
         let body = "Bad gRPC-web request, invalid base64 data.";
         Self::new(400, body, "grpc_base_64_decode_failed", None).closing()
