@@ -426,7 +426,8 @@ def test_idle_tunnels_need_little_memory() -> None:
             used()
         gateway.settle()
         # Test and gateway share the process: this is the harness's memory as well.
-        assert resident() - before < 300 * 16_000
+        # A buffer of 16 KiB kept in each direction would be more.
+        assert resident() - before < 300 * 32_000
         assert gateway.stat("tcp_cx_active") == 350
 
 

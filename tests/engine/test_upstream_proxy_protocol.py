@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engine.harness import Gateway, Setup, serving, tcp_forward
+from tests.engine.harness import Gateway, Setup, forward, get, ok, serving, tcp_forward
 from tests.engine.test_waypoint_listener import IDENTITY, SIGNATURE, header, tlv
 
 from kgw.proxyproto import parse_proxy_header
@@ -147,3 +147,46 @@ def test_options_that_cannot_be_written_are_reported(options: dict[str, Any]) ->
         # Nothing is sent to an endpoint that would take it for a header.
         assert gateway.connect().is_closed()
         assert upstream.connections == 0
+
+
+def http(**options: Any) -> Setup:
+    """Requests passed on behind a header of this version."""
+    setup = tcp(2, **options)
+    setup.traffic = None
+    setup.routes = {"r": {"name": "r", "action": forward("p")}}
+    return setup
+
+
+def test_a_request_comes_behind_its_clients_header() -> None:
+    with serving(http(), None) as (gateway, upstream):
+        upstream_of(gateway, upstream.address)
+        client = gateway.connect()
+        client.send(HEADER + get("/x"))
+        server = upstream.accept()
+        assert server.read_exactly(28) == HEADER
+        assert server.read_request()[0] == "GET /x HTTP/1.1"
+        server.send(ok())
+        assert client.read_response().status == 200
+
+
+def test_no_client_uses_a_connection_that_states_another() -> None:
+    with serving(http(), None) as (gateway, upstream):
+        upstream_of(gateway, upstream.address)
+        for source in ("203.0.113.7", "203.0.113.8", "203.0.113.7"):
+            first = header("198.51.100.1", 443, source=source)
+            client = gateway.connect()
+            client.send(first + get())
+            server = upstream.accept()
+            assert server.read_exactly(28) == first
+            server.read_request()
+            server.send(ok())
+            assert client.read_response().status == 200
+            client.close()
+
+
+def test_a_request_whose_header_would_be_too_long_is_answered_503() -> None:
+    setup = http(pass_tlvs=[0xEA], tlvs=[[0xE1, [0] * 60_000]])
+    setup.listener = {"proxy_protocol": {"max_header_bytes": 20_000}}
+    with serving(setup, None) as (gateway, upstream):
+        upstream_of(gateway, upstream.address)
+        assert gateway.ask(header(tlvs=tlv(0xEA, bytes(10_000))) + get()).status == 503

@@ -1,13 +1,10 @@
 //! A connection that is passed on as bytes: one backend, one endpoint, one tunnel.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-
-use tokio::net::TcpStream;
 
 use super::detect::{Gone, Protocol, detect, is_http, poll_detect};
 use super::io::{BODY_BUFFER, Stream};
@@ -20,7 +17,7 @@ use crate::pipeline::connection_log::{Connection, Origin};
 use crate::pipeline::reply::transport_failure;
 use crate::runtime::{Phase, Registration, Worker};
 use crate::telemetry::flags::ResponseFlag;
-use crate::upstream::connect::ConnectError;
+use crate::upstream::connect::{ConnectError, Opened, Waiting, connect};
 
 /// Endpoints tried for a connection, each once. Envoy tries one; a client of raw bytes cannot be told
 /// to try again.
@@ -135,7 +132,7 @@ pub(crate) async fn serve<D: Pipe>(
         }
         (Some(_), Some(cluster)) => {
             let idle_ms = forward.idle_timeout_ms;
-            if let Some(mut up) = connect(&mut client, &mut log, cluster).await {
+            if let Some(mut up) = reach(&mut client, &mut log, cluster).await {
                 let first = if decided {
                     First::Bytes
                 } else {
@@ -236,7 +233,7 @@ async fn wait_for_first<D: Pipe>(
 }
 
 /// Connects to one of the cluster's endpoints. None if there is no connection: the log says why.
-async fn connect<D: Pipe>(
+async fn reach<D: Pipe>(
     client: &mut Client<'_, D>,
     log: &mut Connection<'_>,
     cluster: &Cluster,
@@ -251,14 +248,12 @@ async fn connect<D: Pipe>(
         log.attempt(endpoint, began);
         let deadline = began.after_ms(cluster.connect_timeout.as_millis() as u64);
         match open(client, cluster, endpoint, deadline).await {
-            Ok((stream, local)) => {
-                stats.upstream_cx_total.increment();
-                log.connected(worker.next_connection_id(), local, worker.now());
-                return Some(stream);
+            Ok(opened) => {
+                log.connected(opened.id, opened.local, worker.now());
+                return Some(opened.stream);
             }
             Err(ConnectError::ClientGone) => return None,
             Err(ConnectError::Failed(error)) => {
-                stats.upstream_cx_connect_fail.increment();
                 log.transport_failure = Some(transport_failure(&error));
             }
             Err(ConnectError::TimedOut) => {
@@ -287,39 +282,30 @@ async fn open<D: Pipe>(
     cluster: &Cluster,
     endpoint: SocketAddr,
     deadline: Nanos,
-) -> Result<(Stream, Option<SocketAddr>), ConnectError> {
-    let opening = async {
-        let socket = TcpStream::connect(endpoint).await?;
-        socket.set_nodelay(true)?;
-        let local = socket.local_addr().ok();
-        let mut stream = Stream::new(socket);
-        if let Some(proxy_protocol) = &cluster.proxy_protocol {
-            let preamble = proxy_protocol.preamble(client.peers);
-            let preamble = preamble.map_err(std::io::Error::other)?;
-            stream.output().extend_from_slice(preamble.as_bytes());
-        }
-        Ok((stream, local))
+) -> Result<Opened, ConnectError> {
+    let down = &mut *client.down;
+    let waiting = Waiting {
+        worker: client.worker,
+        registration: client.registration,
+        timer: client.timer,
     };
-    let mut opening = pin!(opening);
-    poll_fn(|cx| {
-        client.registration.update(cx);
-        if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
-            return Poll::Ready(opened.map_err(ConnectError::Failed));
-        }
-        while !client.down.has_ended() {
-            match client.down.poll_fill(cx, BODY_BUFFER) {
+    let mut opened = connect(waiting, endpoint, deadline, |cx| {
+        while !down.has_ended() {
+            match down.poll_fill(cx, BODY_BUFFER) {
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(ConnectError::ClientGone)),
+                Poll::Ready(Err(_)) => return true,
                 Poll::Pending => break,
             }
         }
-        if client.worker.phase() == Phase::Closing {
-            return Poll::Ready(Err(ConnectError::ClientGone));
-        }
-        client
-            .timer
-            .poll(cx, deadline)
-            .map(|()| Err(ConnectError::TimedOut))
+        false
     })
-    .await
+    .await?;
+    if let Some(proxy_protocol) = &cluster.proxy_protocol {
+        let preamble = proxy_protocol
+            .preamble(client.peers)
+            .map_err(|error| ConnectError::Failed(std::io::Error::other(error)))?;
+        let output = opened.stream.output();
+        output.extend_from_slice(preamble.as_bytes());
+    }
+    Ok(opened)
 }
