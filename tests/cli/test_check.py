@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import TYPE_CHECKING
 
@@ -110,3 +111,40 @@ def test_a_policy_of_a_mistyped_group_is_an_error(kgw: Kgw, manifests: Path) -> 
         result.stdout
     )
     assert "did you mean `apiVersion: gateway.kgateway.dev/v1alpha1`?" in result.stdout
+
+
+def test_routes_of_connections_have_statuses_and_secrets_stay_secret(
+    kgw: Kgw, tmp_path: Path
+) -> None:
+    key = base64.b64encode(b"canary").decode()
+    data = {"tls.crt": "not base64", "tls.key": key}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cert"}, "data": data}
+    (tmp_path / "secret.json").write_text(json.dumps(secret))
+    (tmp_path / "tls.yaml").write_text("""\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: kgateway
+  listeners:
+  - {name: pass, port: 443, protocol: TLS, tls: {mode: Passthrough}}
+  - {name: end, port: 444, protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: web}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [a.example]
+  rules: [{backendRefs: [{name: web, port: 443}]}]
+""")
+    result = kgw("check", "-f", tmp_path)
+
+    assert result.returncode == 1
+    lines = result.stdout.splitlines()
+    [resolved] = [one for one in lines if one.startswith("TLSRoute") and "ResolvedRefs" in one]
+    assert resolved.split()[-5:] == ["BackendNotFound", "Service", "default/web", "not", "found"]
+    [broken] = [one for one in lines if "listener end" in one and "ResolvedRefs" in one]
+    assert "InvalidCertificateRef" in broken
+    assert "error[KGW207]: the value is not base64" in lines
+    assert key not in result.stdout + result.stderr

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from kgw.attach.status import Condition
     from kgw.config import Config
 
-_GOOD_WHEN_FALSE = frozenset({"Conflicted"})
+_GOOD_WHEN_FALSE = frozenset(
+    {
+        "Conflicted",
+        "InsecureFrontendValidationMode",
+        "OverlappingTLSConfig",
+        "PartiallyInvalid",
+    }
+)
 """Conditions of the Gateway API that say that something is wrong when they are true."""
 
 
