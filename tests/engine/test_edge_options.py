@@ -180,3 +180,10 @@ def test_strict_paths_refuse_escapes_of_escapes() -> None:
             assert gateway.get("/%2561dmin").status == status
             assert gateway.get("/%09admin").status == status
             assert gateway.get("/a%20b").status == 200
+
+
+def test_a_target_that_is_too_long_is_answered_414() -> None:
+    with serving(Setup(http={"max_target_bytes": 8})) as (gateway, _):
+        assert gateway.get("/1234567").status == 200
+        response = gateway.get("/12345678")
+        assert (response.status, response.body) == (414, b"URI Too Long")

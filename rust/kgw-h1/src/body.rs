@@ -24,10 +24,16 @@ pub struct BodyDecoder {
     /// Trailer bytes and lines so far.
     trailer_bytes: usize,
     trailer_fields: usize,
-    /// The trailer line under way; no memory is taken before there is one.
+    /// Most bodies have none, and every idle connection has a decoder: no room is kept for them.
+    trailers: Option<Box<Trailers>>,
+}
+
+/// Trailer fields, with the line that is being read.
+#[derive(Debug, Clone, Default)]
+struct Trailers {
     line: Vec<u8>,
     name_len: usize,
-    trailers: Headers,
+    fields: Headers,
 }
 
 /// One step of [`BodyDecoder::decode`].
@@ -89,9 +95,7 @@ impl BodyDecoder {
             extensions: 0,
             trailer_bytes: 0,
             trailer_fields: 0,
-            line: Vec::new(),
-            name_len: 0,
-            trailers: Headers::new(),
+            trailers: None,
         }
     }
 
@@ -100,10 +104,12 @@ impl BodyDecoder {
         self.state == State::Done
     }
 
-    /// Returns the trailer fields received so far, which are all of them once the body is complete.
-    /// Fields that must not be trailers are not among them (RFC 9110 §6.5.1).
-    pub fn trailers(&self) -> &Headers {
-        &self.trailers
+    /// Returns the trailer fields received so far, which are all of them once the body is complete,
+    /// or `None` where there are none. Fields that must not be trailers are not among them (RFC 9110
+    /// §6.5.1).
+    pub fn trailers(&self) -> Option<&Headers> {
+        let trailers = self.trailers.as_deref()?;
+        (!trailers.fields.is_empty()).then_some(&trailers.fields)
     }
 
     /// Takes one step: reads framing up to the next run of data and returns that run.
@@ -280,38 +286,44 @@ impl BodyDecoder {
         if self.trailer_bytes > MAX_TRAILER_BYTES {
             return Err(BodyError::BadTrailer);
         }
+        // A body without trailers, which are most, gets by without a box for them.
         match (self.state, byte) {
-            (State::TrailerStart, b'\r') => Ok(State::EndLf),
+            (State::TrailerStart, b'\r') => return Ok(State::EndLf),
+            (State::EndLf, b'\n') => return Ok(State::Done),
+            (State::EndLf, _) => return Err(BodyError::BadTrailer),
+            _ => {}
+        }
+        let trailers = self.trailers.get_or_insert_default();
+        match (self.state, byte) {
             (State::TrailerStart, _) if chars::is_token(byte) => {
                 self.trailer_fields += 1;
                 if self.trailer_fields > MAX_TRAILER_FIELDS {
                     return Err(BodyError::BadTrailer);
                 }
-                self.line.clear();
-                self.line.push(byte);
+                trailers.line.clear();
+                trailers.line.push(byte);
                 Ok(State::TrailerName)
             }
             (State::TrailerName, b':') => {
-                self.name_len = self.line.len();
+                trailers.name_len = trailers.line.len();
                 Ok(State::TrailerValue)
             }
             (State::TrailerName, _) if chars::is_token(byte) => {
-                self.line.push(byte);
+                trailers.line.push(byte);
                 Ok(State::TrailerName)
             }
             (State::TrailerValue, b'\r') => Ok(State::TrailerLf),
             (State::TrailerValue, _) if chars::is_value(byte) => {
-                self.line.push(byte);
+                trailers.line.push(byte);
                 Ok(State::TrailerValue)
             }
             (State::TrailerLf, b'\n') => {
-                let (name, value) = self.line.split_at(self.name_len);
+                let (name, value) = trailers.line.split_at(trailers.name_len);
                 if crate::may_be_trailer(name) {
-                    self.trailers.append(name, value);
+                    trailers.fields.append(name, value);
                 }
                 Ok(State::TrailerStart)
             }
-            (State::EndLf, b'\n') => Ok(State::Done),
             _ => Err(BodyError::BadTrailer),
         }
     }

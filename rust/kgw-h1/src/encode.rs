@@ -156,6 +156,11 @@ impl BodyEncoder {
         }
     }
 
+    /// Returns the framing that is written.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
     /// Appends `data` as it goes on the wire. Empty data writes nothing.
     ///
     /// # Errors

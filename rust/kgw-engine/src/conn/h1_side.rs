@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use kgw_h1::{
     BodyDecoder, BodyEncoder, BodyError, Framing, Headers, Limits, Method, Request, RequestContext,
-    Response, Status, write_continue, write_request_head, write_response_head,
+    Response, Status, response_framing, write_continue, write_request_head, write_response_head_as,
 };
 
 use super::io::{BODY_BUFFER, Stream, Traffic};
@@ -28,6 +28,9 @@ pub(crate) struct Http1 {
     body: Body,
     /// The answer's head says that no other message follows.
     keep_alive: bool,
+    /// An answer was cut short that only the end of the connection would end: that end must not
+    /// look like a clean one.
+    pub(crate) aborted: bool,
 }
 
 /// How far a body was given out.
@@ -48,6 +51,7 @@ impl Http1 {
             given: 0,
             body: Body::Over,
             keep_alive: false,
+            aborted: false,
         }
     }
 
@@ -82,7 +86,7 @@ impl Side for Http1 {
         }
         if range.is_empty() {
             self.body = Body::Over;
-            return Ok(Piece::End(None));
+            return Ok(Piece::End(self.decoder.trailers()));
         }
         Ok(Piece::Data(&self.stream.input()[range]))
     }
@@ -101,8 +105,12 @@ impl Side for Http1 {
         self.encoder.encode(data, self.stream.output())
     }
 
-    fn send_end(&mut self, _trailers: Option<&Headers>) -> Result<(), BodyError> {
-        self.encoder.finish(self.stream.output())
+    fn send_end(&mut self, trailers: Option<&Headers>) -> Result<(), BodyError> {
+        let output = self.stream.output();
+        match trailers {
+            Some(trailers) => self.encoder.finish_with_trailers(trailers, output),
+            None => self.encoder.finish(output),
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -144,9 +152,7 @@ impl Downstream for Http1 {
         framing: Framing,
         advertised: Option<u64>,
     ) -> u64 {
-        let framing = match framing {
-            // A length that only the end of the connection tells would end the client's too.
-            Framing::UntilClose => Framing::Chunked,
+        let framing = match response_framing(request.version(), framing) {
             // HTTP/2 need not say that nothing follows.
             Framing::None
                 if advertised.is_none()
@@ -162,7 +168,8 @@ impl Downstream for Http1 {
         }
         let output = self.stream.output();
         let before = output.len();
-        write_response_head(output, status, response.headers(), framing, advertised);
+        let (version, headers) = (request.version(), response.headers());
+        write_response_head_as(output, version, status, headers, framing, advertised);
         let written = output.len() - before;
         self.encoder = BodyEncoder::new(framing);
         written as u64
@@ -209,7 +216,13 @@ impl Downstream for Http1 {
         }
     }
 
-    fn abort(&mut self) {}
+    /// A length or chunks tell that something is missing; where neither does, the connection is reset.
+    fn abort(&mut self) {
+        if self.encoder.framing() == Framing::UntilClose {
+            self.stream.reset();
+            self.aborted = true;
+        }
+    }
 
     fn pipe(&mut self) -> &mut Stream {
         &mut self.stream
@@ -286,7 +299,7 @@ fn complete_switch(request: &Request, response: &mut Response) {
     let accept = request
         .headers()
         .get(b"sec-websocket-key")
-        .map(super::websocket::accept_of);
+        .map(kgw_h1::websocket_accept);
     let headers = response.headers_mut();
     headers.append(b"upgrade", request.upgrade().unwrap_or_default());
     headers.append(b"connection", b"Upgrade");

@@ -113,6 +113,9 @@ pub(crate) async fn read(conn: &mut Conn<Http1>, listener: &str, target: &mut Ta
                 max_fields: options.max_fields,
             };
             if is_begun(conn.down.stream.input()) {
+                conn.request.set_accept_http_10(options.accept_http_10);
+                conn.request.set_max_target_bytes(options.max_target_bytes);
+                conn.request.set_secure(conn.peers.is_secure);
                 let began = *began.get_or_insert_with(|| worker.now());
                 match conn.request.parse(conn.down.stream.input(), &limits) {
                     Ok(Status::Complete(length)) => {

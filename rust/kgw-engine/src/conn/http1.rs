@@ -65,6 +65,7 @@ pub(crate) async fn serve(conn: &mut Conn<Http1>, listener: &str, mut target: Ta
         };
         match next {
             Next::KeepAlive => {}
+            Next::Close if conn.down.aborted => return,
             Next::Close => return linger(conn).await,
             Next::Abort => return,
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use kgw_h1::{Framing, Headers, Method};
+use kgw_h1::{Framing, Headers, Method, connection_option};
 
 use super::exchange::Next;
 use super::message::{Downstream, Lost};
@@ -59,8 +59,10 @@ pub(crate) async fn reply<D: Downstream>(
     let request_id = conn.request.headers().get(b"x-request-id");
     let request_id = request_id.filter(|_| has_request);
     edge::finish_response(headers, &target.listener.http, request_id);
-    if D::CONNECTION_FIELD && !keep_alive {
-        headers.append(b"connection", b"close");
+    if D::CONNECTION_FIELD
+        && let Some(option) = connection_option(conn.request.version(), keep_alive)
+    {
+        headers.append(b"connection", option);
     }
     let (status, body) = spoken(&mut exchange, &reply, conn.response.headers_mut());
     // A configured answer may be one that has no body (RFC 9110 6.4.1).

@@ -16,7 +16,6 @@ mod relay;
 mod tcp;
 pub(crate) mod tunnel;
 mod waypoint;
-mod websocket;
 
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -15,7 +15,9 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use kgw_h1::{Framing, Method, RequestContext, strip_hop_by_hop_response};
+use kgw_h1::{
+    Framing, Method, RequestContext, connection_option, response_framing, strip_hop_by_hop_response,
+};
 
 use super::Conn;
 use super::message::{Downstream, Lost, Piece, Upstream};
@@ -302,9 +304,14 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             (framing, advertised) = (Framing::Chunked, None);
         }
         self.edit_answer_head();
-        if D::CONNECTION_FIELD && !self.exchange.keep_alive {
-            let headers = self.conn.response.headers_mut();
-            headers.append(b"connection", b"close");
+        if D::CONNECTION_FIELD {
+            let version = self.conn.request.version();
+            // A client of HTTP/1.0 sees the end of some answers only by the connection's.
+            self.exchange.keep_alive &= response_framing(version, framing) != Framing::UntilClose;
+            if let Some(option) = connection_option(version, self.exchange.keep_alive) {
+                let headers = self.conn.response.headers_mut();
+                headers.append(b"connection", option);
+            }
         }
         let written = self.conn.down.send_head(
             &self.conn.request,

@@ -13,7 +13,7 @@ use kgw_h1::{Headers, PathOptions, Request, RequestError};
 use crate::config::ir::{EscapedSlashes, HttpOptions, ServerHeader, Underscores};
 
 /// Fields that only the proxy itself may set or that would steer it, all of them `x-envoy-…`.
-const STRIPPED: [&[u8]; 20] = [
+const STRIPPED: [&[u8]; 22] = [
     b"retry-on",
     b"retry-grpc-on",
     b"max-retries",
@@ -34,6 +34,9 @@ const STRIPPED: [&[u8]; 20] = [
     b"internal",
     b"expected-rq-timeout-ms",
     b"hedge-on-per-try-timeout",
+    // What sidecars of Istio say about themselves; no hop behind a proxy should believe a client.
+    b"peer-metadata",
+    b"peer-metadata-id",
 ];
 
 /// Fields that the proxy states, or lets nobody state. A spelling with `_` is taken off: some servers read it as `-`.
@@ -183,11 +186,10 @@ fn forwarded_for(headers: &Headers) -> impl Iterator<Item = Option<IpAddr>> {
 fn judge_underscores(headers: &mut Headers, action: Underscores) -> Result<(), RequestError> {
     let has_underscore = |name: &[u8]| memchr::memchr(b'_', name).is_some();
     match action {
-        Underscores::Allow => Ok(()),
         Underscores::Reject if headers.iter().any(|(name, _)| has_underscore(name)) => {
             Err(RequestError::UnexpectedUnderscore)
         }
-        Underscores::Reject => Ok(()),
+        Underscores::Allow | Underscores::Reject => Ok(()),
         Underscores::Drop => {
             headers.remove_if(|name, _| has_underscore(name));
             Ok(())

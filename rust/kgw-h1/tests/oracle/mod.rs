@@ -259,7 +259,10 @@ fn read_hyper(bytes: &[u8]) -> Vec<Message> {
                 .authority()
                 .map(|one| one.as_str().as_bytes().to_vec());
             fields.retain(|(name, _)| name != b"host");
-            let path = head.uri.path_and_query().map(|path| path.as_str());
+            let path = head
+                .uri
+                .path_and_query()
+                .map(hyper::http::uri::PathAndQuery::as_str);
             let mut message = Message {
                 method: head.method.as_str().as_bytes().to_vec(),
                 path: path.unwrap_or_default().as_bytes().to_vec(),

@@ -21,6 +21,10 @@ enum Chunked {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent ways of being lax, all of them combined"
+)]
 struct Model {
     line_end: LineEnd,
     chunked: Chunked,
@@ -95,7 +99,7 @@ fn models() -> impl Iterator<Item = Model> {
 
 impl Model {
     /// Reads one request: its target, its body, and where the next one starts.
-    fn read(&self, wire: &[u8]) -> Option<(Vec<u8>, Vec<u8>, usize)> {
+    fn read(self, wire: &[u8]) -> Option<(Vec<u8>, Vec<u8>, usize)> {
         let mut at = 0;
         let line = self.line(wire, &mut at)?;
         let target = line.split(|&byte| byte == b' ').nth(1)?.to_vec();
@@ -174,7 +178,7 @@ impl Model {
     }
 
     /// Takes a line off.
-    fn line<'a>(&self, wire: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
+    fn line<'a>(self, wire: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
         let rest = wire.get(*at..)?;
         let (len, width) = (0..rest.len()).find_map(|len| match (&rest[len..], self.line_end) {
             ([b'\r', b'\n', ..], _) => Some((len, 2)),

@@ -272,6 +272,7 @@ fn take_head(
         protocol: protocol.map(|protocol| protocol.as_str().as_bytes()),
         end_stream,
     };
+    request.set_max_target_bytes(options.max_target_bytes);
     request.assemble(&head, fields::iter(&parts.headers), &limits)?;
     if request.extended_connect()
         && request
@@ -280,7 +281,7 @@ fn take_head(
         && !request.headers().contains(b"sec-websocket-key")
     {
         // An endpoint that speaks HTTP/1.1 wants one.
-        let key = crate::conn::websocket::key();
+        let key = kgw_h1::websocket_key(fastrand::u128(..).to_ne_bytes());
         request
             .headers_mut()
             .append(b"sec-websocket-key", key.as_bytes());
