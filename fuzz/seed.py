@@ -35,6 +35,11 @@ def h1_request() -> Iterator[bytes]:
         yield from (settings + message for settings in SETTINGS)
 
 
+def h1_vs_hyper() -> Iterator[bytes]:
+    """Returns requests as they are."""
+    yield from messages("http1_requests.json")
+
+
 def h1_response() -> Iterator[bytes]:
     """Returns responses after the settings."""
     for message in messages("http1_responses.json"):
@@ -99,6 +104,7 @@ def write() -> None:
     """Writes one file per seed, named by its content, so that a second run adds nothing."""
     for seeds in (
         h1_request,
+        h1_vs_hyper,
         h1_response,
         h1_chunked,
         h2_frames,
