@@ -135,6 +135,12 @@ CHAIN, KEY = issued("a.example")
             "InvalidCertificateRef",
             "KGW313",
         ),
+        (
+            "{name: bad}",
+            secret("bad", key=issued("b.example")[1]),
+            "InvalidCertificateRef",
+            "KGW313",
+        ),
         ("{name: bad}", config_map("x"), "InvalidCertificateRef", "KGW312"),
         ("{name: cert, namespace: other}", "", "RefNotPermitted", "KGW308"),
         ("{name: cert, namespace: other}", grant(name="crt"), "RefNotPermitted", "KGW308"),
@@ -303,6 +309,7 @@ def test_letting_anybody_in_is_told() -> None:
         ("max-tls-version", "1.1", "KGW423"),
         ("verify-subject-alt-names", "a.example", "KGW423"),
         ("verify-certificate-hash", "abc", "KGW501"),
+        ("cipher-suites", "NO_SUCH_SUITE", "KGW423"),
     ],
 )
 def test_an_option_that_cannot_be_enforced_takes_the_listener(

@@ -124,14 +124,15 @@ def test_names_that_listeners_quarrel_about_are_closed() -> None:
 def test_options_narrow_tls() -> None:
     options = """
 kgateway.dev/min-tls-version: "1.3", kgateway.dev/max-tls-version: "1.3",
-kgateway.dev/cipher-suites: "A, B", kgateway.dev/alpn-protocols: "http/1.1"
+kgateway.dev/cipher-suites: "TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384",
+kgateway.dev/alpn-protocols: "http/1.1"
 """.replace("\n", " ")
     found = run(gateway(https(tls=f"{CERT}, options: {{{options}}}")), secret("cert"))
     ended = chains(found)["https"]["action"]["tls"]
     assert ended["parameters"] == {
         "min_version": "1.3",
         "max_version": "1.3",
-        "cipher_suites": ["A", "B"],
+        "cipher_suites": ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384"],
     }
     assert ended["alpn"] == ["http/1.1"]
     none = f"{CERT}, options: {{kgateway.dev/alpn-protocols: allow-empty}}"

@@ -6,6 +6,7 @@ from . import limit as limit
 from . import manifest as manifest
 from . import proxyproto as proxyproto
 from . import route as route
+from . import tls as tls
 
 __all__ = [
     "__version__",
@@ -15,6 +16,7 @@ __all__ = [
     "manifest",
     "proxyproto",
     "route",
+    "tls",
 ]
 
 __version__: str

@@ -6,14 +6,10 @@ so that who may not refer to an object does not learn whether there is one.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-import ssl
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from kgw.attach import native
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity, suggest
 
@@ -31,10 +27,6 @@ KEY: Final = "tls.key"
 
 #: The key under which a ConfigMap or Secret has certificate authorities.
 AUTHORITIES: Final = "ca.crt"
-
-_PRIVATE: Final = re.compile(
-    r"-----BEGIN ((?:RSA |EC )?PRIVATE KEY)-----(.*?)-----END \1-----", re.DOTALL
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +72,11 @@ def key_pair(
     if chain is None or key is None:
         missing = CHAIN if chain is None else KEY
         return found.refuse("KGW313", reason, f"{found.name} has no {missing}", "name")
-    problem = _chain_problem(chain) or _key_problem(key)
+    pair = KeyPair(_text(chain), _text(key))
+    problem = native.certificate_error(pair.chain, pair.key)
     if problem is not None:
         return found.refuse("KGW313", reason, f"{found.name} cannot be used: {problem}", "name")
-    return KeyPair(chain.decode(), key.decode())
+    return pair
 
 
 def authorities(
@@ -124,10 +117,11 @@ def authorities(
         content = secret.read(AUTHORITIES)
     if content is None:
         return found.refuse("KGW313", reason, f"{found.name} has no {AUTHORITIES}", "name")
-    problem = _chain_problem(content)
+    pem = _text(content)
+    problem = native.authorities_error(pem)
     if problem is not None:
         return found.refuse("KGW313", reason, f"{found.name} cannot be used: {problem}", "name")
-    return content.decode()
+    return pem
 
 
 class _Reference:
@@ -194,34 +188,6 @@ class _Reference:
         return Outcome(False, reason, message)
 
 
-@lru_cache(maxsize=1024)
-def _chain_problem(content: bytes) -> str | None:
-    """Why PEM is no list of certificates, if so."""
-    try:
-        text = content.decode("ascii")
-    except UnicodeDecodeError:
-        return "it is not PEM"
-    if "-----BEGIN CERTIFICATE-----" not in text:
-        return "it has no PEM block CERTIFICATE"
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=text)
-    except (ssl.SSLError, ValueError):
-        return "a certificate in it is malformed"
-    return None
-
-
-def _key_problem(content: bytes) -> str | None:
-    """Why PEM is no private key, if so."""
-    try:
-        found = _PRIVATE.search(content.decode("ascii"))
-    except UnicodeDecodeError:
-        return "the key is not PEM"
-    if found is None:
-        encrypted = b"ENCRYPTED" in content
-        return "the key is encrypted" if encrypted else "it has no PEM block PRIVATE KEY"
-    try:
-        der = base64.b64decode("".join(found[2].split()), validate=True)
-    except binascii.Error:
-        return "the key is malformed"
-    # ASN.1: each form of a key is a SEQUENCE.
-    return None if der[:1] == b"\x30" else "the key is malformed"
+def _text(content: bytes) -> str:
+    """PEM is ASCII; what is not is not PEM, whatever it is taken for."""
+    return content.decode("ascii", "replace")

@@ -6,7 +6,7 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from kgw._native import access_log, route
+from kgw._native import access_log, route, tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +19,24 @@ if TYPE_CHECKING:
 def regex_error(pattern: str) -> str | None:
     """Why a regular expression cannot be used, if so."""
     return route.check_regex(pattern)
+
+
+def certificate_error(chain: str, key: str) -> str | None:
+    """Why a certificate and its key cannot be used, if so. Not kept: nothing else holds keys."""
+    return tls.check_certificate(chain, key)
+
+
+@lru_cache(maxsize=1024)
+def authorities_error(pem: str) -> str | None:
+    """Why a bundle of certificate authorities cannot be used, if so."""
+    return tls.check_authorities(pem)
+
+
+def parameters_error(
+    min_version: str | None, max_version: str | None, cipher_suites: tuple[str, ...]
+) -> str | None:
+    """Why versions and cipher suites cannot be used, if so."""
+    return tls.check_parameters(min_version, max_version, cipher_suites)
 
 
 def log_format(sink: FileSink) -> dict[str, Any]:

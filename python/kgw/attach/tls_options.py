@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from kgw.attach import native
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
@@ -86,9 +87,13 @@ class Reader:
             text = f"no version up to {high} is served; the lowest is {low or _LOWEST}"
             self._fail("KGW423", text, MAX_VERSION)
             high = None
+        suites = _words(given.get(CIPHERS))
+        problem = native.parameters_error(low, high, suites) if suites else None
+        if problem is not None:
+            self._fail("KGW423", problem, CIPHERS)
         return TLSOptions(
             alpn=() if alpn == (_NO_ALPN,) else alpn or None,
-            cipher_suites=_words(given.get(CIPHERS)),
+            cipher_suites=suites,
             min_version=low,
             max_version=high,
             subject_alt_names=_words(given.get(SUBJECT_ALT_NAMES)),

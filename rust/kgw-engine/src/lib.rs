@@ -19,5 +19,5 @@ mod pipeline;
 pub mod runtime;
 mod stats;
 pub mod telemetry;
-mod tls;
+pub mod tls;
 mod upstream;

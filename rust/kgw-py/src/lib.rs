@@ -10,6 +10,7 @@ mod limit;
 mod manifest;
 mod proxyproto;
 mod route;
+mod tls;
 
 use pyo3::prelude::*;
 
@@ -22,6 +23,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     submodule(module, "manifest", manifest::register)?;
     submodule(module, "proxyproto", proxyproto::register)?;
     submodule(module, "route", route::register)?;
+    submodule(module, "tls", tls::register)?;
     Ok(())
 }
 

@@ -15,6 +15,7 @@
 )]
 
 mod certificates;
+pub mod check;
 mod client;
 mod hello;
 mod info;
