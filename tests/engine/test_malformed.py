@@ -116,9 +116,8 @@ def test_other_versions_are_told_to_upgrade(setup: Setup, version: str) -> None:
     refused(setup, head(line=f"GET / {version}"), 426, "Upgrade Required", "low_version")
 
 
-def test_http_2_is_told_to_upgrade(setup: Setup) -> None:
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-    refused(setup, preface, 426, "Upgrade Required", "low_version")
+def test_what_only_begins_as_http_2_is_told_to_upgrade(setup: Setup) -> None:
+    refused(setup, b"PRI * HTTP/2.0\r\n\r\nSX", 426, "Upgrade Required", "low_version")
 
 
 TOO_LARGE = "Request Header Fields Too Large"

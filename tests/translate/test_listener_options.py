@@ -70,6 +70,7 @@ ANNOTATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "request-id-in-response": ("true", {"http": {"request_id": {"in_response": True}}}),
     "request-timeout": ("0s", {"http": {"request_timeout_ms": 0}}),
     "strict-paths": ("true", {"http": {"strict_paths": True}}),
+    "strip-client-address": ("false", {"http": {"strip_client_address": False}}),
 }
 
 #: Those about the PROXY protocol, with their fields.

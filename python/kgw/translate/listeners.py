@@ -96,6 +96,8 @@ class Listeners:
             # As Istio's waypoints do; elsewhere a port or a policy asks for it, as in kgateway.
             upgrades = found["http"].get("upgrades", ())
             found["http"]["upgrades"] = sorted({"websocket", *upgrades})
+            # Their clients may be gateways, which state whom they speak for.
+            found["http"].setdefault("strip_client_address", False)
         return found
 
     def _claim(self, state: GatewayState, group: list[ListenerState], bind: list[str]) -> bool:

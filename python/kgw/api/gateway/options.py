@@ -127,6 +127,7 @@ OPTIONS: Final = (
     Option("request-id-in-response", "http.request_id.in_response", _SWITCH),
     Option("request-timeout", "http.request_timeout_ms", _TIME),
     Option("strict-paths", "http.strict_paths", _SWITCH),
+    Option("strip-client-address", "http.strip_client_address", _SWITCH),
     Option("tcp-idle-timeout", "forward.idle_timeout_ms", _TIME),
 )
 

@@ -344,6 +344,10 @@ pub struct HttpOptions {
     pub xff_trusted_cidrs: Vec<String>,
     /// `x-forwarded-for` is left as it is.
     pub skip_xff_append: bool,
+    /// With `use_remote_address`, and no proxy in front that is believed: fields in which clients can
+    /// claim to be another address (`forwarded`, `x-real-ip`, `true-client-ip`, …) are taken off. The
+    /// proxy does not set them, so nobody behind it should believe them.
+    pub strip_client_address: bool,
     /// What becomes of `x-request-id`.
     pub request_id: RequestIdOptions,
     /// What becomes of an answer's `server` field.
@@ -492,6 +496,7 @@ impl Default for HttpOptions {
             xff_trusted_hops: 0,
             xff_trusted_cidrs: Vec::new(),
             skip_xff_append: false,
+            strip_client_address: true,
             request_id: RequestIdOptions::default(),
             server_header: ServerHeader::default(),
             underscores: Underscores::default(),

@@ -91,7 +91,7 @@ pub(crate) async fn forward<D: Downstream>(
                 attempt
                     .note_connection::<super::http2::ServerStream>(connection.local, connection.id);
                 let mut stream = super::http2::ServerStream::new(connection);
-                (attempt.run(&mut stream).await, reused)
+                (Box::pin(attempt.run(&mut stream)).await, reused)
             }
         };
         if reused {
@@ -272,7 +272,7 @@ impl<D: Downstream> Attempt<'_, '_, D> {
         let end = relay.run().await;
         let untouched = !relay.wrote;
         if matches!(end, End::Switched) {
-            run_tunnel(self.conn, self.target, self.exchange, up.pipe()).await;
+            Box::pin(run_tunnel(self.conn, self.target, self.exchange, up.pipe())).await;
         }
         let traffic = up.traffic().since(before);
         self.exchange.upstream_wire.sent = traffic.sent;

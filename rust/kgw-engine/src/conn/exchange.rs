@@ -161,7 +161,7 @@ pub(crate) async fn serve<D: Downstream>(
                     response_headers,
                 };
                 return if connect {
-                    attempt::tunnel(conn, target, exchange, &dispatch).await
+                    Box::pin(attempt::tunnel(conn, target, exchange, &dispatch)).await
                 } else {
                     attempt::forward(conn, target, exchange, &dispatch, switching).await
                 };

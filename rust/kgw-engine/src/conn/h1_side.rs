@@ -97,6 +97,10 @@ impl Side for Http1 {
             .map_err(|_| Lost::Closed)
     }
 
+    fn has_input(&self) -> bool {
+        self.stream.input().len() > self.given
+    }
+
     fn ends_with_connection(&mut self) -> bool {
         self.given == 0 && self.stream.input().is_empty() && self.decoder.finish_eof().is_ok()
     }

@@ -49,7 +49,7 @@ pub(crate) async fn serve(conn: &mut Conn<Http1>, listener: &str, mut target: Ta
                 requests += 1;
                 let last = requests == target.listener.http.max_requests_per_connection
                     || is_too_old(conn, &target);
-                exchange::serve(conn, &target, began, served && !last).await
+                Box::pin(exchange::serve(conn, &target, began, served && !last)).await
             }
             Head::Abandoned(began) => {
                 let mut exchange = Exchange::without_request(conn, &target, began);

@@ -18,7 +18,7 @@ const READ_BUFFER: usize = 16 * 1024;
 pub(crate) const BODY_BUFFER: usize = 16 * 1024;
 
 /// Buffered output above which no more input is taken for it. Bytes.
-const WRITE_WATERMARK: usize = 64 * 1024;
+const WRITE_WATERMARK: usize = 32 * 1024;
 
 /// Largest write buffer that an idle connection keeps: that of a plain answer's head. Bytes.
 const IDLE_OUTPUT: usize = 1024;

@@ -46,6 +46,9 @@ pub(crate) trait Side {
     /// Receives more of the body. Returns the count, 0 at the end of everything.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>>;
 
+    /// Whether something that was received waits to be taken.
+    fn has_input(&self) -> bool;
+
     /// Whether the end of everything is the proper end of the body that was being received.
     fn ends_with_connection(&mut self) -> bool;
 

@@ -204,6 +204,8 @@ pub(crate) async fn serve(
     {
         return;
     }
+    // Boxed, here and elsewhere: a task is as large as all that it may ever wait for at once, and
+    // most connections sit idle in HTTP/1.
     let client = tcp::Client {
         worker: &accepted.worker,
         down: &mut accepted.stream,
@@ -213,7 +215,9 @@ pub(crate) async fn serve(
         began: accepted.peers.opened,
         server_name: None,
     };
-    if tcp::serve_unless_http(client, &listener).await {
+    if tcp::carries_bytes(client.worker, client.peers, &listener)
+        && Box::pin(tcp::serve_unless_http(client, &listener)).await
+    {
         return;
     }
     let found = Target::find(&accepted.worker.snapshot(), &listener, &accepted.peers);
@@ -240,7 +244,7 @@ async fn serve_http(
     };
     match version {
         None => {}
-        Some(Version::Http2) => http2::server::serve(accepted, listener, target).await,
+        Some(Version::Http2) => Box::pin(http2::server::serve(accepted, listener, target)).await,
         Some(_) => {
             let mut conn = Conn {
                 down: Http1::new(accepted.stream),
@@ -285,5 +289,24 @@ impl<D> Conn<D> {
     /// Whether answers must close their connections.
     pub(crate) fn is_draining(&self) -> bool {
         self.worker.phase() != Phase::Running
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_task<F, Task>(_: F) -> usize
+    where
+        F: Fn(Rc<Worker>, Arc<str>, TcpStream, SocketAddr, SocketAddr, Open) -> Task,
+    {
+        size_of::<Task>()
+    }
+
+    /// Every connection has a task of its own, most of them idle: what only some of them need is boxed.
+    #[test]
+    fn an_idle_connection_needs_a_small_task() {
+        let bytes = size_of_task(serve);
+        assert!(bytes <= 4096, "{bytes}");
     }
 }

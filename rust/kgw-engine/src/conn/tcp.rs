@@ -72,6 +72,11 @@ pub(crate) async fn serve_unless_http<D: Pipe>(mut client: Client<'_, D>, listen
     serve(client, &origin, forward, decided).await
 }
 
+/// Whether the connection may carry something else than HTTP.
+pub(crate) fn carries_bytes(worker: &Worker, peers: &Peers, listener: &str) -> bool {
+    way(worker, peers, listener).is_some()
+}
+
 /// Where the connection's bytes go if it carries no HTTP, and whether that is certain. None if it is
 /// certain that it does.
 fn way(worker: &Worker, peers: &Peers, listener: &str) -> Option<(Arc<TcpForward>, Origin, bool)> {

@@ -48,6 +48,34 @@ const STATED: [&[u8]; 5] = [
     b"x-request-id",
 ];
 
+/// Fields in which a client can claim to be another address, that the proxy itself does not state.
+const CLAIMED: [&[u8]; 7] = [
+    b"forwarded",
+    b"x-real-ip",
+    b"true-client-ip",
+    b"x-client-ip",
+    b"x-cluster-client-ip",
+    b"x-original-forwarded-for",
+    b"cf-connecting-ip",
+];
+
+fn strip_claimed_addresses(headers: &mut Headers) {
+    headers.remove_if(|name, _| {
+        matches!(
+            name,
+            [b'x' | b'X' | b'f' | b'F' | b't' | b'T' | b'c' | b'C', ..]
+        ) && CLAIMED.iter().any(|claimed| is_spelling_of(name, claimed))
+    });
+}
+
+/// Whether a name is `field`, or would be with `-` for each `_`: some servers read it so.
+fn is_spelling_of(name: &[u8], field: &[u8]) -> bool {
+    name.len() == field.len()
+        && name.iter().zip(field).all(|(&byte, &other)| {
+            byte.to_ascii_lowercase() == other || byte == b'_' && other == b'-'
+        })
+}
+
 /// Takes off what clients may not say and states where the request came from. `peer` is who the
 /// connection is from, `secure` whether it is TLS, and `trusted` are the parsed
 /// `xff_trusted_cidrs`. Returns the client's address as far as it can be trusted: the peer's, or what
@@ -72,6 +100,9 @@ pub(crate) fn state_origin(
     let headers = request.headers_mut();
     judge_underscores(headers, options.underscores)?;
     strip_control_fields(headers);
+    if options.use_remote_address && options.xff_trusted_hops == 0 && options.strip_client_address {
+        strip_claimed_addresses(headers);
+    }
     let client = client_address(headers, options, trusted, peer);
     let scheme: &[u8] = if secure { b"https" } else { b"http" };
     let request_id = &options.request_id;

@@ -101,7 +101,7 @@ impl TlsInfo {
         self.cipher
     }
 
-    /// The key exchange group, as BoringSSL spells it, e.g. `X25519` or `P-256`.
+    /// The key exchange group, as `BoringSSL` spells it, e.g. `X25519` or `P-256`.
     pub fn group(&self) -> Option<&'static str> {
         self.group
     }

@@ -107,7 +107,7 @@ impl TlsError {
     }
 
     /// What `%UPSTREAM_TRANSPORT_FAILURE_REASON%` and its like say. Envoy's prefix, rustls' words:
-    /// Envoy's own are BoringSSL's error codes.
+    /// Envoy's own are `BoringSSL`'s error codes.
     pub(crate) fn reason(&self) -> String {
         match self {
             Self::Closed(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

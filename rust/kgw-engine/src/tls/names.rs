@@ -60,7 +60,7 @@ impl Wanted {
     }
 }
 
-/// Whether a name of a certificate consists of visible ASCII characters (IA5String, less controls).
+/// Whether a name of a certificate consists of visible ASCII characters (`IA5String`, less controls).
 pub(super) fn is_clean(name: &str) -> bool {
     name.bytes().all(|byte| (0x21..0x7f).contains(&byte))
 }

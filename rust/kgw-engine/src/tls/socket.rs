@@ -1,7 +1,7 @@
 //! A socket with TLS around it.
 
 use std::io;
-use std::ops::{Deref, DerefMut};
+use std::ops::DerefMut;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -125,7 +125,7 @@ impl TlsSocket {
 
 fn is_quiet<D: SideData>(
     socket: &mut Prefixed,
-    session: &mut (impl Deref<Target = ConnectionCommon<D>> + DerefMut),
+    session: &mut impl DerefMut<Target = ConnectionCommon<D>>,
 ) -> bool {
     loop {
         // False also when there is data to be read.

@@ -2,7 +2,7 @@
 //!
 //! Chains are verified by webpki, with one addition: a certificate that is itself in the bundle is
 //! trusted while it is valid, even one that calls itself an authority. webpki refuses those as leaves;
-//! OpenSSL, BoringSSL and so Envoy take them, and self-signed certificates usually are of that kind.
+//! OpenSSL, `BoringSSL` and so Envoy take them, and self-signed certificates usually are of that kind.
 
 use std::sync::Arc;
 

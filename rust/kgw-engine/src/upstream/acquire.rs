@@ -73,7 +73,7 @@ pub(crate) async fn acquire<D: Downstream>(
         return Ok(Acquired::Http1(connection, false));
     }
     if is_private {
-        let connection = open_http2(conn, exchange, cluster, key, deadline).await?;
+        let connection = Box::pin(open_http2(conn, exchange, cluster, key, deadline)).await?;
         return Ok(Acquired::Http2(connection, false));
     }
     loop {
@@ -82,7 +82,8 @@ pub(crate) async fn acquire<D: Downstream>(
             Http2Take::Connection(connection) => return Ok(Acquired::Http2(connection, true)),
             Http2Take::Wait(notify) => wait(conn, exchange, &notify, deadline).await?,
             Http2Take::Open(opening) => {
-                let connection = open_http2(conn, exchange, cluster, key, deadline).await?;
+                let connection =
+                    Box::pin(open_http2(conn, exchange, cluster, key, deadline)).await?;
                 worker.pools.borrow_mut().share_http2(&worker, &connection);
                 drop(opening);
                 return Ok(Acquired::Http2(connection, false));
@@ -193,8 +194,9 @@ fn poll_client_gone<D: Downstream>(
         };
         match arrived {
             Poll::Ready(Ok(count)) if count > 0 => {}
-            // The client may have finished sending and still wait for the answer.
-            Poll::Ready(Ok(_)) if request_complete => return None,
+            // The client may have finished sending and still wait for the answer. Whether it has
+            // sent all of its request shows when that is taken.
+            Poll::Ready(Ok(_)) if request_complete || down.has_input() => return None,
             Poll::Ready(Ok(_)) => return Some(Lost::Closed),
             Poll::Ready(Err(lost)) => return Some(lost),
             Poll::Pending => return None,

@@ -114,6 +114,10 @@ impl Data {
         }
     }
 
+    pub(crate) fn has_input(&self) -> bool {
+        self.input.len() > self.given
+    }
+
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
         let Some(receive) = &mut self.receive else {
             return Poll::Pending;

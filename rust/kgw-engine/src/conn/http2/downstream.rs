@@ -46,6 +46,10 @@ impl Side for ClientStream {
         }
     }
 
+    fn has_input(&self) -> bool {
+        self.data.has_input()
+    }
+
     fn ends_with_connection(&mut self) -> bool {
         false
     }

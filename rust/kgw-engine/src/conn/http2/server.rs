@@ -142,7 +142,8 @@ impl Serving<'_> {
                     .after_ms(options.max_connection_duration_ms);
         let target = Rc::make_mut(&mut self.target);
         let served = target.refresh(&self.worker, self.listener, &self.peers);
-        if (!served || is_worn || self.worker.phase() != Phase::Running)
+        let is_spared = self.worker.must_shrink() && !self.connection.has_streams();
+        if (!served || is_worn || is_spared || self.worker.phase() != Phase::Running)
             && self.ending_since.is_none()
         {
             self.ending_since = Some(self.worker.now());

@@ -64,6 +64,10 @@ impl Side for ServerStream {
         self.data.poll_receive(cx)
     }
 
+    fn has_input(&self) -> bool {
+        self.data.has_input()
+    }
+
     fn ends_with_connection(&mut self) -> bool {
         false
     }

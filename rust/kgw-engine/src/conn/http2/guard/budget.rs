@@ -27,23 +27,6 @@ pub(crate) enum Flood {
     Continuation,
 }
 
-impl Flood {
-    /// The kind in words, for logs.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Ping => "ping",
-            Self::Settings => "settings",
-            Self::Priority => "priority",
-            Self::WindowUpdate => "window_update",
-            Self::Reset => "reset",
-            Self::EmptyData => "empty_data",
-            Self::EmptyHeaders => "empty_headers",
-            Self::Unknown => "unknown_frame",
-            Self::Continuation => "continuation",
-        }
-    }
-}
-
 /// Which end of the connection we are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Role {
