@@ -57,10 +57,13 @@ pub(crate) async fn serve(conn: &mut Conn<Http1>, listener: &str, mut target: Ta
                 exchange.finish(conn, &target);
                 return;
             }
-            Head::Malformed(began, error) => exchange::refuse(conn, &target, began, &error).await,
+            Head::Malformed(began, error) => {
+                Box::pin(exchange::refuse(conn, &target, began, &error)).await
+            }
             Head::TimedOut(began) => {
                 let exchange = Exchange::without_request(conn, &target, began);
-                local::reply(conn, &target, exchange, Reply::head_timed_out(), &[]).await
+                let reply = Reply::head_timed_out();
+                Box::pin(local::reply(conn, &target, exchange, reply, &[])).await
             }
         };
         match next {

@@ -307,6 +307,6 @@ mod tests {
     #[test]
     fn an_idle_connection_needs_a_small_task() {
         let bytes = size_of_task(serve);
-        assert!(bytes <= 4096, "{bytes}");
+        assert!(bytes <= 3072, "{bytes}");
     }
 }
