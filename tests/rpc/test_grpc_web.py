@@ -8,7 +8,7 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.engine.harness import Gateway, Response, direct, forward, post
+from tests.engine.harness import Gateway, Response, direct, eventually, forward, post
 from tests.rpc.calls import service, setup
 
 if TYPE_CHECKING:
@@ -130,6 +130,19 @@ def test_an_answer_of_the_proxys_own() -> None:
         [(flags, last)] = frames(response.body)
         assert flags == 0x80
         assert trailers(last) == {"grpc-status": "14", "grpc-message": "back soon"}
+
+
+def test_a_calls_deadline() -> None:
+    with translating() as gateway:
+        client = gateway.connect()
+        fields = (f"content-type: {WEB}", "grpc-timeout: 9S")
+        client.send(post(message(b""), *fields, path="/test.Service/Wait"))
+        eventually(lambda: gateway.stat("upstream_rq_total") == 1)
+        gateway.advance(9.1)
+        [(_, last)] = frames(client.read_response().body)
+        fields_of_status = trailers(last)
+        assert fields_of_status["grpc-status"] == "4"
+        assert fields_of_status["grpc-message"] == "downstream duration timeout"
 
 
 def test_text_that_is_not_base64() -> None:

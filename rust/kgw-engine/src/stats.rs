@@ -64,8 +64,6 @@ stats! {
     downstream_http2_flood,
     /// Connections ended by a panic in their task.
     downstream_cx_panicked,
-    /// HTTP/2 connections ended because of a flood of frames.
-    downstream_cx_flooded,
     /// `accept` failures, for want of file descriptors mostly.
     downstream_accept_error,
     /// Times that accepting paused, for a connection limit or for want of memory.

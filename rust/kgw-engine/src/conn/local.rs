@@ -113,9 +113,9 @@ fn spoken<'r>(
     headers: &mut Headers,
 ) -> (u16, Cow<'r, [u8]>) {
     if let Some(web) = &mut exchange.grpc_web {
-        let status = web.on_response_head(reply.status, headers);
+        grpc::state_failure(headers, reply);
+        let status = web.on_response_head(200, headers);
         let mut body = Vec::new();
-        web.response_data(reply.body.as_bytes(), &mut body);
         web.response_end(None, &mut body);
         return (status, Cow::Owned(body));
     }

@@ -441,7 +441,10 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 .exchange
                 .route_deadline(self.dispatch.forward.timeout_ms),
         };
-        let call = self.exchange.call_deadline;
+        let call = match self.answer {
+            Answer::Done => Nanos::NEVER,
+            _ => self.exchange.call_deadline,
+        };
         let request = if self.exchange.request_complete {
             Nanos::NEVER
         } else {
