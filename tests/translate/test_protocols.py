@@ -131,7 +131,7 @@ def test_a_udp_port_is_not_served() -> None:
 
 
 def test_a_waypoint_passes_web_sockets_on() -> None:
-    assert waypoint("{port: 80}").ir["listeners"][0]["http"] == {"upgrades": ["websocket"]}
+    assert waypoint("{port: 80}").ir["listeners"][0]["http"]["upgrades"] == ["websocket"]
     assert edge("{port: 80}").ir["listeners"][0]["http"] == {}
 
 
