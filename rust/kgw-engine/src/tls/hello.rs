@@ -38,7 +38,8 @@ pub(crate) async fn read_client_hello(
                 let mut rest = &stream.input()[seen..];
                 match acceptor.read_tls(&mut rest) {
                     Ok(count) => seen += count,
-                    Err(error) => return Poll::Ready(Err((TlsError::Closed(error), Vec::new()))),
+                    // Its buffer is full, which has a bound of its own.
+                    Err(_) => return Poll::Ready(Err(too_large())),
                 }
                 match acceptor.accept() {
                     Ok(None) => {}
@@ -53,14 +54,15 @@ pub(crate) async fn read_client_hello(
                         let mut bytes = Vec::new();
                         // Writing to a `Vec` cannot fail.
                         let _ = alert.write_all(&mut bytes);
+                        if bytes.is_empty() {
+                            bytes.extend_from_slice(&DECODE_ERROR);
+                        }
                         return Poll::Ready(Err((TlsError::Handshake(error), bytes)));
                     }
                 }
             }
             if seen >= MAX_HELLO {
-                let error = Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
-                let alert = alert(DECODE_ERROR);
-                return Poll::Ready(Err((TlsError::Handshake(error), alert.to_vec())));
+                return Poll::Ready(Err(too_large()));
             }
             match stream.poll_fill(cx, MAX_HELLO) {
                 Poll::Ready(Ok(0)) => {
@@ -94,8 +96,13 @@ pub(super) const fn alert(description: u8) -> [u8; 7] {
     [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, description]
 }
 
+fn too_large() -> (TlsError, Vec<u8>) {
+    let error = Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
+    (TlsError::Handshake(error), DECODE_ERROR.to_vec())
+}
+
 /// RFC 8446 6.2.
-const DECODE_ERROR: u8 = 50;
+const DECODE_ERROR: [u8; 7] = alert(50);
 
 /// Says why there is no session, as far as the socket takes it at once, and ends the connection.
 pub(super) async fn refuse(stream: &mut Stream, alert: &[u8]) {

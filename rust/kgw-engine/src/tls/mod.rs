@@ -24,6 +24,8 @@ mod names;
 mod parameters;
 mod server;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod x509;
 

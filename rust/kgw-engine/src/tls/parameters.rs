@@ -32,23 +32,24 @@ impl Parameters {
         .filter(|(version, _)| (min..=max).contains(version))
         .map(|(_, version)| version)
         .collect();
-        let mut provider = Arc::clone(provider());
+        let mut provider = CryptoProvider::clone(provider());
         if !parameters.cipher_suites.is_empty() {
-            let mut changed = (*provider).clone();
-            changed.cipher_suites = suites(&parameters.cipher_suites)?;
-            provider = Arc::new(changed);
+            provider.cipher_suites = suites(&parameters.cipher_suites)?;
         }
-        let is_usable = |suite: &SupportedCipherSuite| {
-            versions
-                .iter()
-                .any(|version| version.version == suite.version().version)
-        };
-        if !provider.cipher_suites.iter().any(is_usable) {
+        // Suites of other versions would not be used, and yet let keys seem to suit that do not.
+        provider.cipher_suites.retain(|suite| {
+            let mut versions = versions.iter();
+            versions.any(|version| version.version == suite.version().version)
+        });
+        if provider.cipher_suites.is_empty() {
             return Err(ConfigError::new(
                 "none of the cipher suites is of an enabled TLS version",
             ));
         }
-        Ok(Self { provider, versions })
+        Ok(Self {
+            provider: Arc::new(provider),
+            versions,
+        })
     }
 }
 

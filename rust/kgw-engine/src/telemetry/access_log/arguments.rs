@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::error::FormatError;
 use super::field::{
-    AddressForm, AddressOf, Field, GrpcForm, HeaderNames, NameOrder, Original, TextOf,
+    AddressForm, AddressOf, Field, GrpcForm, HeaderNames, NameOrder, Original, SecondsOf, TextOf,
 };
 use super::operators;
 use super::time_format::TimeFormat;
@@ -51,9 +51,18 @@ pub(super) fn emit_time_local(argument: &Argument<'_>) -> Result<Field, FormatEr
 }
 
 fn time(argument: &Argument<'_>, emit: bool, local: bool) -> Result<Field, FormatError> {
-    let format = TimeFormat::compile(argument.text, local)
-        .map_err(|_| argument.bad("a strftime format, with %s, %f and %1f to %9f"))?;
+    let format = time_format(argument, local)?;
     Ok(Field::Time { emit, format })
+}
+
+pub(super) fn date(argument: &Argument<'_>, of: SecondsOf) -> Result<Field, FormatError> {
+    let format = time_format(argument, false)?;
+    Ok(Field::Date { of, format })
+}
+
+fn time_format(argument: &Argument<'_>, local: bool) -> Result<TimeFormat, FormatError> {
+    TimeFormat::compile(argument.text, local)
+        .map_err(|_| argument.bad("a strftime format, with %s, %f and %1f to %9f"))
 }
 
 pub(super) fn details(argument: &Argument<'_>) -> Result<Field, FormatError> {

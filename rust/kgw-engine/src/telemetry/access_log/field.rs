@@ -16,6 +16,8 @@ use crate::telemetry::grpc;
 pub(super) type TextOf = for<'r> fn(&'r Record<'r>) -> Option<&'r [u8]>;
 /// Reads a number from a record.
 pub(super) type NumberOf = for<'r> fn(&'r Record<'r>) -> Option<u64>;
+/// Reads a point in time from a record: seconds since 1970 UTC.
+pub(super) type SecondsOf = for<'r> fn(&'r Record<'r>) -> Option<i64>;
 /// Reads an address from a record.
 pub(super) type AddressOf = for<'r> fn(&'r Record<'r>) -> Option<SocketAddr>;
 /// Reads header fields from a record.
@@ -36,6 +38,8 @@ pub(super) enum Field {
     Number(NumberOf),
     /// A point in time.
     Time { emit: bool, format: TimeFormat },
+    /// A point in time that may not be known.
+    Date { of: SecondsOf, format: TimeFormat },
     /// The time between two points, in units of so many nanoseconds.
     Duration {
         begin: Point,
@@ -196,6 +200,13 @@ impl Field {
                 );
                 Written::Text
             }
+            Self::Date { of, format } => match of(record) {
+                Some(seconds) => {
+                    format.write(out, seconds.saturating_mul(1_000_000_000));
+                    Written::Text
+                }
+                None => Written::Missing,
+            },
             Self::Duration {
                 begin,
                 end,

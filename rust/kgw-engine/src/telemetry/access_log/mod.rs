@@ -27,6 +27,7 @@ pub use timings::{Point, Timings};
 pub use writer::{LogWriter, OpenError, Sink, SinkCounters, WriterOptions};
 
 use crate::config::ir;
+pub use crate::tls::TlsInfo;
 
 /// One access log of a listener: a format and where its lines go.
 #[derive(Clone, Debug)]

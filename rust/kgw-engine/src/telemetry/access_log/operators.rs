@@ -5,10 +5,10 @@
 //! that would show something in Envoy that does not exist here is refused, with the reason.
 
 use super::arguments::{
-    Argument, MS, coalesce, common_duration, details, dynamic_metadata, emit_time, emit_time_local,
-    environment, filter_state, grpc_status, hostname, metadata, path, prefix, query_param,
-    query_params, request_header, request_header_without_query, response_header, response_trailer,
-    server_name, start_time, start_time_local, upstream_filter_state,
+    Argument, MS, coalesce, common_duration, date, details, dynamic_metadata, emit_time,
+    emit_time_local, environment, filter_state, grpc_status, hostname, metadata, path, prefix,
+    query_param, query_params, request_header, request_header_without_query, response_header,
+    response_trailer, server_name, start_time, start_time_local, upstream_filter_state,
 };
 use super::error::FormatError;
 use super::field::{AddressForm, AddressOf, Field, GrpcForm, Limited, NumberOf, TextOf};
@@ -107,6 +107,20 @@ const fn field(name: &'static str, field: Field) -> Operator {
 
 const fn text(name: &'static str, of: TextOf) -> Operator {
     field(name, Field::Text(of))
+}
+
+/// A text about the client's TLS session.
+macro_rules! downstream_tls {
+    ($name:literal, $of:ident) => {
+        text($name, |r| r.downstream.tls?.$of().map(str::as_bytes))
+    };
+}
+
+/// A text about the TLS session with the endpoint.
+macro_rules! upstream_tls {
+    ($name:literal, $of:ident) => {
+        text($name, |r| r.upstream.tls?.$of().map(str::as_bytes))
+    };
 }
 
 const fn underscored(name: &'static str, of: TextOf) -> Operator {
@@ -312,31 +326,45 @@ static OPERATORS: &[Operator] = &[
     number("DOWNSTREAM_LOCAL_PORT", |r| port(r.downstream.local)),
     missing("DOWNSTREAM_LOCAL_SUBJECT"),
     missing("DOWNSTREAM_LOCAL_URI_SAN"),
-    missing("DOWNSTREAM_PEER_CERT"),
-    missing_with_parameter("DOWNSTREAM_PEER_CERT_V_END"),
-    missing_with_parameter("DOWNSTREAM_PEER_CERT_V_START"),
-    missing("DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1"),
-    missing("DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256"),
-    missing("DOWNSTREAM_PEER_CHAIN_SERIALS"),
-    missing("DOWNSTREAM_PEER_DNS_SAN"),
-    missing("DOWNSTREAM_PEER_EMAIL_SAN"),
-    missing("DOWNSTREAM_PEER_FINGERPRINT_1"),
-    missing("DOWNSTREAM_PEER_FINGERPRINT_256"),
-    missing("DOWNSTREAM_PEER_IP_SAN"),
-    missing("DOWNSTREAM_PEER_ISSUER"),
+    downstream_tls!("DOWNSTREAM_PEER_CERT", peer_certificate),
+    optional_with_length("DOWNSTREAM_PEER_CERT_V_END", |argument| {
+        date(argument, |r| Some(r.downstream.tls?.peer_validity()?.1))
+    }),
+    optional_with_length("DOWNSTREAM_PEER_CERT_V_START", |argument| {
+        date(argument, |r| Some(r.downstream.tls?.peer_validity()?.0))
+    }),
+    downstream_tls!(
+        "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1",
+        peer_chain_fingerprints_1
+    ),
+    downstream_tls!(
+        "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256",
+        peer_chain_fingerprints_256
+    ),
+    downstream_tls!("DOWNSTREAM_PEER_CHAIN_SERIALS", peer_chain_serials),
+    downstream_tls!("DOWNSTREAM_PEER_DNS_SAN", peer_dns_names),
+    downstream_tls!("DOWNSTREAM_PEER_EMAIL_SAN", peer_emails),
+    downstream_tls!("DOWNSTREAM_PEER_FINGERPRINT_1", peer_fingerprint_1),
+    downstream_tls!("DOWNSTREAM_PEER_FINGERPRINT_256", peer_fingerprint_256),
+    downstream_tls!("DOWNSTREAM_PEER_IP_SAN", peer_addresses),
+    downstream_tls!("DOWNSTREAM_PEER_ISSUER", peer_issuer),
     missing("DOWNSTREAM_PEER_OTHERNAME_SAN"),
-    missing("DOWNSTREAM_PEER_SERIAL"),
-    missing("DOWNSTREAM_PEER_SUBJECT"),
-    missing("DOWNSTREAM_PEER_URI_SAN"),
+    downstream_tls!("DOWNSTREAM_PEER_SERIAL", peer_serial),
+    downstream_tls!("DOWNSTREAM_PEER_SUBJECT", peer_subject),
+    downstream_tls!("DOWNSTREAM_PEER_URI_SAN", peer_uris),
     address("DOWNSTREAM_REMOTE_ADDRESS", |r| r.downstream.remote),
     optional("DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", |argument| {
         prefix(argument, |r| r.downstream.remote)
     }),
     number("DOWNSTREAM_REMOTE_PORT", |r| port(r.downstream.remote)),
-    missing("DOWNSTREAM_TLS_CIPHER"),
-    missing("DOWNSTREAM_TLS_GROUP"),
+    text("DOWNSTREAM_TLS_CIPHER", |r| {
+        Some(r.downstream.tls?.cipher().as_bytes())
+    }),
+    downstream_tls!("DOWNSTREAM_TLS_GROUP", group),
     missing("DOWNSTREAM_TLS_SESSION_ID"),
-    missing("DOWNSTREAM_TLS_VERSION"),
+    text("DOWNSTREAM_TLS_VERSION", |r| {
+        Some(r.downstream.tls?.version().as_bytes())
+    }),
     underscored("DOWNSTREAM_TRANSPORT_FAILURE_REASON", |r| {
         r.downstream.transport_failure_reason.map(str::as_bytes)
     }),
@@ -506,14 +534,18 @@ static OPERATORS: &[Operator] = &[
     missing("UPSTREAM_LOCAL_SUBJECT"),
     missing("UPSTREAM_LOCAL_URI_SAN"),
     missing_with_parameter("UPSTREAM_METADATA"),
-    missing("UPSTREAM_PEER_CERT"),
-    missing_with_parameter("UPSTREAM_PEER_CERT_V_END"),
-    missing_with_parameter("UPSTREAM_PEER_CERT_V_START"),
-    missing("UPSTREAM_PEER_DNS_SAN"),
-    missing("UPSTREAM_PEER_IP_SAN"),
-    missing("UPSTREAM_PEER_ISSUER"),
-    missing("UPSTREAM_PEER_SUBJECT"),
-    missing("UPSTREAM_PEER_URI_SAN"),
+    upstream_tls!("UPSTREAM_PEER_CERT", peer_certificate),
+    optional_with_length("UPSTREAM_PEER_CERT_V_END", |argument| {
+        date(argument, |r| Some(r.upstream.tls?.peer_validity()?.1))
+    }),
+    optional_with_length("UPSTREAM_PEER_CERT_V_START", |argument| {
+        date(argument, |r| Some(r.upstream.tls?.peer_validity()?.0))
+    }),
+    upstream_tls!("UPSTREAM_PEER_DNS_SAN", peer_dns_names),
+    upstream_tls!("UPSTREAM_PEER_IP_SAN", peer_addresses),
+    upstream_tls!("UPSTREAM_PEER_ISSUER", peer_issuer),
+    upstream_tls!("UPSTREAM_PEER_SUBJECT", peer_subject),
+    upstream_tls!("UPSTREAM_PEER_URI_SAN", peer_uris),
     text("UPSTREAM_PROTOCOL", |r| {
         r.upstream.protocol.map(str::as_bytes)
     }),
@@ -526,11 +558,15 @@ static OPERATORS: &[Operator] = &[
     number("UPSTREAM_REQUEST_ATTEMPT_COUNT", |r| {
         Some(r.upstream.attempts.into())
     }),
-    missing("UPSTREAM_SERVER_NAME"),
-    missing("UPSTREAM_TLS_CIPHER"),
-    missing("UPSTREAM_TLS_GROUP"),
+    upstream_tls!("UPSTREAM_SERVER_NAME", server_name),
+    text("UPSTREAM_TLS_CIPHER", |r| {
+        Some(r.upstream.tls?.cipher().as_bytes())
+    }),
+    upstream_tls!("UPSTREAM_TLS_GROUP", group),
     missing("UPSTREAM_TLS_SESSION_ID"),
-    missing("UPSTREAM_TLS_VERSION"),
+    text("UPSTREAM_TLS_VERSION", |r| {
+        Some(r.upstream.tls?.version().as_bytes())
+    }),
     underscored("UPSTREAM_TRANSPORT_FAILURE_REASON", |r| {
         r.upstream.transport_failure_reason.map(str::as_bytes)
     }),

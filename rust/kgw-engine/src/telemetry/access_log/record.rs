@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::timings::Timings;
 use crate::telemetry::flags::ResponseFlags;
+use crate::tls::TlsInfo;
 
 /// What the data plane knows about one request when it is over.
 ///
@@ -118,6 +119,8 @@ pub struct Downstream<'a> {
     pub direct_local: Option<SocketAddr>,
     /// Server name the client asked for in TLS.
     pub server_name: Option<&'a [u8]>,
+    /// The TLS session.
+    pub tls: Option<&'a TlsInfo>,
     /// Bytes on the wire of this request and its response.
     pub wire: WireBytes,
     /// What went wrong in the transport, TLS or codec.
@@ -147,6 +150,8 @@ pub struct Upstream<'a> {
     pub protocol: Option<&'a str>,
     /// The proxy's own address on the connection.
     pub local: Option<SocketAddr>,
+    /// The TLS session.
+    pub tls: Option<&'a TlsInfo>,
     /// Bytes on the wire of this request and its response.
     pub wire: WireBytes,
     /// Why the connection failed, e.g. `delayed_connect_error: Connection refused`.
