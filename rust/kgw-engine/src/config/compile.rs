@@ -24,6 +24,9 @@ use crate::filter::header_mutation::HeaderMutation;
 use crate::filter::local_rate_limit::LocalRateLimit;
 use crate::listen::socket::BindKey;
 use crate::telemetry::access_log::{AccessLog, LogWriter};
+use crate::tls::chain::{self, Chain, Chains};
+use crate::tls::intern::Interned;
+use crate::tls::{Inside, Server};
 use crate::upstream::pool::PoolKey;
 use crate::upstream::proxy_protocol::ProxyProtocol;
 
@@ -68,12 +71,6 @@ pub enum CompileError {
         /// Its value.
         value: usize,
     },
-    /// A kind of traffic that this engine does not serve.
-    #[error("{place} carries what this engine does not serve")]
-    Unsupported {
-        /// The listener.
-        place: String,
-    },
     /// Another version of the IR.
     #[error(
         "the configuration has version {found}, this engine reads version {}",
@@ -92,6 +89,8 @@ pub(crate) struct Compiler {
     /// away and putting it back. A bucket is forgotten once it is out of use and full, since it then
     /// equals a new one.
     buckets: HashMap<BucketKey, Arc<TokenBucket>>,
+    /// TLS by its configuration: what did not change keeps its sessions.
+    tls: Interned,
 }
 
 /// Most bytes that a head may be allowed to have.
@@ -125,7 +124,7 @@ impl Compiler {
         }
         let mut problems = Vec::new();
         let mut compilation = Compilation {
-            clusters: clusters(&config, workers, &mut problems),
+            clusters: clusters(&config, workers, &mut self.tls, &mut problems),
             routes: BTreeMap::new(),
             problems,
             compiler: self,
@@ -166,6 +165,7 @@ impl Compiler {
             .collect();
         let problems = compilation.problems;
         drop(compilation.routes);
+        self.tls.forget_unused();
         self.buckets.retain(|(_, max_tokens, ..), bucket| {
             Arc::strong_count(bucket) > 1 || bucket.remaining(now) < *max_tokens
         });
@@ -210,6 +210,7 @@ fn max_header_bytes(listener: &ir::Listener) -> usize {
 fn clusters<'a>(
     config: &'a ir::Config,
     workers: usize,
+    tls: &mut Interned,
     problems: &mut Vec<String>,
 ) -> BTreeMap<&'a str, Arc<Cluster>> {
     let mut clusters = BTreeMap::new();
@@ -222,13 +223,24 @@ fn clusters<'a>(
             endpoints = Box::default();
             None
         });
+        let tls = cluster
+            .tls
+            .as_ref()
+            .map(|tls_of_it| tls.client(tls_of_it, cluster.protocol));
+        let tls = tls.transpose().unwrap_or_else(|problem| {
+            problems.push(format!("cluster {id}: TLS: {problem}"));
+            // What is meant for TLS is never sent without it.
+            endpoints = Box::default();
+            None
+        });
         let compiled = Cluster {
             name: id.clone(),
             endpoints,
             connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
             protocol: cluster.protocol,
             proxy_protocol,
-            transport: 0,
+            transport: tls.as_ref().map_or(0, |tls| tls.id),
+            tls,
             max_requests_per_connection: cluster.max_requests_per_connection,
             turns: (0..workers).map(|_| Turn::random()).collect(),
         };
@@ -256,10 +268,37 @@ impl Compilation<'_> {
         let traffic = match &listener.traffic {
             ir::Traffic::Http { route_table } => Traffic::Http(table(route_table)?),
             ir::Traffic::Tcp { forward } => Traffic::Tcp(self.tcp_forward(&listener.id, forward)),
-            ir::Traffic::Tls { .. } => {
-                return Err(CompileError::Unsupported {
-                    place: listener.id.clone(),
-                });
+            ir::Traffic::Tls {
+                handshake_timeout_ms,
+                chains,
+            } => {
+                let mut compiled = Chains::default();
+                for chain in chains {
+                    let place = format!("{}: chain {}", listener.id, chain.name);
+                    let action = match &chain.action {
+                        ir::TlsAction::Passthrough { forward } => {
+                            chain::Action::Passthrough(self.tcp_forward(&place, forward))
+                        }
+                        ir::TlsAction::Http { tls, route_table } => chain::Action::Http {
+                            routes: table(route_table)?,
+                            tls: self.server_tls(&place, tls, Inside::Http(listener.http.codec)),
+                        },
+                        ir::TlsAction::Tcp { tls, forward } => chain::Action::Tcp {
+                            tls: self.server_tls(&place, tls, Inside::Bytes),
+                            forward: self.tcp_forward(&place, forward),
+                        },
+                    };
+                    let name = Arc::from(chain.name.as_str());
+                    let taken = compiled.add(Chain { name, action }, &chain.server_names);
+                    for name in taken {
+                        let problem = format!("{place}: server name {name:?} is taken");
+                        self.problems.push(problem);
+                    }
+                }
+                Traffic::Tls {
+                    handshake_timeout_ms: *handshake_timeout_ms,
+                    chains: compiled,
+                }
             }
             ir::Traffic::Waypoint {
                 header_timeout_ms,
@@ -338,6 +377,19 @@ impl Compilation<'_> {
             trusted_proxies: self.networks(&listener.id, &listener.http.xff_trusted_cidrs),
             logs: Arc::from(access_logs),
         })
+    }
+
+    /// Compiles how the TLS of clients ends. A chain without it refuses its clients.
+    fn server_tls(
+        &mut self,
+        place: &str,
+        tls: &ir::ServerTls,
+        inside: Inside,
+    ) -> Option<Arc<Server>> {
+        let compiled = self.compiler.tls.server(tls, inside);
+        compiled
+            .map_err(|problem| self.problems.push(format!("{place}: TLS: {problem}")))
+            .ok()
     }
 
     /// Compiles where bytes go. What `place` names that is not there closes its connections.

@@ -15,6 +15,7 @@ use crate::filter::RequestFilter;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::listen::socket::BindKey;
 use crate::telemetry::access_log::AccessLog;
+use crate::tls::{self, chain::Chains};
 use crate::upstream::pool::PoolKey;
 use crate::upstream::proxy_protocol::ProxyProtocol;
 
@@ -53,6 +54,10 @@ pub(crate) struct Listener {
 pub(crate) enum Traffic {
     Http(Arc<Routes>),
     Tcp(Arc<TcpForward>),
+    Tls {
+        handshake_timeout_ms: u64,
+        chains: Chains,
+    },
     Waypoint {
         header_timeout_ms: u64,
         max_header_bytes: usize,
@@ -203,6 +208,8 @@ pub(crate) struct Cluster {
     pub(crate) protocol: UpstreamProtocol,
     /// A PROXY header that starts each connection; connections are then their client's alone.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    /// TLS to the endpoints.
+    pub(crate) tls: Option<Arc<tls::Client>>,
     /// The number of the way in which endpoints are reached; 0 is plain TCP. Clusters with equal ones
     /// share connections.
     pub(crate) transport: u64,

@@ -75,6 +75,7 @@ pub(crate) async fn forward<D: Downstream>(
         };
         let (attempted, reused) = match acquired {
             Acquired::Http1(mut upstream, reused) => {
+                attempt.exchange.upstream_tls.clone_from(&upstream.tls);
                 attempt.note_connection::<super::h1_side::Http1>(upstream.local, upstream.id);
                 let attempted = attempt.run(&mut upstream.http1).await;
                 upstream.requests += 1;
@@ -88,6 +89,7 @@ pub(crate) async fn forward<D: Downstream>(
                 (attempted, reused)
             }
             Acquired::Http2(connection, reused) => {
+                attempt.exchange.upstream_tls.clone_from(&connection.tls);
                 attempt
                     .note_connection::<super::http2::ServerStream>(connection.local, connection.id);
                 let mut stream = super::http2::ServerStream::new(connection);
@@ -175,6 +177,7 @@ pub(crate) async fn tunnel<D: Downstream>(
     };
     let mut up = opened.stream;
     exchange.upstream_local = opened.local;
+    exchange.upstream_tls = opened.tls;
     exchange.upstream_connection_ids.push(opened.id);
     conn.response.headers_mut().clear();
     for mutation in dispatch.response_headers.iter().copied().flatten() {
@@ -380,6 +383,12 @@ impl Deadlines {
             }
             Unavailable::NotConnected(ConnectError::TimedOut) if self.call == self.first() => {
                 Reply::duration_timed_out()
+            }
+            Unavailable::NotConnected(ConnectError::Tls(error)) => {
+                let reason = error.reason();
+                let reply = Reply::tls_failed(&reason);
+                exchange.transport_failure = Some(reason);
+                reply
             }
             Unavailable::NotConnected(ConnectError::TimedOut) if self.answer <= self.connect => {
                 stats.upstream_rq_timeout.increment();

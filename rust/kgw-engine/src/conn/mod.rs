@@ -14,6 +14,7 @@ pub(crate) mod pipe;
 mod proxy_header;
 mod relay;
 mod tcp;
+mod tls;
 pub(crate) mod tunnel;
 mod waypoint;
 
@@ -31,6 +32,8 @@ use crate::clock::{Nanos, Timer};
 use crate::config::ir::Codec;
 use crate::config::snapshot::{Carries, Listener, Routes, Snapshot, Traffic};
 use crate::runtime::{Phase, Registration, Worker};
+use crate::tls::TlsInfo;
+use crate::tls::chain::Action;
 use crate::upstream::proxy_protocol::OwnedTlv;
 
 /// State of what serves requests one after the other: a downstream connection, or one stream of it.
@@ -69,6 +72,10 @@ pub(crate) struct Peers {
     pub(crate) tlvs: Box<[OwnedTlv]>,
     /// What says where the connection goes.
     pub(crate) addressed: Addressed,
+    /// The server name that the client asked for in TLS, in lower case.
+    pub(crate) server_name: Option<Box<str>>,
+    /// The TLS session that ends here.
+    pub(crate) tls: Option<Rc<TlsInfo>>,
 }
 
 /// What says where a connection goes.
@@ -90,7 +97,8 @@ pub(crate) struct Target {
     pub(crate) listener: Arc<Listener>,
     /// None while nothing says where the connection goes.
     pub(crate) routes: Option<Arc<Routes>>,
-    pub(crate) service: Option<Arc<str>>,
+    /// `%FILTER_CHAIN_NAME%`: the service on a waypoint, the chain under TLS.
+    pub(crate) chain: Option<Arc<str>>,
 }
 
 /// Whether a newer generation routes a connection elsewhere.
@@ -104,9 +112,20 @@ impl Target {
     /// Looks up where the requests of a connection go, if the snapshot says so.
     fn find(snapshot: &Arc<Snapshot>, listener: &str, peers: &Peers) -> Option<Self> {
         let listener = snapshot.listeners.get(listener)?;
-        let (routes, service) = match &listener.traffic {
+        let (routes, chain) = match &listener.traffic {
             Traffic::Http(routes) => (Some(routes), None),
             Traffic::Tcp(_) => return None,
+            Traffic::Tls { chains, .. } => {
+                let chain = chains.select(peers.server_name.as_deref())?;
+                match &chain.action {
+                    Action::Http { routes, .. } if peers.is_secure => {
+                        (Some(routes), Some(&chain.name))
+                    }
+                    Action::Http { .. } | Action::Passthrough(_) | Action::Tcp { .. } => {
+                        return None;
+                    }
+                }
+            }
             Traffic::Waypoint { .. } if peers.addressed == Addressed::Nothing => (None, None),
             Traffic::Waypoint { destinations, .. } => {
                 let key = (peers.local.ip(), peers.local.port());
@@ -122,7 +141,7 @@ impl Target {
             snapshot: Arc::clone(snapshot),
             listener: Arc::clone(listener),
             routes: routes.map(Arc::clone),
-            service: service.map(Arc::clone),
+            chain: chain.map(Arc::clone),
         })
     }
 
@@ -187,6 +206,8 @@ pub(crate) async fn serve(
             principal: None,
             tlvs: Box::default(),
             addressed: Addressed::ByConnection,
+            server_name: None,
+            tls: None,
         },
         worker,
     };
@@ -206,6 +227,18 @@ pub(crate) async fn serve(
     }
     // Boxed, here and elsewhere: a task is as large as all that it may ever wait for at once, and
     // most connections sit idle in HTTP/1.
+    if let Traffic::Tls {
+        handshake_timeout_ms,
+        chains,
+    } = &configuration.traffic
+    {
+        let begun = Box::pin(tls::begin(accepted, *handshake_timeout_ms, chains)).await;
+        let Some(begun) = begun else {
+            return;
+        };
+        accepted = begun;
+    }
+    drop(configuration);
     let client = tcp::Client {
         worker: &accepted.worker,
         down: &mut accepted.stream,
@@ -213,7 +246,7 @@ pub(crate) async fn serve(
         registration: &accepted.registration,
         peers: &accepted.peers,
         began: accepted.peers.opened,
-        server_name: None,
+        server_name: accepted.peers.server_name.as_deref().map(str::as_bytes),
     };
     if tcp::carries_bytes(client.worker, client.peers, &listener)
         && Box::pin(tcp::serve_unless_http(client, &listener)).await
@@ -226,7 +259,8 @@ pub(crate) async fn serve(
         stats.proxy_header_no_destination.increment();
         return;
     };
-    serve_http(accepted, &listener, target, None).await;
+    let negotiated = accepted.peers.tls.as_deref().and_then(tls::version);
+    serve_http(accepted, &listener, target, negotiated).await;
 }
 
 /// Serves a connection that carries HTTP, of the version that was negotiated if one was.

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::detect::{Gone, Protocol, detect, is_http, poll_detect};
 use super::io::{BODY_BUFFER, Stream};
@@ -17,7 +17,8 @@ use crate::pipeline::connection_log::{Connection, Origin};
 use crate::pipeline::reply::transport_failure;
 use crate::runtime::{Phase, Registration, Worker};
 use crate::telemetry::flags::ResponseFlag;
-use crate::upstream::connect::{ConnectError, Opened, Waiting, connect};
+use crate::tls::chain::Action;
+use crate::upstream::connect::{ConnectError, Opened, Waiting, connect, secure};
 
 /// Endpoints tried for a connection, each once. Envoy tries one; a client of raw bytes cannot be told
 /// to try again.
@@ -85,6 +86,19 @@ fn way(worker: &Worker, peers: &Peers, listener: &str) -> Option<(Arc<TcpForward
     let (forward, service, is_certain) = match &listener.traffic {
         Traffic::Http(_) => return None,
         Traffic::Tcp(forward) => (forward, None, true),
+        Traffic::Tls { chains, .. } => {
+            let chain = chains.select(peers.server_name.as_deref())?;
+            // A newer configuration may want of the connection what is too late for it.
+            match &chain.action {
+                Action::Passthrough(forward) if !peers.is_secure => {
+                    (forward, Some(&chain.name), true)
+                }
+                Action::Tcp { forward, .. } if peers.is_secure => {
+                    (forward, Some(&chain.name), true)
+                }
+                Action::Http { .. } | Action::Passthrough(_) | Action::Tcp { .. } => return None,
+            }
+        }
         // Only the host of a request could say where it goes.
         Traffic::Waypoint { .. } if peers.addressed == Addressed::Nothing => return None,
         Traffic::Waypoint { destinations, .. } => {
@@ -255,11 +269,15 @@ async fn reach<D: Pipe>(
         match open(client, cluster, endpoint, deadline).await {
             Ok(opened) => {
                 log.connected(opened.id, opened.local, worker.now());
+                log.upstream_tls = opened.tls;
                 return Some(opened.stream);
             }
             Err(ConnectError::ClientGone) => return None,
             Err(ConnectError::Failed(error)) => {
                 log.transport_failure = Some(transport_failure(&error));
+            }
+            Err(ConnectError::Tls(error)) => {
+                log.transport_failure = Some(error.reason());
             }
             Err(ConnectError::TimedOut) => {
                 stats.upstream_cx_connect_timeout.increment();
@@ -294,7 +312,7 @@ async fn open<D: Pipe>(
         registration: client.registration,
         timer: client.timer,
     };
-    let mut opened = connect(waiting, endpoint, deadline, |cx| {
+    let mut is_client_gone = |cx: &mut Context<'_>| {
         while !down.has_ended() {
             match down.poll_fill(cx, BODY_BUFFER) {
                 Poll::Ready(Ok(_)) => {}
@@ -303,8 +321,8 @@ async fn open<D: Pipe>(
             }
         }
         false
-    })
-    .await?;
+    };
+    let mut opened = connect(waiting, endpoint, deadline, &mut is_client_gone).await?;
     if let Some(proxy_protocol) = &cluster.proxy_protocol {
         let preamble = proxy_protocol
             .preamble(client.peers)
@@ -312,5 +330,13 @@ async fn open<D: Pipe>(
         let output = opened.stream.output();
         output.extend_from_slice(preamble.as_bytes());
     }
-    Ok(opened)
+    let Some(tls) = &cluster.tls else {
+        return Ok(opened);
+    };
+    let waiting = Waiting {
+        worker: client.worker,
+        registration: client.registration,
+        timer: client.timer,
+    };
+    secure(waiting, opened, tls, deadline, is_client_gone).await
 }

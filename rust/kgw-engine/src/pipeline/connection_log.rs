@@ -16,6 +16,7 @@ use crate::telemetry::access_log::{
     AccessLog, Downstream, Point, Record, Timings, Upstream, WireBytes,
 };
 use crate::telemetry::flags::{ResponseFlag, ResponseFlags};
+use crate::tls::TlsInfo;
 
 /// A listener's part of the line. A long connection keeps this much of its configuration and no more.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub(crate) struct Connection<'a> {
     upstream_local: Option<SocketAddr>,
     pool_ready_ns: Option<u64>,
     pub(crate) transport_failure: Option<String>,
+    /// The TLS session with the endpoint.
+    pub(crate) upstream_tls: Option<Rc<TlsInfo>>,
     /// Why the proxy closed the connection, in Envoy's words.
     close_reason: Option<&'static str>,
     /// Why the proxy closed the connection to the endpoint.
@@ -103,6 +106,7 @@ impl<'a> Connection<'a> {
             upstream_local: None,
             pool_ready_ns: None,
             transport_failure: None,
+            upstream_tls: None,
             close_reason: None,
             up_close_reason: None,
             reset_down: false,
@@ -183,6 +187,7 @@ impl<'a> Connection<'a> {
             direct_remote: Some(self.peers.direct_remote),
             direct_local: Some(self.peers.direct_local),
             server_name: self.server_name,
+            tls: self.peers.tls.as_deref(),
             wire: wire(self.down),
             local_close_reason: self.close_reason,
             ..record.downstream
@@ -194,6 +199,7 @@ impl<'a> Connection<'a> {
             connection_id: self.upstream_connection_ids.last().copied().unwrap_or(0),
             connection_ids_attempted: &self.upstream_connection_ids,
             local: self.upstream_local,
+            tls: self.upstream_tls.as_deref(),
             wire: wire(self.up),
             transport_failure_reason: self.transport_failure.as_deref(),
             local_close_reason: self.up_close_reason,

@@ -21,6 +21,7 @@ use crate::telemetry::access_log::{
     Downstream, HeaderLookup, Point, Record, Request, Response, Timings, Upstream, WireBytes,
 };
 use crate::telemetry::flags::{ResponseFlag, ResponseFlags};
+use crate::tls::TlsInfo;
 
 /// What to do upstream for a request.
 #[derive(Debug)]
@@ -66,6 +67,8 @@ pub(crate) struct Exchange<'a> {
     /// The numbers of the connections to them, of those there were.
     pub(crate) upstream_connection_ids: SmallVec<[u64; 2]>,
     pub(crate) upstream_local: Option<SocketAddr>,
+    /// The TLS session with the endpoint.
+    pub(crate) upstream_tls: Option<Rc<TlsInfo>>,
     /// What is spoken with the endpoint.
     pub(crate) upstream_protocol: &'static str,
     /// From the choice of the endpoint to a usable connection. Nanoseconds.
@@ -123,6 +126,7 @@ impl Exchange<'_> {
             endpoints: SmallVec::new(),
             upstream_connection_ids: SmallVec::new(),
             upstream_local: None,
+            upstream_tls: None,
             upstream_protocol: "",
             pool_ready_ns: None,
             attempts: 0,
@@ -169,6 +173,7 @@ impl Exchange<'_> {
         for point in [
             Point::UpstreamConnectBegin,
             Point::UpstreamConnectEnd,
+            Point::UpstreamHandshakeEnd,
             Point::UpstreamTxBegin,
             Point::UpstreamTxEnd,
         ] {
@@ -177,6 +182,7 @@ impl Exchange<'_> {
         self.attempts += 1;
         self.pool_ready_ns = None;
         self.upstream_local = None;
+        self.upstream_tls = None;
         self.upstream_close_type = None;
     }
 
@@ -314,7 +320,7 @@ impl Exchange<'_> {
         };
         record.flags = self.flags;
         record.listener_name = Some(&target.listener.id);
-        record.filter_chain_name = target.service.as_deref().or(Some(&target.listener.id));
+        record.filter_chain_name = target.chain.as_deref().or(Some(&target.listener.id));
         record.route_name = self.route.map(|route| route.name.as_str());
         record.cluster = self.cluster.map(|cluster| cluster.name.as_str());
         record.downstream = Downstream {
@@ -323,6 +329,8 @@ impl Exchange<'_> {
             local: Some(conn.peers.local),
             direct_remote: Some(conn.peers.direct_remote),
             direct_local: Some(conn.peers.direct_local),
+            server_name: conn.peers.server_name.as_deref().map(str::as_bytes),
+            tls: conn.peers.tls.as_deref(),
             wire: self.downstream_wire(conn),
             detected_close_type: Some(conn.down.close_type()),
             ..record.downstream
@@ -338,6 +346,7 @@ impl Exchange<'_> {
             connection_ids_attempted: &self.upstream_connection_ids,
             protocol: self.upstream_local.map(|_| self.upstream_protocol),
             local: self.upstream_local,
+            tls: self.upstream_tls.as_deref(),
             wire: self.upstream_wire,
             transport_failure_reason: self.transport_failure.as_deref(),
             detected_close_type: self.upstream_close_type,

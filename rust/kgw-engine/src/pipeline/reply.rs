@@ -161,6 +161,15 @@ impl Reply {
         )
     }
 
+    /// There is no TLS session with the endpoint.
+    pub(crate) fn tls_failed(reason: &str) -> Self {
+        Self::reset(
+            "remote connection failure",
+            format!("upstream_reset_before_response_started{{remote_connection_failure|{reason}}}"),
+            ResponseFlag::UpstreamConnectionFailure,
+        )
+    }
+
     /// The endpoint did not take the connection in time.
     pub(crate) fn connect_timed_out() -> Self {
         Self::reset(

@@ -29,7 +29,7 @@ impl Interned {
         tls: &ServerTls,
         inside: Inside,
     ) -> Result<Arc<Server>, ConfigError> {
-        let key = key(&(tls, inside == Inside::Http))?;
+        let key = key(&(tls, inside))?;
         intern(&mut self.servers, key, || Server::compile(tls, inside))
     }
 

@@ -8,13 +8,8 @@
 //! [`certificates`], [`names`], [`parameters`] and [`verify`] turn the configuration into what rustls
 //! takes; [`intern`] keeps the results across configurations.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "called once connections are told apart by what they carry"
-)]
-
 mod certificates;
+pub(crate) mod chain;
 pub mod check;
 mod client;
 mod hello;
@@ -39,7 +34,7 @@ use rustls::crypto::CryptoProvider;
 pub(crate) use self::client::{Client, connect};
 pub(crate) use self::hello::read_client_hello;
 pub use self::info::TlsInfo;
-pub(crate) use self::server::{Server, accept};
+pub(crate) use self::server::{Inside, Server, accept};
 pub(crate) use self::socket::TlsSocket;
 use crate::clock::{Nanos, Timer};
 use crate::runtime::{Phase, Registration, Worker};
@@ -58,8 +53,8 @@ pub(crate) enum TlsError {
     #[error("{0}")]
     Handshake(rustls::Error),
     /// No chain is for the server name.
-    #[error("no chain for server name {0:?}")]
-    NoChain(Option<Box<str>>),
+    #[error("no chain for the server name")]
+    NoChain,
     /// The configuration has no usable certificate or trust.
     #[error("broken TLS configuration")]
     Broken,
@@ -90,7 +85,7 @@ impl TlsError {
         match self {
             Self::Interrupted(Interrupt::TimedOut) => stats.downstream_tls_timeout.increment(),
             Self::Interrupted(_) => {}
-            Self::NoChain(_) => stats.downstream_tls_no_chain.increment(),
+            Self::NoChain => stats.downstream_tls_no_chain.increment(),
             Self::Closed(_) | Self::Handshake(_) | Self::Broken => {
                 stats.downstream_tls_fail.increment();
             }
@@ -102,7 +97,7 @@ impl TlsError {
         match self {
             Self::Interrupted(Interrupt::TimedOut) => stats.upstream_tls_timeout.increment(),
             Self::Interrupted(_) => {}
-            Self::NoChain(_) | Self::Closed(_) | Self::Handshake(_) | Self::Broken => {
+            Self::NoChain | Self::Closed(_) | Self::Handshake(_) | Self::Broken => {
                 stats.upstream_tls_fail.increment();
             }
         }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use rustls::ServerConfig;
 use rustls::pki_types::UnixTime;
 use rustls::server::{NoServerSessionStorage, ServerConnection};
+use serde::Serialize;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::Certificates;
@@ -16,14 +17,14 @@ use super::parameters::Parameters;
 use super::socket::{Prefixed, TlsSocket};
 use super::verify::ClientVerifier;
 use super::{ConfigError, Interrupt, TlsError, TlsInfo};
-use crate::config::ir::ServerTls;
+use crate::config::ir::{Codec, ServerTls};
 use crate::conn::io::Stream;
 
 /// What a TLS connection carries.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub(crate) enum Inside {
-    /// Messages that say themselves where they end.
-    Http,
+    /// Messages that say themselves where they end, of some versions of HTTP.
+    Http(Codec),
     /// Who knows: the end of the connection may be the end of a message.
     Bytes,
 }
@@ -58,7 +59,9 @@ impl Server {
                 .iter()
                 .map(|name| name.clone().into_bytes())
                 .collect(),
-            (None, Inside::Http) => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            (None, Inside::Http(Codec::Auto)) => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            (None, Inside::Http(Codec::Http2)) => vec![b"h2".to_vec()],
+            (None, Inside::Http(Codec::Http1)) => vec![b"http/1.1".to_vec()],
             (None, Inside::Bytes) => Vec::new(),
         };
         // A list of suites is in the order of preference, as BoringSSL's is.
@@ -106,7 +109,7 @@ pub(crate) async fn accept(
     let socket = complete(handshake, interrupt).await?;
     let session = socket.get_ref().1;
     let info = TlsInfo::new(session, session.server_name(), server.has_verified(session));
-    let socket = TlsSocket::server(socket, server.inside == Inside::Http);
+    let socket = TlsSocket::server(socket, server.inside != Inside::Bytes);
     Ok((Stream::over_tls(socket), info))
 }
 

@@ -19,7 +19,7 @@ use self::authority::Authority;
 use super::intern::Interned;
 use super::server::Inside;
 use super::{Client, Interrupt, Server, TlsError, TlsInfo};
-use crate::config::ir::{ClientTls, ServerTls, TlsParameters, Trust, UpstreamProtocol};
+use crate::config::ir::{ClientTls, Codec, ServerTls, TlsParameters, Trust, UpstreamProtocol};
 use crate::conn::io::Stream;
 
 /// Runs a test on the runtime that workers have.
@@ -37,6 +37,8 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// Real time after which a test has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+const HTTP: Inside = Inside::Http(Codec::Auto);
 
 /// The two ends of a connection.
 async fn connection() -> (TcpStream, TcpStream) {
@@ -138,7 +140,7 @@ fn client_tls(authority: &Authority, sni: &str) -> ClientTls {
 }
 
 fn server(tls: &ServerTls) -> Arc<Server> {
-    Interned::default().server(tls, Inside::Http).unwrap()
+    Interned::default().server(tls, HTTP).unwrap()
 }
 
 fn client(tls: &ClientTls) -> Arc<Client> {

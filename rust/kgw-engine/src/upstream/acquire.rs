@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::connect::{ConnectError, Opened, Waiting, connect};
+use super::connect::{ConnectError, Opened, Waiting, connect, secure};
 use super::http2::Http2Connection;
 use super::pool::{Http2Take, PoolKey, UpstreamConnection};
 use crate::clock::Nanos;
@@ -54,12 +54,14 @@ pub(crate) async fn acquire<D: Downstream>(
     let key = cluster.pool_key(endpoint);
     // Its connections start with the client's addresses.
     let is_private = cluster.proxy_protocol.is_some();
+    let asks = cluster.protocol == UpstreamProtocol::Auto && cluster.tls.is_some();
     let http2 = match cluster.protocol {
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Http2 => true,
+        UpstreamProtocol::Auto if asks => !worker.pools.borrow().agreed_on_http1(&key),
         UpstreamProtocol::Auto => conn.request.version() == kgw_h1::Version::Http2,
     };
-    if !http2 {
+    if !http2 || asks {
         let pooled = if fresh || is_private {
             None
         } else {
@@ -68,25 +70,25 @@ pub(crate) async fn acquire<D: Downstream>(
         if let Some(pooled) = pooled {
             return Ok(Acquired::Http1(pooled, true));
         }
-        let opened = open(conn, exchange, cluster, endpoint, deadline).await?;
-        let connection = UpstreamConnection::new(opened, key);
-        return Ok(Acquired::Http1(connection, false));
     }
-    if is_private {
-        let connection = Box::pin(open_http2(conn, exchange, cluster, key, deadline)).await?;
-        return Ok(Acquired::Http2(connection, false));
+    if !http2 || is_private {
+        return establish(conn, exchange, cluster, key, deadline, http2).await;
     }
     loop {
+        if asks && worker.pools.borrow().agreed_on_http1(&key) {
+            return establish(conn, exchange, cluster, key, deadline, false).await;
+        }
         let take = worker.pools.borrow_mut().take_http2(&worker, &key);
         match take {
             Http2Take::Connection(connection) => return Ok(Acquired::Http2(connection, true)),
             Http2Take::Wait(notify) => wait(conn, exchange, &notify, deadline).await?,
             Http2Take::Open(opening) => {
-                let connection =
-                    Box::pin(open_http2(conn, exchange, cluster, key, deadline)).await?;
-                worker.pools.borrow_mut().share_http2(&worker, &connection);
+                let acquired = establish(conn, exchange, cluster, key, deadline, true).await?;
+                if let Acquired::Http2(connection, _) = &acquired {
+                    worker.pools.borrow_mut().share_http2(&worker, connection);
+                }
                 drop(opening);
-                return Ok(Acquired::Http2(connection, false));
+                return Ok(acquired);
             }
         }
     }
@@ -115,23 +117,45 @@ pub(crate) async fn open<D: Downstream>(
         gone.is_some()
     })
     .await;
-    match opened {
-        Ok(mut opened) => {
-            if let Some(proxy_protocol) = &cluster.proxy_protocol {
-                let preamble = proxy_protocol
-                    .preamble(&conn.peers)
-                    .map_err(|error| failed(std::io::Error::other(error)))?;
-                opened
-                    .stream
-                    .output()
-                    .extend_from_slice(preamble.as_bytes());
-            }
-            let now = conn.worker.now();
-            exchange.timings.set(Point::UpstreamConnectEnd, now.0);
-            Ok(opened)
-        }
-        Err(ConnectError::ClientGone) => Err(Unavailable::ClientGone(gone.unwrap_or(Lost::Closed))),
-        Err(error) => Err(Unavailable::NotConnected(error)),
+    let mut opened = match opened {
+        Ok(opened) => opened,
+        Err(error) => return Err(unavailable(error, gone)),
+    };
+    if let Some(proxy_protocol) = &cluster.proxy_protocol {
+        let preamble = proxy_protocol
+            .preamble(&conn.peers)
+            .map_err(|error| failed(std::io::Error::other(error)))?;
+        opened
+            .stream
+            .output()
+            .extend_from_slice(preamble.as_bytes());
+    }
+    let now = conn.worker.now();
+    exchange.timings.set(Point::UpstreamConnectEnd, now.0);
+    let Some(tls) = &cluster.tls else {
+        return Ok(opened);
+    };
+    let waiting = Waiting {
+        worker: &conn.worker,
+        registration: &conn.registration,
+        timer: &mut conn.timer,
+    };
+    let down = &mut conn.down;
+    let secured = Box::pin(secure(waiting, opened, tls, deadline, |cx| {
+        gone = poll_client_gone(down, request_complete, cx);
+        gone.is_some()
+    }))
+    .await
+    .map_err(|error| unavailable(error, gone))?;
+    let now = conn.worker.now();
+    exchange.timings.set(Point::UpstreamHandshakeEnd, now.0);
+    Ok(secured)
+}
+
+fn unavailable(error: ConnectError, gone: Option<Lost>) -> Unavailable {
+    match error {
+        ConnectError::ClientGone => Unavailable::ClientGone(gone.unwrap_or(Lost::Closed)),
+        error => Unavailable::NotConnected(error),
     }
 }
 
@@ -139,17 +163,31 @@ fn failed(error: std::io::Error) -> Unavailable {
     Unavailable::NotConnected(ConnectError::Failed(error))
 }
 
-async fn open_http2<D: Downstream>(
+/// Opens a connection and starts what is spoken on it: what was agreed on where that was asked, else
+/// HTTP/2 if `http2` says so.
+async fn establish<D: Downstream>(
     conn: &mut Conn<D>,
     exchange: &mut Exchange<'_>,
     cluster: &Cluster,
     key: PoolKey,
     deadline: Nanos,
-) -> Result<Rc<Http2Connection>, Unavailable> {
+    mut http2: bool,
+) -> Result<Acquired, Unavailable> {
     let opened = open(conn, exchange, cluster, key.endpoint, deadline).await?;
+    if let (UpstreamProtocol::Auto, Some(tls)) = (cluster.protocol, &opened.tls) {
+        http2 = tls.alpn() == Some(b"h2");
+        let mut pools = conn.worker.pools.borrow_mut();
+        pools.agreed(&conn.worker, key, http2);
+    }
+    if !http2 {
+        let connection = UpstreamConnection::new(opened, key);
+        return Ok(Acquired::Http1(connection, false));
+    }
     let max_requests = cluster.max_requests_per_connection;
-    Http2Connection::start(&conn.worker, opened, key, false, max_requests)
+    let started = Http2Connection::start(&conn.worker, opened, key, max_requests);
+    Box::pin(started)
         .await
+        .map(|connection| Acquired::Http2(connection, false))
         .map_err(|_| Unavailable::Protocol)
 }
 

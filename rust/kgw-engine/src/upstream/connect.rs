@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use crate::clock::{Nanos, Timer};
 use crate::conn::io::Stream;
 use crate::runtime::{Phase, Registration, Worker};
+use crate::tls::{self, Interrupt, TlsError, TlsInfo};
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) enum ConnectError {
     ClientGone,
     /// The endpoint refused, or cannot be reached.
     Failed(io::Error),
+    /// There is no TLS session with the endpoint.
+    Tls(TlsError),
     /// The endpoint did not answer in time.
     TimedOut,
 }
@@ -28,6 +31,8 @@ pub(crate) enum ConnectError {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) stream: Stream,
+    /// The TLS session.
+    pub(crate) tls: Option<Rc<TlsInfo>>,
     /// Its own address.
     pub(crate) local: Option<SocketAddr>,
     /// Its number, unique in the engine.
@@ -78,7 +83,50 @@ pub(crate) async fn connect(
             Ok(Opened {
                 local: socket.local_addr().ok(),
                 stream: Stream::new(socket),
+                tls: None,
                 id: worker.next_connection_id(),
+            })
+        }
+    }
+}
+
+/// Begins TLS on a connection before `deadline`, unless `is_client_gone` says meanwhile that nobody
+/// waits for it. What is in its output, a PROXY header, is sent first.
+pub(crate) async fn secure(
+    waiting: Waiting<'_>,
+    opened: Opened,
+    tls: &tls::Client,
+    deadline: Nanos,
+    mut is_client_gone: impl FnMut(&mut Context<'_>) -> bool,
+) -> Result<Opened, ConnectError> {
+    let worker = waiting.worker;
+    let mut interrupt = |cx: &mut Context<'_>| {
+        waiting.registration.update(cx);
+        if is_client_gone(cx) || worker.phase() == Phase::Closing {
+            return Poll::Ready(Interrupt::ClientGone);
+        }
+        let timer = &mut *waiting.timer;
+        timer.poll(cx, deadline).map(|()| Interrupt::TimedOut)
+    };
+    match tls::connect(opened.stream, tls, &mut interrupt).await {
+        Ok((stream, info)) => {
+            worker.stats().upstream_tls_handshake.increment();
+            Ok(Opened {
+                stream,
+                tls: Some(Rc::new(info)),
+                local: opened.local,
+                id: opened.id,
+            })
+        }
+        Err(error) => {
+            error.count_upstream(worker.stats());
+            Err(match error {
+                TlsError::Interrupted(Interrupt::TimedOut) => ConnectError::TimedOut,
+                TlsError::Interrupted(_) => ConnectError::ClientGone,
+                error => {
+                    worker.stats().upstream_cx_connect_fail.increment();
+                    ConnectError::Tls(error)
+                }
             })
         }
     }

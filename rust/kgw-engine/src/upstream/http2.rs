@@ -19,6 +19,7 @@ use crate::conn::http2::guard::Guarded;
 use crate::conn::http2::guard::budget::Role;
 use crate::conn::http2::guard::settings::{MAX_UPSTREAM_HEAD_BYTES, client_builder};
 use crate::runtime::Worker;
+use crate::tls::TlsInfo;
 
 /// Streams that may be open on one connection, whatever its peer allows.
 const MAX_STREAMS: usize = 256;
@@ -40,7 +41,8 @@ pub(crate) struct Http2Connection {
     pub(crate) key: PoolKey,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) id: u64,
-    pub(crate) is_secure: bool,
+    /// The TLS session.
+    pub(crate) tls: Option<Rc<TlsInfo>>,
     worker: Rc<Worker>,
     sender: SendRequest<Bytes>,
     closed: Rc<Cell<bool>>,
@@ -60,7 +62,6 @@ impl Http2Connection {
         worker: &Rc<Worker>,
         opened: Opened,
         key: PoolKey,
-        is_secure: bool,
         max_requests: u64,
     ) -> Result<Rc<Self>, h2::Error> {
         let builder = client_builder(&WINDOWS);
@@ -86,7 +87,7 @@ impl Http2Connection {
             key,
             local: opened.local,
             id: opened.id,
-            is_secure,
+            tls: opened.tls,
             worker: Rc::clone(worker),
             sender,
             closed,

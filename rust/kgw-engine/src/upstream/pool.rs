@@ -1,5 +1,6 @@
 //! Upstream connections of one worker, kept for the next request.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::clock::Nanos;
 use crate::config::snapshot::{FastMap, Snapshot};
 use crate::conn::h1_side::Http1;
 use crate::runtime::{Phase, Worker};
+use crate::tls::TlsInfo;
 
 /// How often idle connections are looked through.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -41,6 +43,8 @@ pub(crate) struct UpstreamConnection {
     pub(crate) key: PoolKey,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) id: u64,
+    /// The TLS session.
+    pub(crate) tls: Option<Rc<TlsInfo>>,
     /// Requests that it has carried.
     pub(crate) requests: u64,
     idle_since: Nanos,
@@ -53,6 +57,7 @@ impl UpstreamConnection {
             key,
             local: opened.local,
             id: opened.id,
+            tls: opened.tls,
             requests: 0,
             idle_since: Nanos(0),
         }
@@ -77,6 +82,8 @@ pub(crate) struct Pools {
     count: usize,
     /// HTTP/2 connections, idle or not.
     http2: HashMap<PoolKey, Http2Pool>,
+    /// Endpoints that agreed on HTTP/1.1 last time, of those that were asked.
+    http1_only: HashSet<PoolKey>,
 }
 
 /// HTTP/2 connections to an endpoint.
@@ -160,6 +167,20 @@ impl Pools {
         worker.stats().upstream_cx_idle.increment();
     }
 
+    /// Whether an endpoint that was asked agreed on HTTP/1.1 last time.
+    pub(crate) fn agreed_on_http1(&self, key: &PoolKey) -> bool {
+        self.http1_only.contains(key)
+    }
+
+    /// Notes what an endpoint agreed on.
+    pub(crate) fn agreed(&mut self, worker: &Worker, key: PoolKey, http2: bool) {
+        if http2 || !worker.has_endpoint(&key) {
+            self.http1_only.remove(&key);
+        } else {
+            self.http1_only.insert(key);
+        }
+    }
+
     /// Takes an HTTP/2 connection with room for a stream, or the duty to open one.
     pub(crate) fn take_http2(&mut self, worker: &Rc<Worker>, key: &PoolKey) -> Http2Take {
         let pool = self.http2.entry(*key).or_default();
@@ -209,6 +230,8 @@ impl Pools {
             snapshot.endpoints.contains(&connection.key)
         });
         self.keep_http2(|connection| snapshot.endpoints.contains(&connection.key));
+        self.http1_only
+            .retain(|key| snapshot.endpoints.contains(key));
     }
 
     /// Drops everything. Streams under way go on.

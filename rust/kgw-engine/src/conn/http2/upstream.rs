@@ -200,7 +200,7 @@ impl ServerStream {
         *head.version_mut() = http::Version::HTTP_2;
         let mut uri = http::uri::Parts::default();
         if request.target_form() != TargetForm::Authority {
-            uri.scheme = Some(if self.connection.is_secure {
+            uri.scheme = Some(if self.connection.tls.is_some() {
                 Scheme::HTTPS
             } else {
                 Scheme::HTTP

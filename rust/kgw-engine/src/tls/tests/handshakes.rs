@@ -158,15 +158,15 @@ fn a_session_continues_until_the_configuration_changes() {
         let ca = Authority::new("ca");
         let tls = server_tls(&ca, &["a.example"]);
         let mut interned = Interned::default();
-        let first = interned.server(&tls, Inside::Http).unwrap();
+        let first = interned.server(&tls, HTTP).unwrap();
         let client = client(&client_tls(&ca, "a.example"));
         assert!(!session(&first, &client).await.0.is_resumed());
-        let again = interned.server(&tls, Inside::Http).unwrap();
+        let again = interned.server(&tls, HTTP).unwrap();
         assert!(Arc::ptr_eq(&first, &again));
         assert!(session(&again, &client).await.0.is_resumed());
         let mut changed = tls.clone();
         changed.alpn = Some(vec!["http/1.1".to_owned()]);
-        let changed = interned.server(&changed, Inside::Http).unwrap();
+        let changed = interned.server(&changed, HTTP).unwrap();
         assert!(!session(&changed, &client).await.0.is_resumed());
     });
 }
@@ -199,7 +199,7 @@ fn what_cannot_be_used_is_refused_without_a_word_about_keys() {
         let key = certificate.key.clone();
         tls.certificates = vec![certificate];
         assert!(!format!("{tls:?}").contains("PRIVATE"));
-        let error = Interned::default().server(&tls, Inside::Http).unwrap_err();
+        let error = Interned::default().server(&tls, HTTP).unwrap_err();
         let text = format!("{error} {error:?}");
         for line in key.lines().filter(|line| !line.is_empty()) {
             assert!(!text.contains(line), "{text}");
@@ -218,7 +218,7 @@ fn what_cannot_be_used_is_refused_without_a_word_about_keys() {
     assert!(refused(with("-----BEGIN CERTIFICATE-----\n", &good.key)).contains("PEM"));
     let mut none = server_tls(&ca, &["a.example"]);
     none.certificates.clear();
-    assert!(Interned::default().server(&none, Inside::Http).is_err());
+    assert!(Interned::default().server(&none, HTTP).is_err());
     let compiled = server(&server_tls(&ca, &["a.example"]));
     let text = format!("{compiled:?}");
     assert!(

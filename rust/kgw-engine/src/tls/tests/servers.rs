@@ -77,14 +77,15 @@ fn expected_names_replace_the_server_name() {
         let other = SubjectAltName::Dns("x.other.example".to_owned());
         let id = SubjectAltName::Uri("spiffe://a/b".to_owned());
         let wrong = SubjectAltName::Uri("spiffe://a/c".to_owned());
-        for good in [&[other.clone()][..], &[id.clone()], &[wrong.clone(), id]] {
-            let (info, _) = session(&server, &expecting(Some("a.example"), good)).await;
+        for good in [vec![other], vec![id.clone()], vec![wrong.clone(), id]] {
+            let (info, _) = session(&server, &expecting(Some("a.example"), &good)).await;
             assert_eq!(info.server_name(), Some("a.example"));
-            let (info, _) = session(&server, &expecting(None, good)).await;
+            let (info, _) = session(&server, &expecting(None, &good)).await;
             assert_eq!(info.server_name(), None);
         }
         for sni in ["a.example", "x.other.example"] {
-            let reason = distrust(&server, &expecting(Some(sni), &[wrong.clone()])).await;
+            let reason =
+                distrust(&server, &expecting(Some(sni), std::slice::from_ref(&wrong))).await;
             assert!(reason.contains("NotValidForName"), "{reason}");
         }
         let mut nothing = client_tls(&ca, "a.example");

@@ -35,7 +35,7 @@ fn cut(stream: Stream) {
 #[test]
 fn buffered_and_unbuffered_use_go_together() {
     run(async {
-        let (mut up, mut down) = pair(Inside::Http).await;
+        let (mut up, mut down) = pair(HTTP).await;
         up.output().extend_from_slice(b"hello ");
         AsyncWriteExt::write_all(&mut up, b"world").await.unwrap();
         flush(&mut up).await;
@@ -54,7 +54,7 @@ fn buffered_and_unbuffered_use_go_together() {
 #[test]
 fn a_large_body_arrives_whole_and_is_unsent_until_it_is_flushed() {
     run(async {
-        let (mut up, mut down) = pair(Inside::Http).await;
+        let (mut up, mut down) = pair(HTTP).await;
         let body: Vec<u8> = (0..20_000_000_u32).map(|at| (at % 251) as u8).collect();
         up.output().extend_from_slice(&body);
         let send = async {
@@ -95,7 +95,7 @@ fn close_notify_is_the_end_and_the_other_direction_goes_on() {
 #[test]
 fn an_answer_that_is_cut_short_is_no_end() {
     run(async {
-        let (mut up, mut down) = pair(Inside::Http).await;
+        let (mut up, mut down) = pair(HTTP).await;
         write(&mut down, b"half of it").await;
         cut(down);
         assert_eq!(fill(&mut up).await.unwrap(), 10);
@@ -116,7 +116,7 @@ fn bytes_of_a_client_that_are_cut_short_are_no_end() {
 #[test]
 fn requests_say_themselves_where_they_end() {
     run(async {
-        let (up, mut down) = pair(Inside::Http).await;
+        let (up, mut down) = pair(HTTP).await;
         cut(up);
         assert_eq!(fill(&mut down).await.unwrap(), 0);
         assert!(down.eof);
@@ -160,11 +160,11 @@ fn session_tickets_leave_a_pooled_connection_usable() {
 #[test]
 fn a_closed_connection_is_not_quiet() {
     run(async {
-        let (mut up, mut down) = pair(Inside::Http).await;
+        let (mut up, mut down) = pair(HTTP).await;
         assert!(up.is_quiet() && down.is_quiet());
         shutdown(&mut down).await;
         heard(&mut up).await;
-        let (mut up, down) = pair(Inside::Http).await;
+        let (mut up, down) = pair(HTTP).await;
         cut(down);
         heard(&mut up).await;
     });
