@@ -67,6 +67,17 @@ def h2_frames() -> Iterator[bytes]:
     yield b"\x06PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frames
 
 
+def path() -> Iterator[bytes]:
+    """Returns spellings of a path after the settings."""
+    for spelling in (
+        "/a/../b/./c//d?q=../x",
+        "/%61dmin/%2e%2e/%2F..%5c/;x/..;/y",
+        "/a%252e/%00/%c0%ae/%ff",
+        "\\admin\\..\\x#y",
+    ):
+        yield from (bytes([settings]) + spelling.encode("latin-1") for settings in range(32))
+
+
 def grpc_web_text() -> Iterator[bytes]:
     """Returns messages of gRPC-Web in base64 after the settings."""
     for settings in SETTINGS:
@@ -108,6 +119,7 @@ def write() -> None:
         h1_response,
         h1_chunked,
         h2_frames,
+        path,
         grpc_web_text,
         log_format,
         manifest,

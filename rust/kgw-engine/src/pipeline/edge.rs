@@ -611,12 +611,40 @@ mod tests {
 
     #[test]
     fn other_fields_stay() {
-        let request = origin("traceparent: 00-a-b-01\r\nx-envoy-foo: 1\r\nx-real-ip: 9.9.9.9\r\n");
+        let request = origin("traceparent: 00-a-b-01\r\nx-envoy-foo: 1\r\nx-real-ips: 9.9.9.9\r\n");
         assert_eq!(
             request.headers().get(b"traceparent"),
             Some(&b"00-a-b-01"[..])
         );
         assert_eq!(request.headers().get(b"x-envoy-foo"), Some(&b"1"[..]));
-        assert_eq!(request.headers().get(b"x-real-ip"), Some(&b"9.9.9.9"[..]));
+        assert_eq!(request.headers().get(b"x-real-ips"), Some(&b"9.9.9.9"[..]));
+    }
+
+    #[test]
+    fn a_client_cannot_claim_an_address_unless_a_proxy_in_front_is_trusted() {
+        let claims = "Forwarded: for=9.9.9.9\r\nX_Real_IP: 9.9.9.9\r\nTrue-Client-IP: 9.9.9.9\r\n";
+        let left = |options: &HttpOptions| {
+            let mut request = request(claims);
+            let peer = "10.1.2.3".parse().unwrap();
+            state_origin(&mut request, options, &[], peer, false).unwrap();
+            let claimed = request
+                .headers()
+                .iter()
+                .filter(|(_, value)| value.ends_with(b"9.9.9.9"));
+            claimed.count()
+        };
+        assert_eq!(left(&HttpOptions::default()), 0);
+        for trusting in [
+            HttpOptions {
+                xff_trusted_hops: 1,
+                ..HttpOptions::default()
+            },
+            HttpOptions {
+                strip_client_address: false,
+                ..HttpOptions::default()
+            },
+        ] {
+            assert_eq!(left(&trusting), 3);
+        }
     }
 }
