@@ -9,6 +9,8 @@ pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Length of a frame's header. Bytes.
 pub(crate) const HEADER_BYTES: usize = 9;
 
+/// `ACK` of SETTINGS and PING (RFC 9113 6.5, 6.7).
+pub(crate) const ACK: u8 = 0x1;
 /// `END_STREAM` of DATA and HEADERS (RFC 9113 6.1, 6.2).
 pub(crate) const END_STREAM: u8 = 0x1;
 /// `END_HEADERS` of HEADERS, `PUSH_PROMISE` and CONTINUATION (RFC 9113 6.2).

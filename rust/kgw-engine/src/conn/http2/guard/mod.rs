@@ -32,7 +32,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::budget::{Flood, Meter, Role};
-use self::frames::{FrameScanner, HEADER_BYTES};
+use self::frames::{ACK, FrameScanner, HEADER_BYTES, kind};
 use crate::clock::{Clock, Nanos};
 
 /// Time that a flooding peer has to take the GOAWAY. Milliseconds.
@@ -47,12 +47,22 @@ const MAX_DISCARDED: usize = 8 * 1024 * 1024;
 pub(crate) struct Guarded<S> {
     io: S,
     inbound: FrameScanner,
+    greeting: Greeting,
     outbound: FrameScanner,
     meter: Meter,
     clock: Clock,
     state: Rc<GuardState>,
     discarded: usize,
     shut_down: bool,
+}
+
+/// Whether the peer's first frame is SETTINGS. The h2 crate takes any; a peer that sends another does not
+/// speak HTTP/2, and needs no GOAWAY (RFC 9113 3.4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Greeting {
+    Awaited,
+    Heard,
+    Missed,
 }
 
 /// What a connection's task must know of its guard.
@@ -99,6 +109,7 @@ impl<S> Guarded<S> {
         Self {
             io,
             inbound,
+            greeting: Greeting::Awaited,
             outbound,
             meter: Meter::new(role, max_head_bytes, clock.now()),
             clock,
@@ -121,6 +132,16 @@ impl<S> Guarded<S> {
     fn scan_received(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
         while let Some(head) = self.inbound.next(&mut rest) {
+            match self.greeting {
+                Greeting::Awaited if head.kind == kind::SETTINGS && !head.has(ACK) => {
+                    self.greeting = Greeting::Heard;
+                }
+                Greeting::Awaited => {
+                    self.greeting = Greeting::Missed;
+                    return 0;
+                }
+                Greeting::Heard | Greeting::Missed => {}
+            }
             if let Err(flood) = self.meter.received(head, &self.clock) {
                 self.state.report(flood, self.clock.now());
                 // The start of the header may have come earlier; it does not matter then.
@@ -172,6 +193,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         let received = &buffer.filled()[before..];
         let count = received.len();
         let passed = this.scan_received(received);
+        if this.greeting == Greeting::Missed {
+            buffer.set_filled(before);
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         if passed < count {
             buffer.set_filled(before + passed);
             cx.waker().wake_by_ref();

@@ -35,6 +35,7 @@ fn guard(role: Role) -> (Guarded<()>, Clock) {
     if role == Role::Server {
         assert_eq!(guarded.scan_received(PREFACE), PREFACE.len());
     }
+    guarded.greeting = Greeting::Heard;
     (guarded, clock)
 }
 
@@ -123,6 +124,22 @@ proptest! {
 }
 
 // === floods ===
+
+#[test]
+fn a_peer_that_does_not_begin_with_settings_is_not_heard() {
+    let settings = frame(kind::SETTINGS, 0, 0, b"");
+    let acknowledgement = frame(kind::SETTINGS, 1, 0, b"");
+    let ping = frame(kind::PING, 0, 0, b"12345678");
+    for (first, greeting) in [
+        (&settings, Greeting::Heard),
+        (&acknowledgement, Greeting::Missed),
+        (&ping, Greeting::Missed),
+    ] {
+        let mut guarded = Guarded::new((), Role::Client, MAX_HEAD, Clock::manual());
+        guarded.scan_received(first);
+        assert_eq!(guarded.greeting, greeting);
+    }
+}
 
 #[test]
 fn each_flood_ends_after_a_bounded_count() {
@@ -590,6 +607,7 @@ fn after_a_flood_what_is_under_way_is_dropped() {
         let clock = Clock::manual();
         let (mut peer, io) = tokio::io::duplex(64 * 1024);
         let mut guarded = Guarded::new(io, Role::Client, MAX_HEAD, clock.clone());
+        guarded.greeting = Greeting::Heard;
         let state = guarded.state();
         clock.advance(Duration::from_secs(1));
         peer.write_all(&frame(UNKNOWN, 0, 0, b"").repeat(3000))
