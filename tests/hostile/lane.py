@@ -9,15 +9,18 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tests.peers.proxies import Address, Config, forwarding
 
 from kgw._native.engine import Engine
 
 from .backend import Backend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 Case = dict[str, Any]
 Segments = list[tuple[bytes, float]]
@@ -105,43 +108,48 @@ def statuses(data: bytes) -> list[int]:
 
 
 @contextlib.contextmanager
-def lanes(traffic: Callable[[str], dict[str, Any]]) -> Iterator[list[Lane]]:
-    """Starts backends and a proxy; ``traffic`` gives a listener's traffic by route table."""
-    backends = [Backend() for _ in range(LANES)]
-    names = [str(number) for number in range(LANES)]
-    rule = {"path": {"prefix": "/"}, "rank": {"name": "all"}}
-    config = {
-        "version": 1,
-        "listeners": [
-            {"id": name, "bind": ["127.0.0.1:0"], "traffic": traffic(name)} for name in names
-        ],
-        "route_tables": {
-            name: {"hosts": [{"hostname": "*", "rules": [rule | {"route": name}]}]}
-            for name in names
-        },
-        "routes": {
-            name: {
-                "name": name,
-                "action": {
-                    "type": "forward",
-                    "backends": [{"cluster": name, "weight": 1}],
-                    "request_timeout_ms": 15_000,
-                },
-            }
-            for name in names
-        },
-        "clusters": {
-            name: {"endpoints": [backend.address]}
-            for name, backend in zip(names, backends, strict=True)
-        },
-    }
+def embedded(config: Config) -> Iterator[dict[str, Address]]:
+    """Runs kgw inside this process; yields the addresses of its listeners."""
     engine = Engine(workers=1)
     engine.start(json.dumps(config).encode())
     assert engine.wait_applied(1, WAIT)
-    addresses = engine.addresses()
-    yield [Lane(backend, addresses[name][0]) for name, backend in zip(names, backends, strict=True)]
+    yield {name: bound[0] for name, bound in engine.addresses().items()}
     engine.join(0.0)
-    for backend in backends:
+
+
+Start = Callable[[Config], contextlib.AbstractContextManager[dict[str, Address]]]
+
+
+@contextlib.contextmanager
+def lanes(
+    listener: Callable[[str], dict[str, Any]] | None = None,
+    *,
+    denied: str | None = None,
+    start: Start = embedded,
+) -> Iterator[list[Lane]]:
+    """Starts backends and a proxy.
+
+    Args:
+        listener: what a listener has beside its defaults, by its name, which is also that of its
+            route table.
+        denied: a path prefix that the proxy answers itself, with 403.
+        start: starts the proxy.
+    """
+    backends = {str(number): Backend() for number in range(LANES)}
+    config = forwarding({name: backend.address for name, backend in backends.items()})
+    for it in config["listeners"]:
+        it |= listener(it["id"]) if listener else {}
+    if denied is not None:
+        config["routes"]["denied"] = {
+            "name": "denied",
+            "action": {"type": "direct", "status": 403, "body": "denied"},
+        }
+        rule = {"path": {"prefix": denied}, "rank": {"name": "denied"}, "route": "denied"}
+        for table in config["route_tables"].values():
+            table["hosts"][0]["rules"].insert(0, rule)  # Envoy takes the first that matches
+    with start(config) as addresses:
+        yield [Lane(backend, addresses[name]) for name, backend in backends.items()]
+    for backend in backends.values():
         backend.close()
 
 

@@ -42,11 +42,12 @@ def judge(lane: Lane, case: Case, patience: Patience) -> Verdict:
         return "UNSAFE", f"the next client got {victim[:200]!r}"
     codes = [status for status in statuses(answer) if status >= 200]
     if not received:
-        return _kept_out(case, codes, state)
-    return _let_in(case, received, waits, codes)
+        return kept_out(case, codes, state)
+    return let_in(case, received, waits, codes)
 
 
-def _kept_out(case: Case, codes: list[int], state: str) -> Verdict:
+def kept_out(case: Case, codes: list[int], state: str) -> Verdict:
+    """The verdict on a case of which the backend saw nothing."""
     level = case["level"]
     if level == "info":
         return "INFO", f"not forwarded {codes} {state}"
@@ -58,7 +59,8 @@ def _kept_out(case: Case, codes: list[int], state: str) -> Verdict:
     return "STALL", "neither answered nor forwarded"
 
 
-def _let_in(case: Case, received: list[bytes], waits: bool, codes: list[int]) -> Verdict:
+def let_in(case: Case, received: list[bytes], waits: bool, codes: list[int]) -> Verdict:
+    """The verdict on a case of which the backend saw ``received``."""
     requests: list[Request] = []
     faults: set[str] = set()
     partial = ambiguous = False
