@@ -1,0 +1,1 @@
+"""The clients and servers that people use, each through a real kgw."""
