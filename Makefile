@@ -16,6 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONHOME PYTHONPATH
 
 .PHONY: help run test test-rust test-python soak check fmt bench bench-rust bench-python fuzz loom build wheel clean
+.PHONY: corpus-scores floods connections
 
 help: ## this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -79,6 +80,17 @@ fuzz: ## every parser for FUZZ_SECONDS (nightly Rust and cargo-fuzz are needed)
 	for target in $(FUZZ_TARGETS); do \
 	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 || exit 1; \
 	done
+
+# What takes too long for each change, or needs a quiet machine. docs/reliability.md has the results.
+corpus-scores: build $(STAMPS)/test ## hostile input and HTTP/2 conformance, kgw and Envoy side by side
+	$(BIN)/python -m tests.hostile.scores $(ARGS)
+	$(BIN)/python -m tests.h2spec.scores
+
+floods: build $(STAMPS)/test ## each flood against kgw and Envoy, timed
+	$(BIN)/python -m tests.floods.scores $(ARGS)
+
+connections: build $(STAMPS)/test ## what each of 10,000 idle connections costs, kgw and Envoy
+	$(BIN)/python -m tests.faults.connections $(ARGS)
 
 build: $(STAMPS)/native ## the Rust extension, in .venv
 
