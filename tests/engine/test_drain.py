@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.engine.harness import Peer, Setup, always, eventually, get, ok, post, serving
 
 from kgw.errors import NotRunning
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def refuses(port: int) -> bool:
@@ -105,6 +110,24 @@ def test_joining_without_patience_cuts_what_is_under_way() -> None:
         assert gateway.engine.join(0.0) is False
         assert client.is_closed()
         assert peer.is_closed()
+
+
+def test_what_is_cut_is_logged(tmp_path: Path) -> None:
+    log_path = tmp_path / "access.log"
+    setup = Setup(log={"code": "%RESPONSE_CODE%"}, log_path=str(log_path))
+    with serving(setup, script=None) as (gateway, upstream):
+        answered, waiting = gateway.connect(), gateway.connect()
+        for client in (answered, waiting):
+            client.send(get())
+        peer = upstream.accept()
+        peer.read_request()
+        upstream.accept().read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe")
+        eventually(lambda: answered.is_readable() or waiting.is_readable())
+        gateway.engine.drain()
+        assert gateway.engine.join(0.0) is False
+        lines = [json.loads(line)["code"] for line in log_path.read_text().splitlines()]
+        assert sorted(lines) == [0, 200]
 
 
 def test_an_engine_that_was_joined_is_over() -> None:

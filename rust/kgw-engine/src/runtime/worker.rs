@@ -10,6 +10,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::runtime::{Builder, Runtime};
@@ -28,6 +29,10 @@ use crate::upstream::pool::{PoolKey, Pools, SWEEP_INTERVAL};
 
 /// What a worker accepts on, and how each accepting task is told what for.
 type Accepting = HashMap<BindKey, (Weak<BoundAddress>, Rc<accept::Orders>)>;
+
+/// Time for the tasks of a closing worker to end by themselves. None of them waits for a peer then, so
+/// it is work only.
+const CLOSING_TIME: Duration = Duration::from_secs(1);
 
 /// State of one worker thread.
 #[derive(Debug)]
@@ -103,7 +108,7 @@ async fn supervise(worker: Rc<Worker>) {
             .shared
             .acknowledge(worker.index, worker.snapshot.borrow().generation);
         if phase == Phase::Closing {
-            return;
+            return close(&worker).await;
         }
         if phase == Phase::Draining {
             worker.pools.borrow_mut().clear(&worker);
@@ -120,6 +125,17 @@ async fn supervise(worker: Rc<Worker>) {
             }
         }
     }
+}
+
+/// Gives the tasks that were just woken the time to say to their peers and logs that they end.
+async fn close(worker: &Worker) {
+    let ended = async {
+        while !worker.is_done() {
+            worker.shared.woken(worker.index).await;
+        }
+    };
+    // Whoever is not done by then is dropped as he is.
+    let _ = tokio::time::timeout(CLOSING_TIME, ended).await;
 }
 
 impl Worker {
