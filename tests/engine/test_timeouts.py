@@ -203,6 +203,37 @@ def test_a_request_head_has_its_time(setup: Setup) -> None:
         assert last_log(gateway) == (408, "-", "request_header_timeout", 0)
 
 
+def test_a_request_has_its_time_until_its_answer_begins(setup: Setup) -> None:
+    setup.http = {"request_timeout_ms": 10_000}
+    with serving(setup, None) as (gateway, upstream):
+        client = gateway.connect()
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n12")
+        peer = upstream.accept()
+        peer.read_until(b"12")
+        gateway.advance(9.9)
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n12")
+        client.read_until(b"\r\n\r\n12")
+        gateway.advance(10)
+        client.send(b"34")
+        peer.read_until(b"34")
+        peer.send(b"34")
+        assert client.read_exactly(2) == b"34"
+        assert last_log(gateway) == (200, "-", "via_upstream", 1)
+
+
+def test_a_request_that_takes_too_long(setup: Setup) -> None:
+    setup.http = {"request_timeout_ms": 10_000}
+    with serving(setup, None) as (gateway, upstream):
+        client = gateway.connect()
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n12")
+        upstream.accept().read_until(b"12")
+        gateway.advance(10.1)
+        response = client.read_response()
+        assert (response.status, response.body) == (408, b"request timeout")
+        assert response["connection"] == "close"
+        assert client.is_closed()
+
+
 def test_a_client_that_does_not_take_its_answer_does_not_hold_the_upstream(setup: Setup) -> None:
     with serving(setup, None) as (gateway, upstream):
         client = gateway.connect(receive_buffer=4096)

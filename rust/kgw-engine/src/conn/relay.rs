@@ -445,7 +445,8 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             Answer::Done => Nanos::NEVER,
             _ => self.exchange.call_deadline,
         };
-        let request = if self.exchange.request_complete {
+        // As Envoy's, it is no limit for a request whose answer has begun: both may be streams.
+        let request = if self.exchange.request_complete || self.answer != Answer::Head {
             Nanos::NEVER
         } else {
             self.exchange.began.after_ms(self.http.request_timeout_ms)
