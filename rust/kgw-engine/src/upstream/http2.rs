@@ -13,7 +13,7 @@ use h2::client::{ResponseFuture, SendRequest};
 
 use super::connect::Opened;
 use super::pool::PoolKey;
-use crate::clock::{Nanos, Timer};
+use crate::clock::{Clock, Nanos, Timer};
 use crate::config::ir::Http2Options;
 use crate::conn::http2::guard::Guarded;
 use crate::conn::http2::guard::budget::Role;
@@ -43,7 +43,7 @@ pub(crate) struct Http2Connection {
     pub(crate) id: u64,
     /// The TLS session.
     pub(crate) tls: Option<Rc<TlsInfo>>,
-    worker: Rc<Worker>,
+    clock: Clock,
     sender: SendRequest<Bytes>,
     closed: Rc<Cell<bool>>,
     /// Streams open on it.
@@ -88,7 +88,7 @@ impl Http2Connection {
             local: opened.local,
             id: opened.id,
             tls: opened.tls,
-            worker: Rc::clone(worker),
+            clock: worker.clock().clone(),
             sender,
             closed,
             active: Cell::new(0),
@@ -136,7 +136,7 @@ impl Http2Connection {
         head: http::Request<()>,
         is_whole: bool,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
-        self.used_at.set(self.worker.now());
+        self.used_at.set(self.clock.now());
         self.requests_left.set(self.requests_left.get() - 1);
         self.sender.clone().send_request(head, is_whole)
     }
