@@ -30,8 +30,8 @@ const MAX_METHOD: usize = 32;
 /// Empty lines that may come before a request (RFC 9112 2.2).
 const MAX_EMPTY_LINES: usize = 8;
 
-/// RFC 9113 3.4.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What every HTTP/2 connection starts with (RFC 9113 3.4).
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Methods that settle it without the rest of the line.
 const METHODS: [&[u8]; 9] = [

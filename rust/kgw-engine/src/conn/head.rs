@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use kgw_h1::{Limits, MAX_LEADING_EMPTY_LINES, Request, RequestError, Response, Status, Version};
 
+use super::detect::PREFACE;
 use super::h1_side::Http1;
 use super::{Accepted, Conn, Target};
 use crate::clock::Nanos;
@@ -31,9 +32,6 @@ pub(crate) enum Head {
     /// A head was begun at this moment and not finished in time.
     TimedOut(Nanos),
 }
-
-/// What every HTTP/2 connection starts with (RFC 9113 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Waits until the first bytes tell which version of HTTP a connection carries. None if there is
 /// nothing to serve.
