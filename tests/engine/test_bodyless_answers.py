@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.engine.harness import Setup, always, direct, get, ok, rule, serving
+from tests.engine.harness import Setup, always, direct, forward, get, ok, rule, serving
 
 HEAD = b"HEAD / HTTP/1.1\r\nhost: ollama\r\n\r\n"
 
@@ -138,3 +138,18 @@ def test_another_expectation_is_the_upstreams_affair() -> None:
         client.send(b"POST / HTTP/1.1\r\nhost: a\r\nexpect: x\r\ncontent-length: 0\r\n\r\n")
         peer = upstream.accept()
         assert dict(peer.read_head()[1])["expect"] == "x"
+
+
+def test_an_answer_to_head_has_no_body_whatever_the_request_says_of_itself() -> None:
+    routes = {
+        "web": {"name": "web", "filters": [{"type": "grpc_web"}], "action": forward("c")},
+    }
+    with serving(Setup(routes=routes), always(ok(b"")[:-2] + b"\r\n")) as (gateway, _):
+        client = gateway.connect()
+        head = HEAD[:-2] + b"content-type: application/grpc-web\r\n\r\n"
+        client.send(head + get())
+        assert client.read_response(head=True).status == 200
+        response = client.read_response()
+        assert (response.status, response.body) == (200, b"")
+        gateway.settle()
+        assert not client.is_readable()

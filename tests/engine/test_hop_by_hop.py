@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.engine.harness import always, get, ok, serving
+from tests.engine.harness import Setup, always, forward, get, ok, post, serving
 
 
 def seen_by_upstream(*fields: str) -> list[tuple[str, str]]:
@@ -120,3 +120,15 @@ def test_a_protocol_switch_is_refused(protocol: str) -> None:
         assert (response.status, response.body, response["connection"]) == (403, b"", "close")
         assert client.is_closed()
         assert upstream.connections == 0
+
+
+def test_a_request_with_a_body_switches_no_protocol() -> None:
+    action = forward("c", upgrades=["websocket"])
+    setup = Setup(routes={"default": {"name": "default", "action": action}})
+    with serving(setup) as (gateway, _):
+        client = gateway.connect()
+        client.send(post(b"body", "connection: upgrade", "upgrade: websocket") + get("/next"))
+        seen = json.loads(client.read_response().body)
+        assert seen["body"] == "body"
+        assert not {"upgrade", "connection"} & {name.lower() for name, _ in seen["headers"]}
+        assert json.loads(client.read_response().body)["line"] == "GET /next HTTP/1.1"

@@ -5,7 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.engine.harness import Setup, direct, get, ok, post, rule, serving
+from tests.engine.harness import (
+    Setup,
+    direct,
+    forward,
+    get,
+    ok,
+    post,
+    refused_address,
+    rule,
+    serving,
+)
 
 
 def test_a_connection_carries_one_request_after_another() -> None:
@@ -157,3 +167,41 @@ def test_empty_lines_before_a_request_are_skipped() -> None:
         client.send(b"\r\n" + get("/1") + b"\r\n" + get("/2"))
         assert json.loads(client.read_response().body)["line"] == "GET /1 HTTP/1.1"
         assert json.loads(client.read_response().body)["line"] == "GET /2 HTTP/1.1"
+
+
+def test_a_limit_of_requests_that_a_reload_lowers_applies_at_once() -> None:
+    with serving() as (gateway, _):
+        client = gateway.connect()
+        for _ in range(3):
+            client.send(get())
+            assert client.read_response().get("connection") is None
+        gateway.setup.http["max_requests_per_connection"] = 2
+        gateway.apply(gateway.setup)
+        client.send(get())
+        assert client.read_response()["connection"] == "close"
+        assert client.is_closed()
+
+
+@pytest.mark.parametrize("why", ["refused", "answered", "elsewhere"])
+def test_what_follows_a_connect_that_fails_is_no_request(why: str) -> None:
+    # A client may send what is for the other end of the tunnel before it knows that there is none.
+    routes = {
+        "refused": {"name": "refused", "action": forward("c", upgrades=["connect"])},
+        "answered": direct(403, "no"),
+        "other": direct(200, "smuggled"),
+    }
+    rules = [] if why == "elsewhere" else [rule("/", why)]
+    hosts = [
+        {"hostname": "db.example", "rules": rules},
+        {"hostname": "other", "rules": [rule("/", "other")]},
+    ]
+    with refused_address() as nobody:
+        setup = Setup(endpoints=[nobody], routes=routes, hosts=hosts)
+        with serving(setup) as (gateway, _):
+            client = gateway.connect()
+            connect = b"CONNECT db.example:5432 HTTP/1.1\r\nhost: db.example:5432\r\n\r\n"
+            client.send(connect + get(host="other"))
+            response = client.read_response()
+            assert response.status == (503 if why == "refused" else 404)
+            assert response["connection"] == "close"
+            assert client.is_closed()

@@ -57,6 +57,9 @@ pub(crate) async fn serve<D: Downstream>(
     }
     conn.down.begin_request(conn.request.framing());
     exchange.keep_alive = conn.request.keep_alive() && keep && !conn.is_draining();
+    let connect = conn.request.method_kind() == Method::Connect;
+    // The client may already be sending what is for the other end of the tunnel.
+    exchange.keep_alive &= !(connect && D::CONNECTION_FIELD);
     let options = &target.listener.http;
 
     if conn.worker.pressure() == Pressure::Overloaded {
@@ -64,11 +67,13 @@ pub(crate) async fn serve<D: Downstream>(
         return local::reply(conn, target, exchange, Reply::overloaded(), &[]).await;
     }
     let refusal = refusal(conn, target);
-    // `h2c` is not offered, so it is not taken up (RFC 9110 7.8).
-    let switching = conn
-        .request
-        .upgrade()
-        .is_some_and(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"));
+    // `h2c` is not offered, so it is not taken up (RFC 9110 7.8). Nor is a switch in a request with a
+    // body: whoever switches before its end would take the rest for the other protocol.
+    let switching = conn.request.framing().is_empty()
+        && conn
+            .request
+            .upgrade()
+            .is_some_and(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"));
     strip_hop_by_hop_request(&mut conn.request, switching);
     let trusted = &target.listener.trusted_proxies;
     let peer = conn.peers.remote.ip();
@@ -87,7 +92,6 @@ pub(crate) async fn serve<D: Downstream>(
     if let Some(reply) = refusal {
         return local::reply(conn, target, exchange, reply, &[]).await;
     }
-    let connect = conn.request.method_kind() == Method::Connect;
     if !connect {
         match conn.request.canonicalize_path(edge::path_options(options)) {
             Ok(PathOutcome::Normal) => {}
@@ -110,10 +114,7 @@ pub(crate) async fn serve<D: Downstream>(
     let found = found.filter(|route| !connect || allows(target, route, b"connect"));
     let Some(route) = found else {
         conn.worker.stats().no_route.increment();
-        let mut reply = Reply::no_route();
-        // The client may already be sending what is for the other end of the tunnel.
-        reply.close = connect;
-        return local::reply(conn, target, exchange, reply, &[]).await;
+        return local::reply(conn, target, exchange, Reply::no_route(), &[]).await;
     };
     exchange.route = Some(route);
     if switching
@@ -124,7 +125,8 @@ pub(crate) async fn serve<D: Downstream>(
     {
         return local::reply(conn, target, exchange, Reply::upgrade_refused(), &[]).await;
     }
-    if route.grpc_web {
+    // Calls are POST requests. An answer to HEAD has no room for the frame of trailers.
+    if route.grpc_web && conn.request.method_kind() == Method::Post {
         exchange.grpc_web = GrpcWeb::on_request_head(conn.request.headers_mut());
         if exchange.grpc_web.is_some() {
             exchange.call_deadline = grpc::deadline(conn.request.headers(), began);

@@ -47,8 +47,8 @@ pub(crate) async fn serve(conn: &mut Conn<Http1>, listener: &str, mut target: Ta
             Head::Closed => return,
             Head::Complete(began) => {
                 requests += 1;
-                let last = requests == target.listener.http.max_requests_per_connection
-                    || is_too_old(conn, &target);
+                let most = target.listener.http.max_requests_per_connection;
+                let last = most > 0 && requests >= most || is_too_old(conn, &target);
                 Box::pin(exchange::serve(conn, &target, began, served && !last)).await
             }
             Head::Abandoned(began) => {

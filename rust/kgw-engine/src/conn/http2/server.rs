@@ -24,7 +24,7 @@ use crate::conn::exchange::{self, Next};
 use crate::conn::head::DRAIN_IDLE_MS;
 use crate::conn::io::Stream;
 use crate::conn::message::Downstream;
-use crate::conn::{Accepted, Addressed, Conn, Peers, Target, waypoint};
+use crate::conn::{Accepted, Addressed, Conn, Newer, Peers, Target, waypoint};
 use crate::runtime::{Phase, Registration, Worker};
 
 /// Time for the last frames to leave, once a connection is over. Milliseconds.
@@ -134,14 +134,18 @@ impl Serving<'_> {
     /// Follows the configuration, and tells the client to go when the connection has to end.
     fn follow(&mut self) {
         let options = &self.target.listener.http;
-        let is_worn = self.requests == options.max_requests_per_connection && self.requests > 0
+        let most = options.max_requests_per_connection;
+        let is_worn = most > 0 && self.requests >= most
             || self.worker.now()
                 >= self
                     .peers
                     .opened
                     .after_ms(options.max_connection_duration_ms);
-        let target = Rc::make_mut(&mut self.target);
-        let served = target.refresh(&self.worker, self.listener, &self.peers);
+        let newer = self.target.newer(&self.worker, self.listener, &self.peers);
+        let served = !matches!(newer, Newer::Gone);
+        if let Newer::Changed(newer) = newer {
+            self.target = Rc::new(newer);
+        }
         let is_spared = self.worker.must_shrink() && !self.connection.has_streams();
         if (!served || is_worn || is_spared || self.worker.phase() != Phase::Running)
             && self.ending_since.is_none()
@@ -152,10 +156,11 @@ impl Serving<'_> {
     }
 
     fn poll_deadlines(&mut self, cx: &mut Context<'_>, now: Nanos) -> Poll<()> {
-        if self.worker.phase() == Phase::Closing && self.over_since.is_none() {
-            self.over_since = Some(now);
+        if self.worker.phase() == Phase::Closing {
             self.connection.abrupt_shutdown(Reason::NO_ERROR);
-            cx.waker().wake_by_ref();
+            // What the socket takes of it at once.
+            let _ = self.connection.poll_accept(cx);
+            return Poll::Ready(());
         }
         let options = &self.target.listener.http;
         let has_streams = self.connection.has_streams();
