@@ -62,11 +62,13 @@ pub fn may_be_trailer(name: &[u8]) -> bool {
 /// Fields that speak for the proxy or for the origin of a request.
 const PREFIXES: [&[u8]; 3] = [b"x-envoy-", b"x-forwarded-", b"if-"];
 
-/// Request modifiers, authentication, response control and content format, beside the known names.
-const OTHERS: [&[u8]; 17] = [
+/// Request modifiers, authentication, response control, content format and what states who a client
+/// is, beside the known names.
+const OTHERS: [&[u8]; 21] = [
     b"age",
     b"authentication-info",
     b"cache-control",
+    b"cf-connecting-ip",
     b"content-location",
     b"content-range",
     b"expires",
@@ -78,7 +80,10 @@ const OTHERS: [&[u8]; 17] = [
     b"true-client-ip",
     b"warning",
     b"www-authenticate",
+    b"x-client-ip",
+    b"x-cluster-client-ip",
     b"x-http-method-override",
+    b"x-original-forwarded-for",
     b"x-original-url",
     b"x-real-ip",
 ];
@@ -96,6 +101,8 @@ mod tests {
             "authorization",
             "Set-Cookie",
             "X-Forwarded-For",
+            "X-Client-IP",
+            "CF-Connecting-IP",
             "x_forwarded_for",
             "X-Envoy-Internal",
             "If-Match",
