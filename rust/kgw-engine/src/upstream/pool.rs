@@ -184,7 +184,9 @@ impl Pools {
     /// Takes an HTTP/2 connection with room for a stream, or the duty to open one.
     pub(crate) fn take_http2(&mut self, worker: &Rc<Worker>, key: &PoolKey) -> Http2Take {
         let pool = self.http2.entry(*key).or_default();
-        pool.connections.retain(|connection| connection.is_usable());
+        let now = worker.now();
+        pool.connections
+            .retain(|connection| connection.is_usable() && is_in_use(connection, now));
         if let Some(connection) = pool
             .connections
             .iter()
@@ -218,10 +220,7 @@ impl Pools {
         self.keep(worker, |connection| {
             connection.is_fresh(now) && connection.is_quiet()
         });
-        self.keep_http2(|connection| {
-            connection.is_usable()
-                && (!connection.is_idle() || now < connection.used_at().after_ms(IDLE_TIMEOUT_MS))
-        });
+        self.keep_http2(|connection| connection.is_usable() && is_in_use(connection, now));
     }
 
     /// Drops connections to endpoints that `snapshot` no longer has, or reaches in another way.
@@ -258,4 +257,9 @@ impl Pools {
             !pool.connections.is_empty() || pool.opening.is_some()
         });
     }
+}
+
+/// Whether an HTTP/2 connection has streams, or had one not long ago.
+fn is_in_use(connection: &Http2Connection, now: Nanos) -> bool {
+    !connection.is_idle() || now < connection.used_at().after_ms(IDLE_TIMEOUT_MS)
 }

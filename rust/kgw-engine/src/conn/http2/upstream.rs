@@ -205,7 +205,7 @@ impl ServerStream {
             } else {
                 Scheme::HTTP
             });
-            uri.path_and_query = Some(PathAndQuery::try_from(request.path()).ok()?);
+            uri.path_and_query = Some(path_of(request.path())?);
         }
         uri.authority = Some(Authority::try_from(request.authority()).ok()?);
         *head.uri_mut() = Uri::from_parts(uri).ok()?;
@@ -231,4 +231,23 @@ impl ServerStream {
         *head.headers_mut() = map;
         Some(head)
     }
+}
+
+/// A path as the library takes it: what RFC 3986 has no place for, and some clients send nevertheless,
+/// is escaped. None if it is no path even so.
+fn path_of(path: &[u8]) -> Option<PathAndQuery> {
+    if let Ok(path) = PathAndQuery::try_from(path) {
+        return Some(path);
+    }
+    let mut escaped = Vec::with_capacity(path.len() + 16);
+    for &byte in path {
+        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
+            escaped.push(byte);
+        } else {
+            const HEX: &[u8; 16] = b"0123456789ABCDEF";
+            escaped.push(b'%');
+            escaped.extend([byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]));
+        }
+    }
+    PathAndQuery::try_from(escaped).ok()
 }
