@@ -19,6 +19,8 @@ pub(crate) struct ClientStream {
     respond: SendResponse<Bytes>,
     data: Data,
     answered: bool,
+    /// The answer ends here and is not whole.
+    aborted: bool,
 }
 
 impl ClientStream {
@@ -29,6 +31,7 @@ impl ClientStream {
             respond,
             data,
             answered: false,
+            aborted: false,
         }
     }
 }
@@ -165,11 +168,7 @@ impl Downstream for ClientStream {
     }
 
     fn abort(&mut self) {
-        if self.answered {
-            self.data.reset(Reason::INTERNAL_ERROR);
-        } else {
-            self.respond.send_reset(Reason::INTERNAL_ERROR);
-        }
+        self.aborted = true;
     }
 
     fn pipe(&mut self) -> &mut Data {
@@ -181,5 +180,21 @@ impl ClientStream {
     /// Whether the request has ended with its head.
     pub(crate) fn is_whole(&self) -> bool {
         self.data.is_receive_ended()
+    }
+
+    /// Ends the stream: with an error if it was [aborted](Downstream::abort).
+    ///
+    /// A reset throws away what waits to be sent, so the connection's task has its turn first: it
+    /// moves everything that the peer's windows and the socket take.
+    pub(crate) async fn finish(&mut self) {
+        if !self.aborted {
+            return;
+        }
+        tokio::task::yield_now().await;
+        if self.answered {
+            self.data.reset(Reason::INTERNAL_ERROR);
+        } else {
+            self.respond.send_reset(Reason::INTERNAL_ERROR);
+        }
     }
 }

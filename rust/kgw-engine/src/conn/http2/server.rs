@@ -48,6 +48,8 @@ struct Serving<'a> {
     spare: Spare,
     /// Requests so far.
     requests: u64,
+    /// There were streams at the last look.
+    has_streams: bool,
     /// When the last stream ended, as far as was seen.
     idle_since: Nanos,
     /// When the client was told to open no more streams.
@@ -99,6 +101,7 @@ pub(crate) async fn serve(accepted: Accepted, listener: &str, target: Target) {
         target: Rc::new(target),
         spare: Rc::default(),
         requests: 0,
+        has_streams: false,
         idle_since: began,
         ending_since: None,
         over_since: None,
@@ -119,7 +122,8 @@ impl Serving<'_> {
                 Poll::Pending => break,
             }
         }
-        if self.connection.has_streams() {
+        let had_streams = std::mem::replace(&mut self.has_streams, self.connection.has_streams());
+        if had_streams || self.has_streams {
             self.idle_since = now;
         }
         if self.over_since.is_none() && self.guard.flood().is_some() {
@@ -163,7 +167,7 @@ impl Serving<'_> {
             return Poll::Ready(());
         }
         let options = &self.target.listener.http;
-        let has_streams = self.connection.has_streams();
+        let has_streams = self.has_streams;
         let age = match self.ending_since {
             None => self
                 .peers
@@ -233,6 +237,7 @@ impl Serving<'_> {
                 let Some((peers, found)) = find(&conn, &listener, &target) else {
                     conn.worker.stats().proxy_header_no_destination.increment();
                     conn.down.abort();
+                    conn.down.finish().await;
                     return;
                 };
                 conn.peers = Rc::new(peers);
@@ -245,6 +250,7 @@ impl Serving<'_> {
             if next == Next::Abort {
                 conn.down.abort();
             }
+            conn.down.finish().await;
             let mut spare = spare.borrow_mut();
             if spare.len() < SPARE_MESSAGES {
                 spare.push((

@@ -35,11 +35,11 @@ use self::budget::{Flood, Meter, Role};
 use self::frames::{ACK, FrameScanner, HEADER_BYTES, kind};
 use crate::clock::{Clock, Nanos};
 
-/// Time that a flooding peer has to take the GOAWAY. Milliseconds.
+/// Time that a peer has to take the GOAWAY and to close. Milliseconds.
 const FAREWELL_MS: u64 = 1000;
 
-/// Bytes of a flooding peer that are read and thrown away after the GOAWAY: closing a socket with unread
-/// input resets it, and the peer would never see why.
+/// Bytes that are read and thrown away after the GOAWAY: closing a socket with unread input resets it,
+/// and the peer would see neither why nor the last of what it was sent.
 const MAX_DISCARDED: usize = 8 * 1024 * 1024;
 
 /// A socket under guard.
@@ -52,6 +52,7 @@ pub(crate) struct Guarded<S> {
     meter: Meter,
     clock: Clock,
     state: Rc<GuardState>,
+    role: Role,
     discarded: usize,
     shut_down: bool,
 }
@@ -71,6 +72,8 @@ pub(crate) struct GuardState {
     flood: Cell<Option<Flood>>,
     /// When the peer has had its time to take the GOAWAY.
     end_by: Cell<Nanos>,
+    /// The peer's SETTINGS have come.
+    settings: Cell<bool>,
     /// Since when the socket has taken nothing of what is to be written.
     stalled: Cell<Option<Nanos>>,
 }
@@ -81,8 +84,13 @@ impl GuardState {
         self.flood.get()
     }
 
-    /// When the connection is to be dropped as it is: the time for a flooding peer's GOAWAY is over, or
-    /// the socket has taken nothing for `write_timeout_ms` (0 is no limit).
+    /// Whether the peer has said what it offers.
+    pub(crate) fn has_settings(&self) -> bool {
+        self.settings.get()
+    }
+
+    /// When the connection is to be dropped as it is: the time for the peer to close it is over, or the
+    /// socket has taken nothing for `write_timeout_ms` (0 is no limit).
     pub(crate) fn deadline(&self, write_timeout_ms: u64) -> Nanos {
         let stalled = self
             .stalled
@@ -116,8 +124,10 @@ impl<S> Guarded<S> {
             state: Rc::new(GuardState {
                 flood: Cell::new(None),
                 end_by: Cell::new(Nanos::NEVER),
+                settings: Cell::new(false),
                 stalled: Cell::new(None),
             }),
+            role,
             discarded: 0,
             shut_down: false,
         }
@@ -135,6 +145,7 @@ impl<S> Guarded<S> {
             match self.greeting {
                 Greeting::Awaited if head.kind == kind::SETTINGS && !head.has(ACK) => {
                     self.greeting = Greeting::Heard;
+                    self.state.settings.set(true);
                 }
                 Greeting::Awaited => {
                     self.greeting = Greeting::Missed;
@@ -250,15 +261,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         Pin::new(&mut self.get_mut().io).poll_flush(cx)
     }
 
-    /// Sends FIN. After a flood, also reads and drops what the peer had under way until it closes;
-    /// [`GuardState::deadline`] ends that.
+    /// Sends FIN. Towards a client, and after a flood, also reads and drops what the peer had under way
+    /// until it closes; [`GuardState::deadline`] ends that.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.shut_down {
             std::task::ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
             this.shut_down = true;
+            let by = this.clock.now().after_ms(FAREWELL_MS);
+            this.state.end_by.set(by.min(this.state.end_by.get()));
         }
-        if this.state.flood().is_none() {
+        if this.role == Role::Client && this.state.flood().is_none() {
             return Poll::Ready(Ok(()));
         }
         let mut space = [0; 4096];
