@@ -6,6 +6,7 @@ use kgw_h1::{Framing, Method, Request};
 
 use super::exchange::Next;
 use super::message::{Downstream, Lost, Upstream};
+use super::pipe::Pipe;
 use super::relay::{Answer, End, Relay};
 use super::tunnel;
 use super::{Conn, Target, local};
@@ -29,6 +30,8 @@ struct Attempted {
     end: End,
     /// Nothing of the request was sent.
     untouched: bool,
+    /// What becomes of the client's connection if it ended as a tunnel.
+    after_tunnel: Next,
 }
 
 /// Sends the request to one of the cluster's endpoints and its answer to the client. With
@@ -100,7 +103,11 @@ pub(crate) async fn forward<D: Downstream>(
             worker.stats().upstream_rq_reused.increment();
         }
         return match attempted.end {
-            End::Complete { .. } | End::Switched => {
+            End::Switched => {
+                exchange.finish(conn, target);
+                attempted.after_tunnel
+            }
+            End::Complete { .. } => {
                 let next = match (exchange.keep_alive, exchange.request_complete) {
                     (true, true) => Next::KeepAlive,
                     _ => Next::Close,
@@ -189,22 +196,24 @@ pub(crate) async fn tunnel<D: Downstream>(
     exchange.answer_head_bytes = written;
     exchange.code = 200;
     exchange.details = Some(std::borrow::Cow::Borrowed("via_upstream"));
-    run_tunnel(conn, target, &mut exchange, &mut up).await;
+    let next = run_tunnel(conn, target, &mut exchange, &mut up).await;
     exchange.finish(conn, target);
-    Next::Abort
+    next
 }
 
-/// Moves bytes until the tunnel ends.
-async fn run_tunnel<D: Downstream, P: super::pipe::Pipe>(
+/// Moves bytes until the tunnel ends. Nothing follows it on an HTTP/1.1 connection.
+async fn run_tunnel<D: Downstream, P: Pipe>(
     conn: &mut Conn<D>,
     target: &Target,
     exchange: &mut Exchange<'_>,
     up: &mut P,
-) {
+) -> Next {
     let idle_ms = match target.listener.http.stream_idle_timeout_ms {
         0 => TUNNEL_IDLE_MS,
         idle_ms => idle_ms,
     };
+    // The head is no part of the tunnel, whether it has left or not.
+    let head = conn.down.unsent() as u64;
     let outcome = tunnel::run(
         conn.down.pipe(),
         up,
@@ -215,10 +224,14 @@ async fn run_tunnel<D: Downstream, P: super::pipe::Pipe>(
     )
     .await;
     exchange.bytes_received = outcome.down.consumed;
-    exchange.bytes_sent = outcome.down.sent.saturating_sub(exchange.answer_head_bytes);
+    exchange.bytes_sent = outcome.down.sent.saturating_sub(head);
     match outcome.end {
-        tunnel::End::Complete | tunnel::End::Closing => {}
-        tunnel::End::DownstreamFailed => exchange.client_gone(Lost::Closed, 0),
+        tunnel::End::Complete => return Next::Close,
+        tunnel::End::Closing => {}
+        tunnel::End::DownstreamFailed => {
+            let lost = conn.down.pipe().lost().unwrap_or(Lost::Closed);
+            exchange.client_gone(lost, 0);
+        }
         tunnel::End::UpstreamFailed => exchange.truncated(
             Some(ResponseFlag::UpstreamConnectionTermination),
             "upstream_reset_after_response_started{connection_termination}",
@@ -228,6 +241,7 @@ async fn run_tunnel<D: Downstream, P: super::pipe::Pipe>(
         }
     }
     conn.down.abort();
+    Next::Abort
 }
 
 /// What an attempt works with.
@@ -258,6 +272,12 @@ impl<D: Downstream> Attempt<'_, '_, D> {
             ..WireBytes::default()
         };
         let sent_at = self.conn.worker.now();
+        // A head that does not wait in the output is on its way.
+        let wrote = self.exchange.upstream_wire.header_sent > 0 && up.unsent() == 0;
+        if wrote {
+            let timings = &mut self.exchange.timings;
+            timings.set(Point::UpstreamTxBegin, sent_at.0);
+        }
         let mut relay = Relay {
             conn: &mut *self.conn,
             up: &mut *up,
@@ -269,19 +289,26 @@ impl<D: Downstream> Attempt<'_, '_, D> {
             complete_at: None,
             moved_at: sent_at,
             now: sent_at,
-            wrote: false,
+            wrote,
             upstream_broken: false,
         };
         let end = relay.run().await;
         let untouched = !relay.wrote;
-        if matches!(end, End::Switched) {
-            Box::pin(run_tunnel(self.conn, self.target, self.exchange, up.pipe())).await;
-        }
+        let after_tunnel = match end {
+            End::Switched => {
+                Box::pin(run_tunnel(self.conn, self.target, self.exchange, up.pipe())).await
+            }
+            _ => Next::Close,
+        };
         let traffic = up.traffic().since(before);
         self.exchange.upstream_wire.sent = traffic.sent;
         self.exchange.upstream_wire.received = traffic.consumed;
         self.exchange.upstream_close_type = Some(up.close_type());
-        Attempted { end, untouched }
+        Attempted {
+            end,
+            untouched,
+            after_tunnel,
+        }
     }
 }
 

@@ -161,6 +161,8 @@ impl Downstream for Http1 {
             Framing::None
                 if advertised.is_none()
                     && !matches!(status, 100..200 | 204 | 304)
+                    && !(request.method_kind() == Method::Connect
+                        && matches!(status, 200..300))
                     && request.method_kind() != Method::Head =>
             {
                 Framing::Length(0)

@@ -4,6 +4,7 @@ use std::io;
 use std::task::{Context, Poll};
 
 use super::io::{Stream, Traffic};
+use super::message::Lost;
 
 /// A byte stream in both directions, buffered and bounded in each: a socket, with or without TLS, or
 /// the data of one HTTP/2 stream.
@@ -39,6 +40,11 @@ pub(crate) trait Pipe {
     /// Makes dropping this tell the peer that the stream is cut short. Where that is what dropping it
     /// does anyhow, there is nothing to do.
     fn reset(&mut self) {}
+
+    /// Why the stream failed, where more is known than that its connection is closed.
+    fn lost(&self) -> Option<Lost> {
+        None
+    }
 
     /// Gives back the memory of buffers that hold nothing.
     fn release_buffers(&mut self) {}

@@ -146,6 +146,11 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 Poll::Ready(Err(lost)) => return Err(self.client_lost(lost)),
                 Poll::Pending => {}
             }
+        } else if !D::CONNECTION_FIELD
+            && let Poll::Ready(Err(lost)) = self.conn.down.poll_gone(cx)
+        {
+            // A stream can be reset while nobody takes its data; a connection says so in its data.
+            return Err(self.client_lost(lost));
         }
         if self.up.unsent() > 0 && !self.upstream_broken {
             let before = self.up.unsent();
@@ -257,6 +262,10 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             let status = self.conn.response.status();
             if self.switching && self.up.is_switch(status) {
                 return Err(self.switch());
+            }
+            if self.conn.request.extended_connect() && matches!(status, 200..300) {
+                // The client would take it for the switch (RFC 8441 5).
+                return Err(self.fail(Reply::upstream_protocol_error()));
             }
             if status >= 200 {
                 self.pass_answer_head();
@@ -398,7 +407,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
 
     fn client_lost(&mut self, lost: Lost) -> End {
         match lost {
-            Lost::Malformed => self.fail(Reply::malformed_body(kgw_h1::BodyError::Truncated)),
+            Lost::Malformed => self.fail(Reply::malformed_message()),
             lost => End::ClientGone(lost),
         }
     }
@@ -410,6 +419,11 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             (_, Lost::Reset(_)) => End::Truncated(
                 Some(ResponseFlag::UpstreamRemoteReset),
                 "upstream_reset_after_response_started{remote_reset}",
+            ),
+            // In HTTP/1.1 it is the end of the body that is missing.
+            (_, Lost::Closed | Lost::Unprocessed) if U::PROTOCOL == "HTTP/2" => End::Truncated(
+                Some(ResponseFlag::UpstreamConnectionTermination),
+                "upstream_reset_after_response_started{connection_termination}",
             ),
             _ => self.fail(Reply::upstream_protocol_error()),
         }

@@ -276,6 +276,15 @@ impl Reply {
         Self::new(error.status(), error.body(), error.details(), flag).closing()
     }
 
+    /// The request breaks the rules for messages of HTTP/2 after its head, as one whose body has
+    /// another length than was said does.
+    pub(crate) fn malformed_message() -> Self {
+        Self {
+            details: Cow::Borrowed("http2.violation.of.messaging.rule"),
+            ..Self::malformed_body(BodyError::Truncated)
+        }
+    }
+
     /// The request's body is malformed.
     pub(crate) fn malformed_body(error: BodyError) -> Self {
         let flag = Some(ResponseFlag::DownstreamProtocolError);

@@ -50,6 +50,27 @@ pub(crate) async fn acquire<D: Downstream>(
     deadline: Nanos,
     fresh: bool,
 ) -> Result<Acquired, Unavailable> {
+    let acquired = take_or_open(conn, exchange, cluster, endpoint, deadline, fresh).await?;
+    if let Acquired::Http2(connection, _) = &acquired
+        && conn.request.upgrade().is_some()
+        && conn.request.headers().contains(b"upgrade")
+    {
+        // Whether the endpoint lets streams switch is among its first words (RFC 8441 3).
+        while let Some(greeting) = connection.awaited_greeting() {
+            Box::pin(wait(conn, exchange, greeting, deadline)).await?;
+        }
+    }
+    Ok(acquired)
+}
+
+async fn take_or_open<D: Downstream>(
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+    cluster: &Cluster,
+    endpoint: SocketAddr,
+    deadline: Nanos,
+    fresh: bool,
+) -> Result<Acquired, Unavailable> {
     let worker = Rc::clone(&conn.worker);
     let key = cluster.pool_key(endpoint);
     // Its connections start with the client's addresses.

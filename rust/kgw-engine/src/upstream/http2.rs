@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
+use tokio::sync::Notify;
 
 use super::connect::Opened;
 use super::pool::PoolKey;
@@ -46,11 +47,28 @@ pub(crate) struct Http2Connection {
     clock: Clock,
     sender: SendRequest<Bytes>,
     closed: Rc<Cell<bool>>,
+    greeting: Rc<Greeting>,
     /// Streams open on it.
     pub(crate) active: Cell<usize>,
     used_at: Cell<Nanos>,
     /// Requests that it may still carry.
     requests_left: Cell<u64>,
+}
+
+/// Whether the peer has said what it offers.
+#[derive(Debug, Default)]
+struct Greeting {
+    /// It has, or never will.
+    over: Cell<bool>,
+    notify: Notify,
+}
+
+impl Greeting {
+    fn end(&self) {
+        if !self.over.replace(true) {
+            self.notify.notify_waiters();
+        }
+    }
 }
 
 impl Http2Connection {
@@ -71,17 +89,26 @@ impl Http2Connection {
         let (sender, connection) = builder.handshake::<_, Bytes>(io).await?;
         let closed = Rc::new(Cell::new(false));
         let is_over = Rc::clone(&closed);
+        let greeting = Rc::new(Greeting::default());
+        let greeted = Rc::clone(&greeting);
         let mut timer = Timer::new(worker.clock().clone());
         tokio::task::spawn_local(async move {
             let mut connection = pin!(connection);
             // Its streams are told of an error. A flood, or a peer that takes nothing, ends it too.
-            poll_fn(|cx| match connection.as_mut().poll(cx) {
-                Poll::Ready(_) => Poll::Ready(()),
-                Poll::Pending if guard.flood().is_some() => Poll::Ready(()),
-                Poll::Pending => timer.poll(cx, guard.deadline(STALL_MS)),
+            poll_fn(|cx| {
+                let polled = connection.as_mut().poll(cx);
+                if guard.has_settings() {
+                    greeted.end();
+                }
+                match polled {
+                    Poll::Ready(_) => Poll::Ready(()),
+                    Poll::Pending if guard.flood().is_some() => Poll::Ready(()),
+                    Poll::Pending => timer.poll(cx, guard.deadline(STALL_MS)),
+                }
             })
             .await;
             is_over.set(true);
+            greeted.end();
         });
         Ok(Rc::new(Self {
             key,
@@ -91,6 +118,7 @@ impl Http2Connection {
             clock: worker.clock().clone(),
             sender,
             closed,
+            greeting,
             active: Cell::new(0),
             used_at: Cell::new(worker.now()),
             requests_left: Cell::new(if max_requests == 0 {
@@ -125,6 +153,11 @@ impl Http2Connection {
         self.used_at.get()
     }
 
+    /// What tells when the peer has said what it offers, if it has not yet.
+    pub(crate) fn awaited_greeting(&self) -> Option<&Notify> {
+        (!self.greeting.over.get()).then_some(&self.greeting.notify)
+    }
+
     /// Whether the peer offers to switch protocols on a stream (RFC 8441).
     pub(crate) fn takes_extended_connect(&self) -> bool {
         self.sender.is_extended_connect_protocol_enabled()
@@ -137,7 +170,8 @@ impl Http2Connection {
         is_whole: bool,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
         self.used_at.set(self.clock.now());
-        self.requests_left.set(self.requests_left.get() - 1);
+        self.requests_left
+            .set(self.requests_left.get().saturating_sub(1));
         self.sender.clone().send_request(head, is_whole)
     }
 }

@@ -33,7 +33,8 @@ pub(crate) struct Data {
     output: BytesMut,
     end: End,
     traffic: Traffic,
-    reset: bool,
+    /// The peer's reset.
+    reset: Option<Reason>,
 }
 
 /// How far the peer's message has come.
@@ -133,7 +134,7 @@ impl Data {
                     return Poll::Ready(Ok(self.input.len()));
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.reset = true;
+                    self.reset = reset_of(&error);
                     return Poll::Ready(Err(lost(&error)));
                 }
                 Poll::Ready(None) => break,
@@ -148,7 +149,7 @@ impl Data {
                 Poll::Ready(Ok(1))
             }
             Poll::Ready(Err(error)) => {
-                self.reset = true;
+                self.reset = reset_of(&error);
                 Poll::Ready(Err(lost(&error)))
             }
             Poll::Pending => Poll::Pending,
@@ -231,7 +232,7 @@ impl Data {
         match &mut self.send {
             Some(send) => match send.poll_reset(cx) {
                 Poll::Ready(Ok(reason)) => {
-                    self.reset = true;
+                    self.reset = Some(reason);
                     Poll::Ready(Lost::Reset(reason))
                 }
                 Poll::Ready(Err(error)) => Poll::Ready(lost(&error)),
@@ -253,8 +254,18 @@ impl Data {
     }
 
     pub(crate) fn close_type(&self) -> &'static str {
-        if self.reset { "RemoteReset" } else { "Normal" }
+        if self.reset.is_some() {
+            "RemoteReset"
+        } else {
+            "Normal"
+        }
     }
+}
+
+/// The peer's reset, if that is what an error says.
+fn reset_of(error: &h2::Error) -> Option<Reason> {
+    let is_reset = error.is_reset() && error.is_remote();
+    error.reason().filter(|_| is_reset)
 }
 
 /// What an error of a stream means to the exchange.
@@ -327,6 +338,10 @@ impl Pipe for Data {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.send_end(None);
         self.poll_send(cx).map_err(broken)
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        self.reset.map(Lost::Reset)
     }
 
     fn traffic(&self) -> Traffic {
