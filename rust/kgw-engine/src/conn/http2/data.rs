@@ -274,6 +274,11 @@ pub(crate) fn lost(error: &h2::Error) -> Lost {
         // Streams that the peer still serves outlive its GOAWAY.
         return Lost::Unprocessed;
     }
+    let is_nonsense = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
+    if error.get_io().is_some_and(is_nonsense) {
+        // The guard found that what the peer speaks is not HTTP/2.
+        return Lost::Malformed;
+    }
     match error.reason() {
         Some(Reason::REFUSED_STREAM) => Lost::Refused,
         Some(reason) if error.is_reset() && error.is_remote() => Lost::Reset(reason),
