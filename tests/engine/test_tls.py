@@ -325,7 +325,7 @@ def test_an_endpoint_is_asked_over_tls_and_its_connection_used_again(tmp_path: P
             assert client.read_response().status == 200
         assert upstream.connections == 1
         assert gateway.stat("upstream_tls_handshake") == 1
-        assert gateway.stat("upstream_rq_reused") == 2
+        eventually(lambda: gateway.stat("upstream_rq_reused") == 2, "two requests on it")
         for line in gateway.log_lines(3):
             assert line["up_version"] == "TLSv1.3"
             assert line["up_name"] == line["up_names"] == "backend.example"
