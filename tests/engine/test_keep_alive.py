@@ -182,12 +182,13 @@ def test_a_limit_of_requests_that_a_reload_lowers_applies_at_once() -> None:
         assert client.is_closed()
 
 
+@pytest.mark.parametrize("field", ["x-is: 1", "content-type: application/grpc"])
 @pytest.mark.parametrize("why", ["refused", "answered", "elsewhere"])
-def test_what_follows_a_connect_that_fails_is_no_request(why: str) -> None:
+def test_what_follows_a_connect_that_fails_is_no_request(why: str, field: str) -> None:
     # A client may send what is for the other end of the tunnel before it knows that there is none.
     routes = {
         "refused": {"name": "refused", "action": forward("c", upgrades=["connect"])},
-        "answered": direct(403, "no"),
+        "answered": direct(200, "no tunnel"),
         "other": direct(200, "smuggled"),
     }
     rules = [] if why == "elsewhere" else [rule("/", why)]
@@ -196,11 +197,12 @@ def test_what_follows_a_connect_that_fails_is_no_request(why: str) -> None:
         {"hostname": "other", "rules": [rule("/", "other")]},
     ]
     with refused_address() as nobody:
-        setup = Setup(endpoints=[nobody], routes=routes, hosts=hosts)
+        http = {"upgrades": ["connect"]}
+        setup = Setup(endpoints=[nobody], routes=routes, hosts=hosts, http=http)
         with serving(setup) as (gateway, _):
             client = gateway.connect()
-            connect = b"CONNECT db.example:5432 HTTP/1.1\r\nhost: db.example:5432\r\n\r\n"
-            client.send(connect + get(host="other"))
+            connect = ["CONNECT db.example:5432 HTTP/1.1", "host: db.example:5432", field, "", ""]
+            client.send("\r\n".join(connect).encode() + get(host="other"))
             response = client.read_response()
             assert response.status == (503 if why == "refused" else 404)
             assert response["connection"] == "close"

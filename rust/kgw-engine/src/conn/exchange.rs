@@ -85,7 +85,9 @@ pub(crate) async fn serve<D: Downstream>(
             return local::reply(conn, target, exchange, Reply::malformed(error), &[]).await;
         }
     }
-    if grpc::is_grpc(conn.request.headers()) {
+    // Failures of calls are told with status 200, which says of a tunnel that it is there.
+    let asks_for_tunnel = connect || conn.request.extended_connect();
+    if !asks_for_tunnel && grpc::is_grpc(conn.request.headers()) {
         exchange.is_grpc = true;
         exchange.call_deadline = grpc::deadline(conn.request.headers(), began);
     }
@@ -111,18 +113,21 @@ pub(crate) async fn serve<D: Downstream>(
         .as_deref()
         .and_then(|routes| routes.table.find(&RouteView::new(&conn.request)))
         .and_then(|found| found.value.as_ref());
-    let found = found.filter(|route| !connect || allows(target, route, b"connect"));
+    let is_forwarded = |route: &Route| matches!(route.action, Action::Forward(_));
+    let found =
+        found.filter(|route| !connect || is_forwarded(route) && allows(target, route, b"connect"));
     let Some(route) = found else {
         conn.worker.stats().no_route.increment();
         return local::reply(conn, target, exchange, Reply::no_route(), &[]).await;
     };
     exchange.route = Some(route);
-    if switching
-        && !conn
+    let may_switch = switching
+        && (is_forwarded(route) || !asks_for_tunnel)
+        && conn
             .request
             .upgrade()
-            .is_some_and(|protocol| allows(target, route, protocol))
-    {
+            .is_some_and(|protocol| allows(target, route, protocol));
+    if (switching || conn.request.extended_connect()) && !may_switch {
         return local::reply(conn, target, exchange, Reply::upgrade_refused(), &[]).await;
     }
     // Calls are POST requests. An answer to HEAD has no room for the frame of trailers.
