@@ -373,7 +373,8 @@ pub struct HttpOptions {
     pub max_requests_per_connection: u64,
     /// Age at which a connection is closed, after the exchange under way. Milliseconds; 0 is none.
     pub max_connection_duration_ms: u64,
-    /// Time from the first byte of a request to its last. Milliseconds; 0 is none. Answered 408.
+    /// Time from the first byte of a request to its last, or to the beginning of its answer.
+    /// Milliseconds; 0 is none. Answered 408.
     pub request_timeout_ms: u64,
     /// Protocols, in lower case, that requests may switch to on any route (`websocket`; `connect`
     /// allows CONNECT).

@@ -17,7 +17,7 @@ use crate::runtime::Phase;
 pub(crate) const DRAIN_IDLE_MS: u64 = 800;
 
 /// Heads above this do not leave their room to the next. Bytes.
-const LARGE_HEAD: usize = 4096;
+pub(crate) const LARGE_HEAD: usize = 4096;
 
 /// What came of waiting.
 pub(crate) enum Head {

@@ -21,7 +21,7 @@ use super::guard::{GuardState, Guarded};
 use crate::clock::{Nanos, Timer};
 use crate::config::ir::HttpOptions;
 use crate::conn::exchange::{self, Next};
-use crate::conn::head::DRAIN_IDLE_MS;
+use crate::conn::head::{DRAIN_IDLE_MS, LARGE_HEAD};
 use crate::conn::io::Stream;
 use crate::conn::message::Downstream;
 use crate::conn::{Accepted, Addressed, Conn, Newer, Peers, Target, waypoint};
@@ -166,6 +166,10 @@ impl Serving<'_> {
             let _ = self.connection.poll_accept(cx);
             return Poll::Ready(());
         }
+        if !self.connection.has_streams() {
+            // As an idle connection of HTTP/1 does.
+            self.spare.borrow_mut().truncate(1);
+        }
         let options = &self.target.listener.http;
         let has_streams = self.has_streams;
         let age = match self.ending_since {
@@ -245,7 +249,12 @@ impl Serving<'_> {
             }
             let next = match taken {
                 Ok(()) => exchange::serve(&mut conn, &target, now, true).await,
-                Err(error) => exchange::refuse(&mut conn, &target, now, &error).await,
+                Err(error) => {
+                    let next = exchange::refuse(&mut conn, &target, now, &error).await;
+                    // It does not tell how much there was of it.
+                    conn.request = Request::new();
+                    next
+                }
             };
             if next == Next::Abort {
                 conn.down.abort();
@@ -258,6 +267,9 @@ impl Serving<'_> {
                     std::mem::take(&mut conn.response),
                 ));
             }
+            spare.retain(|(request, response)| {
+                request.head_bytes().max(response.head_bytes()) <= LARGE_HEAD
+            });
         });
     }
 }
