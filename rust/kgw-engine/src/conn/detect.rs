@@ -12,6 +12,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
+use super::http2::guard::frames::PREFACE;
 use super::pipe::Pipe;
 use crate::clock::Timer;
 use crate::runtime::{Phase, Registration, Worker};
@@ -29,9 +30,6 @@ const MAX_METHOD: usize = 32;
 
 /// Empty lines that may come before a request (RFC 9112 2.2).
 const MAX_EMPTY_LINES: usize = 8;
-
-/// What every HTTP/2 connection starts with (RFC 9113 3.4).
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Methods that settle it without the rest of the line.
 const METHODS: [&[u8]; 9] = [
@@ -172,7 +170,7 @@ mod tests {
         (b"CONNECT a:443 HTTP/1.1\r\n", Some(Protocol::Http1)),
         (b"PROPFIND /x HTTP/1.1\r\n", Some(Protocol::Http1)),
         (b"PRI * HTTP/1.1\r\n", Some(Protocol::Http1)),
-        (PREFACE, Some(Protocol::Http2)),
+        (PREFACE.as_slice(), Some(Protocol::Http2)),
         (b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", Some(Protocol::Tcp)),
         (b"PRI * HTTP/2.0\r\nhost: a", Some(Protocol::Tcp)),
         (b"\x16\x03\x01\x02\x00\x01", Some(Protocol::Tcp)),

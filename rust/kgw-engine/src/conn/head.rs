@@ -6,8 +6,8 @@ use std::task::Poll;
 
 use kgw_h1::{Limits, MAX_LEADING_EMPTY_LINES, Request, RequestError, Response, Status, Version};
 
-use super::detect::PREFACE;
 use super::h1_side::Http1;
+use super::http2::guard::frames::PREFACE;
 use super::{Accepted, Conn, Target};
 use crate::clock::Nanos;
 use crate::runtime::Phase;
