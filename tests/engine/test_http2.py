@@ -1071,6 +1071,22 @@ def test_a_client_that_ignores_the_end_is_left(setup: Setup) -> None:
         ends(gateway)
 
 
+def test_what_is_cut_is_told_so_and_logged(setup: Setup) -> None:
+    with serving(setup, None) as (gateway, upstream):
+        client = h2_client(gateway)
+        stream = client.request()
+        peer = upstream.accept()
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe")
+        assert client.head(stream).status == 200
+        assert gateway.engine.join(0.0) is False
+        client.read_to_end()
+        assert [error for _, error in client.goaways] == [NO_ERROR]
+        assert setup.log_path is not None
+        with open(setup.log_path, encoding="utf-8") as log:
+            assert len(log.readlines()) == 1
+
+
 def test_an_idle_connection_ends(setup: Setup) -> None:
     setup.http = {"idle_timeout_ms": 30_000}
     with serving(setup) as (gateway, _):

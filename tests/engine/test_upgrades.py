@@ -23,10 +23,12 @@ from tests.engine.harness import (
     Setup,
     Upstream,
     always,
+    direct,
     eventually,
     forward,
     get,
     ok,
+    refused_address,
     rule,
     serving,
 )
@@ -430,6 +432,28 @@ def test_http_2_on_a_route_that_does_not_allow_it(setup: Setup) -> None:
         assert unknown.status == 403
         assert upstream.connections == 0
         assert not client.goaways
+
+
+def test_only_an_upstream_says_that_a_tunnel_over_http_2_is_there(setup: Setup) -> None:
+    # Any 2xx would say so (RFC 8441 5): a fixed answer, a failure in gRPC's terms, an upstream that
+    # does not know of the switch.
+    setup.http = {"upgrades": ["websocket"]}
+    setup.routes["fixed"] = direct(200, "no tunnel")
+    setup.routes["nowhere"] = {"name": "nowhere", "action": forward("nowhere")}
+    setup.rules += [rule("/fixed", "fixed"), rule("/nowhere", "nowhere")]
+    with refused_address() as nobody:
+        setup.clusters = {"nowhere": {"endpoints": [nobody]}}
+        with serving(setup, always(ok())) as (gateway, _):
+            client = h2_client(gateway)
+            for protocol, path, status in [
+                ("websocket", "/fixed", 403),
+                ("h2c", "/plain", 403),
+                ("websocket", "/nowhere", 503),
+                ("websocket", "/plain", 502),
+            ]:
+                field = ("content-type", "application/grpc")
+                stream = client.extended_connect(protocol, *FIELDS, field, path=path)
+                assert client.response(stream).status == status, path
 
 
 def test_a_tunnel_over_http_2_is_slowed_down(setup: Setup) -> None:
