@@ -474,7 +474,10 @@ def test_a_refused_stream_is_tried_once_more(setup: Http2Setup, body: bytes | No
         client = h2_client(gateway)
         stream = client.request(method="POST", body=body, end=body is None)
         server = accept(upstream)
-        server.reset(server.accept(), REFUSED_STREAM)
+        there = server.accept()
+        if body is not None:
+            server.body_of(there, len(body))
+        server.reset(there, REFUSED_STREAM)
         if body is not None:
             # Part of it is gone: nobody can send it again.
             answer = client.response(stream)
@@ -699,13 +702,15 @@ def test_a_peer_that_takes_no_connection(setup: Http2Setup) -> None:
             assert {flags for _, flags, _, _ in outcome(gateway, 3)} == {"UF"}
 
 
-def test_a_peer_that_never_answers(setup: Http2Setup) -> None:
+def test_a_peer_that_lives_and_never_answers(setup: Http2Setup) -> None:
     with serving(setup, None) as (gateway, upstream):
         client = gateway.connect()
         client.send(get())
         server = accept(upstream)
         there = server.accept()
-        gateway.advance(15.1)
+        gateway.advance(1)
+        settled(gateway, server)
+        gateway.advance(14.1)
         assert client.read_response().status == 504
         # Only the stream is given up.
         assert server.reset_of(there) == CANCEL
@@ -713,6 +718,31 @@ def test_a_peer_that_never_answers(setup: Http2Setup) -> None:
         server.respond(server.accept())
         assert client.read_response().status == 200
         assert upstream.connections == 1
+
+
+def test_a_peer_that_is_gone_without_a_word_gets_no_more_requests(setup: Http2Setup) -> None:
+    with serving(setup, None) as (gateway, upstream):
+        silent, slow = gateway.connect(), gateway.connect()
+        slow.send(get("/slow"))
+        server = accept(upstream)
+        there = server.accept()
+        settled(gateway, server)
+        gateway.advance(10)
+        silent.send(get())
+        server.accept()
+        # The other one has waited as long, but the peer is alive.
+        server.ping()
+        gateway.settle()
+        gateway.advance(5.1)
+        assert slow.read_response().status == 504
+        slow.send(get())
+        server.accept()
+        assert upstream.connections == 1
+        gateway.advance(10)
+        assert silent.read_response().status == 504
+        silent.send(get())
+        accept(upstream).accept()
+        assert server.reset_of(there) == CANCEL
 
 
 @pytest.mark.parametrize("stage", ["request", "body", "answer"])

@@ -82,7 +82,8 @@ pub(crate) async fn forward<D: Downstream>(
                 attempt.note_connection::<super::h1_side::Http1>(upstream.local, upstream.id);
                 let attempted = attempt.run(&mut upstream.http1).await;
                 upstream.requests += 1;
-                let is_worn = upstream.requests == dispatch.cluster.max_requests_per_connection;
+                let most = dispatch.cluster.max_requests_per_connection;
+                let is_worn = most > 0 && upstream.requests >= most;
                 if matches!(attempted.end, End::Complete { reusable: true })
                     && !is_worn
                     && dispatch.cluster.proxy_protocol.is_none()
@@ -95,8 +96,15 @@ pub(crate) async fn forward<D: Downstream>(
                 attempt.exchange.upstream_tls.clone_from(&connection.tls);
                 attempt
                     .note_connection::<super::http2::ServerStream>(connection.local, connection.id);
-                let mut stream = super::http2::ServerStream::new(connection);
-                (Box::pin(attempt.run(&mut stream)).await, reused)
+                let sent = worker.now();
+                let mut stream = super::http2::ServerStream::new(Rc::clone(&connection));
+                let attempted = Box::pin(attempt.run(&mut stream)).await;
+                if let End::Refused(reply) = &attempted.end
+                    && reply.flag == Some(ResponseFlag::UpstreamRequestTimeout)
+                {
+                    connection.timed_out(sent);
+                }
+                (attempted, reused)
             }
         };
         if reused {

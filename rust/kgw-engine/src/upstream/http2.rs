@@ -16,9 +16,9 @@ use super::connect::Opened;
 use super::pool::PoolKey;
 use crate::clock::{Clock, Nanos, Timer};
 use crate::config::ir::Http2Options;
-use crate::conn::http2::guard::Guarded;
 use crate::conn::http2::guard::budget::Role;
 use crate::conn::http2::guard::settings::{MAX_UPSTREAM_HEAD_BYTES, client_builder};
+use crate::conn::http2::guard::{GuardState, Guarded};
 use crate::runtime::Worker;
 use crate::tls::TlsInfo;
 
@@ -32,6 +32,10 @@ const WINDOWS: Http2Options = Http2Options {
     initial_connection_window_size: 1024 * 1024,
     max_frame_size: 16 * 1024,
 };
+
+/// How long a peer may say nothing while a request waits for it, before a time-out of the request is
+/// taken for its own. Milliseconds.
+const SILENCE_MS: u64 = 5_000;
 
 /// How long a peer may take nothing of what is to be sent. Milliseconds.
 const STALL_MS: u64 = 60_000;
@@ -48,6 +52,7 @@ pub(crate) struct Http2Connection {
     sender: SendRequest<Bytes>,
     closed: Rc<Cell<bool>>,
     greeting: Rc<Greeting>,
+    guard: Rc<GuardState>,
     /// Streams open on it.
     pub(crate) active: Cell<usize>,
     used_at: Cell<Nanos>,
@@ -86,6 +91,7 @@ impl Http2Connection {
         let clock = worker.clock().clone();
         let io = Guarded::new(opened.stream, Role::Client, MAX_UPSTREAM_HEAD_BYTES, clock);
         let guard = io.state();
+        let state = Rc::clone(&guard);
         let (sender, connection) = builder.handshake::<_, Bytes>(io).await?;
         let closed = Rc::new(Cell::new(false));
         let is_over = Rc::clone(&closed);
@@ -119,6 +125,7 @@ impl Http2Connection {
             sender,
             closed,
             greeting,
+            guard: state,
             active: Cell::new(0),
             used_at: Cell::new(worker.now()),
             requests_left: Cell::new(if max_requests == 0 {
@@ -136,6 +143,16 @@ impl Http2Connection {
         !self.closed.get()
             && self.requests_left.get() > 0
             && !matches!(self.sender.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
+    }
+
+    /// Opens no more streams if its peer has said nothing since `sent`, when a request went out that has
+    /// timed out: a peer that is gone without a word would take every request with it, for as long as
+    /// TCP goes on trying. Streams under way go on.
+    pub(crate) fn timed_out(&self, sent: Nanos) {
+        let heard = self.guard.heard();
+        if heard <= sent && self.clock.now() >= sent.after_ms(SILENCE_MS) {
+            self.requests_left.set(0);
+        }
     }
 
     /// Whether another stream can be opened on it now.

@@ -76,12 +76,19 @@ pub(crate) struct GuardState {
     settings: Cell<bool>,
     /// Since when the socket has taken nothing of what is to be written.
     stalled: Cell<Option<Nanos>>,
+    /// When the peer was last heard.
+    heard: Cell<Nanos>,
 }
 
 impl GuardState {
     /// The flood, if there was one. It stays.
     pub(crate) fn flood(&self) -> Option<Flood> {
         self.flood.get()
+    }
+
+    /// When the peer was last heard.
+    pub(crate) fn heard(&self) -> Nanos {
+        self.heard.get()
     }
 
     /// Whether the peer has said what it offers.
@@ -114,18 +121,20 @@ impl<S> Guarded<S> {
             Role::Server => (FrameScanner::of_client(), FrameScanner::of_server()),
             Role::Client => (FrameScanner::of_server(), FrameScanner::of_client()),
         };
+        let now = clock.now();
         Self {
             io,
             inbound,
             greeting: Greeting::Awaited,
             outbound,
-            meter: Meter::new(role, max_head_bytes, clock.now()),
+            meter: Meter::new(role, max_head_bytes, now),
             clock,
             state: Rc::new(GuardState {
                 flood: Cell::new(None),
                 end_by: Cell::new(Nanos::NEVER),
                 settings: Cell::new(false),
                 stalled: Cell::new(None),
+                heard: Cell::new(now),
             }),
             role,
             discarded: 0,
@@ -201,6 +210,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             Poll::Ready(Ok(())) => {}
             other => return other,
         }
+        this.state.heard.set(this.clock.now());
         let received = &buffer.filled()[before..];
         let count = received.len();
         let passed = this.scan_received(received);
