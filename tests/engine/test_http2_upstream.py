@@ -364,6 +364,25 @@ def test_streams_above_what_the_peer_allows_get_another_connection(setup: Http2S
         assert (len(first.messages), len(second.messages)) == (2, 1)
 
 
+def test_connections_to_an_endpoint_are_bounded(setup: Http2Setup) -> None:
+    with serving(setup, None) as (gateway, upstream):
+        client = h2_client(gateway)
+        servers = []
+        for _ in range(32):
+            client.request()
+            servers.append(accept(upstream, {MAX_CONCURRENT_STREAMS: 1}))
+            first = servers[-1].accept()
+            settled(gateway, servers[-1])
+        waiting = client.request("/waiting")
+        gateway.settle()
+        # All are equally busy: it waits on the first.
+        servers[0].respond(first)
+        there = servers[0].accept()
+        servers[0].respond(there)
+        assert client.response(waiting).status == 200
+        assert gateway.stats()["upstream_cx_total"] == 32
+
+
 def test_auto_speaks_what_the_client_speaks(setup: Http2Setup) -> None:
     setup.options = {"protocol": "auto"}
 

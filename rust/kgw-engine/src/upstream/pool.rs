@@ -25,6 +25,9 @@ const IDLE_TIMEOUT_MS: u64 = 55_000;
 /// Idle connections kept per endpoint by one worker.
 const MAX_IDLE_PER_ENDPOINT: usize = 512;
 
+/// HTTP/2 connections to an endpoint by one worker, however few streams its peer allows on each.
+const MAX_HTTP2_PER_ENDPOINT: usize = 32;
+
 /// Idle connections kept in all by one worker.
 const MAX_IDLE: usize = 4096;
 
@@ -192,6 +195,15 @@ impl Pools {
             .iter()
             .find(|connection| connection.has_room())
         {
+            return Http2Take::Connection(Rc::clone(connection));
+        }
+        if pool.connections.len() >= MAX_HTTP2_PER_ENDPOINT
+            && let Some(connection) = pool
+                .connections
+                .iter()
+                .min_by_key(|connection| connection.active.get())
+        {
+            // Its stream waits until the peer allows it, or its time is over.
             return Http2Take::Connection(Rc::clone(connection));
         }
         if let Some(notify) = &pool.opening {
