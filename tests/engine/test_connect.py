@@ -51,6 +51,7 @@ def test_a_tunnel_over_http_1(setup: Setup) -> None:
         # RFC 9110 9.3.6.
         names = {name.lower() for name, _ in pairs}
         assert not {"content-length", "transfer-encoding", "connection"} & names
+        assert {"date", "server"} <= names
         server = upstream.accept()
         # Nothing of the request reaches the upstream.
         assert server.read_exactly(5) == b"early"

@@ -234,6 +234,19 @@ def test_a_request_that_takes_too_long(setup: Setup) -> None:
         assert client.is_closed()
 
 
+def test_the_time_of_a_request_begins_with_its_head(setup: Setup) -> None:
+    setup.http = {"request_timeout_ms": 10_000}
+    with serving(setup, None) as (gateway, _):
+        client = gateway.connect()
+        client.send(b"GET / HT")
+        gateway.advance(9.9)
+        assert not client.is_readable()
+        gateway.advance(0.2)
+        response = client.read_response()
+        assert (response.status, response.body) == (408, b"request timeout")
+        assert last_log(gateway) == (408, "-", "request_overall_timeout", 0)
+
+
 def test_a_client_that_does_not_take_its_answer_does_not_hold_the_upstream(setup: Setup) -> None:
     with serving(setup, None) as (gateway, upstream):
         client = gateway.connect(receive_buffer=4096)

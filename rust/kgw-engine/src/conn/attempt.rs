@@ -11,6 +11,7 @@ use super::relay::{Answer, End, Relay};
 use super::tunnel;
 use super::{Conn, Target, local};
 use crate::clock::Nanos;
+use crate::pipeline::edge;
 use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::{Reply, transport_failure};
 use crate::pipeline::rewrite::rewritten_path;
@@ -194,10 +195,18 @@ pub(crate) async fn tunnel<D: Downstream>(
     exchange.upstream_local = opened.local;
     exchange.upstream_tls = opened.tls;
     exchange.upstream_connection_ids.push(opened.id);
-    conn.response.headers_mut().clear();
+    let headers = conn.response.headers_mut();
+    headers.clear();
     for mutation in dispatch.response_headers.iter().copied().flatten() {
-        mutation.apply(conn.response.headers_mut());
+        mutation.apply(headers);
     }
+    if !headers.contains(b"date") {
+        let now = conn.worker.now();
+        conn.worker
+            .with_date(now, |date| headers.append(b"date", date));
+    }
+    let request_id = conn.request.headers().get(b"x-request-id");
+    edge::finish_response(headers, &target.listener.http, request_id);
     let written = conn
         .down
         .send_head(&conn.request, &mut conn.response, 200, Framing::None, None);

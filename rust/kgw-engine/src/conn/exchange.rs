@@ -1,6 +1,6 @@
 //! One exchange, from a request's head to the end of its answer.
 
-use kgw_h1::{Method, PathOutcome, RequestError, TargetForm, strip_hop_by_hop_request};
+use kgw_h1::{Method, PathOutcome, RequestError, TargetForm, Version, strip_hop_by_hop_request};
 
 use super::message::Downstream;
 use super::{Addressed, Conn, Target, attempt, local, waypoint};
@@ -40,7 +40,11 @@ pub(crate) async fn refuse<D: Downstream>(
     } else {
         Exchange::new(conn, target, began)
     };
-    local::reply(conn, target, exchange, Reply::malformed(*error), &[]).await
+    let mut reply = Reply::malformed(*error);
+    if conn.request.version() == Version::Http2 {
+        reply.details = error.details_http2().into();
+    }
+    local::reply(conn, target, exchange, reply, &[]).await
 }
 
 /// Answers the request in `conn.request`. The connection is kept for another only if `keep` says so.

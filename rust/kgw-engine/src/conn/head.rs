@@ -146,7 +146,9 @@ pub(crate) async fn read(conn: &mut Conn<Http1>, listener: &str, target: &mut Ta
             }
             let deadline = match (began, worker.phase()) {
                 (_, Phase::Closing) => return Poll::Ready(Head::Closed),
-                (Some(began), _) => began.after_ms(options.request_head_timeout_ms),
+                (Some(began), _) => began
+                    .after_ms(options.request_head_timeout_ms)
+                    .min(began.after_ms(options.request_timeout_ms)),
                 (None, Phase::Running | Phase::LameDuck) if served && !worker.must_shrink() => {
                     idle_since.after_ms(options.idle_timeout_ms)
                 }

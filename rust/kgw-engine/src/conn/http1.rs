@@ -62,7 +62,15 @@ pub(crate) async fn serve(conn: &mut Conn<Http1>, listener: &str, mut target: Ta
             }
             Head::TimedOut(began) => {
                 let exchange = Exchange::without_request(conn, &target, began);
-                let reply = Reply::head_timed_out();
+                let options = &target.listener.http;
+                // The one of both that is shorter; 0 is none.
+                let reply = if began.after_ms(options.request_timeout_ms)
+                    < began.after_ms(options.request_head_timeout_ms)
+                {
+                    Reply::request_took_too_long()
+                } else {
+                    Reply::head_timed_out()
+                };
                 Box::pin(local::reply(conn, &target, exchange, reply, &[])).await
             }
         };

@@ -346,7 +346,8 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
     fn edit_answer_head(&mut self) {
         let worker = std::rc::Rc::clone(&self.conn.worker);
         let headers = self.conn.response.headers_mut();
-        if let Some(complete_at) = self.complete_at {
+        // Envoy: not of a request that asks for another protocol, for it never ends.
+        if let Some(complete_at) = self.complete_at.filter(|_| !self.switching) {
             let mut number = itoa::Buffer::new();
             let milliseconds = number.format(self.now.since(complete_at) / 1_000_000);
             headers.set(b"x-envoy-upstream-service-time", milliseconds.as_bytes());

@@ -62,6 +62,7 @@ impl Request {
             && error.flag_protocol_error()
         {
             self.forget_message();
+            self.version = Version::Http2;
         }
         result
     }
