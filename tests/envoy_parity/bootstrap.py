@@ -9,6 +9,8 @@ Json = dict[str, Any]
 
 TYPES = "type.googleapis.com/envoy."
 LIMIT = "ratelimit/local"
+WEB = "envoy.filters.http.grpc_web"
+UPSTREAM_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 IDENTITY = "peer_principal"
 REDIRECTS = {
     301: "MOVED_PERMANENTLY",
@@ -46,7 +48,22 @@ def _ms(milliseconds: int) -> str:
 
 def _cluster(name: str, cluster: Json) -> Json:
     endpoints = [{"endpoint": {"address": _address(it)}} for it in cluster["endpoints"]]
-    return {
+    more: Json = {}
+    if "proxy_protocol" in cluster:
+        more["transport_socket"] = _proxied(cluster["proxy_protocol"])
+    protocols: dict[str, Json] = {
+        "http1": {"explicit_http_config": {"http_protocol_options": {}}},
+        "http2": {"explicit_http_config": {"http2_protocol_options": {"allow_connect": True}}},
+        "auto": {"use_downstream_protocol_config": {"http2_protocol_options": {}}},
+    }
+    protocol = protocols[cluster.get("protocol", "http1")]
+    if "max_requests_per_connection" in cluster:
+        limit = {"max_requests_per_connection": cluster["max_requests_per_connection"]}
+        protocol["common_http_protocol_options"] = limit
+    kind = "extensions.upstreams.http.v3.HttpProtocolOptions"
+    options = {"@type": TYPES + kind} | protocol
+    more["typed_extension_protocol_options"] = {UPSTREAM_OPTIONS: options}
+    return more | {
         "name": name,
         "type": "STATIC",
         "connect_timeout": _ms(cluster.get("connect_timeout_ms", 5000)),
@@ -57,15 +74,44 @@ def _cluster(name: str, cluster: Json) -> Json:
     }
 
 
+def _proxied(header: Json) -> Json:
+    raw = _typed(
+        "envoy.transport_sockets.raw_buffer",
+        "extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+    )
+    config: Json = {"version": f"V{header['version']}"}
+    if header.get("pass_tlvs"):
+        passed = {"match_type": "INCLUDE", "tlv_type": header["pass_tlvs"]}
+        config["pass_through_tlvs"] = passed
+    return _typed(
+        "envoy.transport_sockets.upstream_proxy_protocol",
+        "extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+        config=config,
+        transport_socket=raw,
+    )
+
+
 # === listeners ===
 
 
 def _listener(config: Json, listener: Json) -> Json:
     rendered = {"name": listener["id"], "address": _address(listener["bind"][0])}
     traffic = listener["traffic"]
+    if "proxy_protocol" in listener:
+        rendered |= _behind(listener["proxy_protocol"])
     if traffic["type"] == "http":
         chain = _http_chain(config, listener, traffic["route_table"])
         return rendered | {"filter_chains": [{"name": listener["id"], "filters": [chain]}]}
+    if traffic["type"] == "tcp":
+        chain = _tcp_chain(listener, traffic["forward"])
+        return rendered | {"filter_chains": [{"name": listener["id"], "filters": [chain]}]}
+    if traffic["type"] == "tls":
+        inspector = _typed(
+            "envoy.filters.listener.tls_inspector",
+            "extensions.filters.listener.tls_inspector.v3.TlsInspector",
+        )
+        chains = [_tls_chain(config, listener, it) for it in traffic["chains"]]
+        return rendered | {"listener_filters": [inspector], "filter_chains": chains}
     header = _typed(
         "envoy.filters.listener.proxy_protocol",
         "extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
@@ -77,6 +123,67 @@ def _listener(config: Json, listener: Json) -> Json:
         "listener_filters": [header],
         "listener_filters_timeout": timeout,
         "filter_chains": chains,
+    }
+
+
+def _behind(options: Json) -> Json:
+    header = _typed(
+        "envoy.filters.listener.proxy_protocol",
+        "extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+        allow_requests_without_proxy_protocol=options.get("optional", False),
+        disallowed_versions=[] if options.get("accept_v1") else ["V1"],
+        pass_through_tlvs={"match_type": "INCLUDE_ALL"},
+    )
+    timeout = _ms(options["header_timeout_ms"])
+    return {"listener_filters": [header], "listener_filters_timeout": timeout}
+
+
+def _tcp_chain(listener: Json, forward: Json) -> Json:
+    (backend,) = forward["backends"]
+    return _typed(
+        "envoy.filters.network.tcp_proxy",
+        "extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        stat_prefix=forward["name"],
+        cluster=backend["cluster"],
+        idle_timeout=_ms(forward.get("idle_timeout_ms", 3_600_000)),
+        access_log=[_access_log(log) for log in listener["access_logs"]],
+    )
+
+
+def _tls_chain(config: Json, listener: Json, chain: Json) -> Json:
+    action = chain["action"]
+    tls = action["tls"]
+    common: Json = {
+        "alpn_protocols": tls.get("alpn", ["h2", "http/1.1"]),
+        "tls_certificates": [
+            {
+                "certificate_chain": {"inline_string": it["chain"]},
+                "private_key": {"inline_string": it["key"]},
+            }
+            for it in tls["certificates"]
+        ],
+    }
+    # kgw speaks the versions that are not obsolete; kgateway sets none of these by default.
+    versions = {"min_version": "1.2", "max_version": "1.3"} | tls.get("parameters", {})
+    common["tls_params"] = {
+        "tls_minimum_protocol_version": "TLSv" + versions["min_version"].replace(".", "_"),
+        "tls_maximum_protocol_version": "TLSv" + versions["max_version"].replace(".", "_"),
+    }
+    validation = tls.get("client_validation")
+    if validation is not None:
+        common["validation_context"] = {"trusted_ca": {"inline_string": validation["ca"]}}
+    required = validation is not None and validation.get("mode", "require") == "require"
+    socket = _typed(
+        "envoy.transport_sockets.tls",
+        "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        common_tls_context=common,
+        require_client_certificate=required,
+    )
+    return {
+        "name": chain["name"],
+        "filter_chain_match": {"server_names": chain["server_names"]},
+        "transport_socket": socket,
+        "filters": [_http_chain(config, listener, action["route_table"])],
     }
 
 
@@ -129,6 +236,11 @@ def _http_chain(config: Json, listener: Json, table: str) -> Json:
         options["max_request_headers_kb"] = http["max_head_bytes"] // 1024
     if "max_fields" in http:
         common["max_headers_count"] = http["max_fields"]
+    if "underscores" in http:
+        common["headers_with_underscores_action"] = UNDERSCORES[http["underscores"]]
+    if "max_requests_per_connection" in http:
+        common["max_requests_per_connection"] = http["max_requests_per_connection"]
+    options |= _further_options(http)
     return _typed(
         "envoy.filters.network.http_connection_manager",
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -136,6 +248,7 @@ def _http_chain(config: Json, listener: Json, table: str) -> Json:
         common_http_protocol_options=common,
         http_filters=[
             _local_rate_limit(None) | {"disabled": True},
+            _typed(WEB, "extensions.filters.http.grpc_web.v3.GrpcWeb") | {"disabled": True},
             _typed("envoy.filters.http.router", "extensions.filters.http.router.v3.Router"),
         ],
         route_config={
@@ -147,6 +260,46 @@ def _http_chain(config: Json, listener: Json, table: str) -> Json:
         access_log=[_access_log(log) for log in listener["access_logs"]],
         **options,
     )
+
+
+UNDERSCORES = {"reject": "REJECT_REQUEST", "drop": "DROP_HEADER"}
+
+
+def _further_options(http: Json) -> Json:
+    options: Json = {"http2_protocol_options": {"allow_connect": True}}
+    if "codec" in http:
+        options["codec_type"] = http["codec"].upper()
+    if http.get("accept_http_10"):
+        options["http_protocol_options"] = {
+            "accept_http_10": True,
+            "default_host_for_http_10": http.get("default_host_for_http_10", ""),
+        }
+    options["upgrade_configs"] = [{"upgrade_type": it} for it in http.get("upgrades", [])]
+    if "request_timeout_ms" in http:
+        options["request_timeout"] = _ms(http["request_timeout_ms"])
+    if "server_header" in http:
+        options["server_header_transformation"] = http["server_header"].upper()
+    if "escaped_slashes" in http:
+        options["path_with_escaped_slashes_action"] = SLASHES[http["escaped_slashes"]]
+    names = {
+        "xff_trusted_hops": "xff_num_trusted_hops",
+        "skip_xff_append": "skip_xff_append",
+    }
+    options |= {theirs: http[ours] for ours, theirs in names.items() if ours in http}
+    names = {
+        "generate": "generate_request_id",
+        "preserve_external": "preserve_external_request_id",
+        "in_response": "always_set_request_id_in_response",
+    }
+    request_id = http.get("request_id", {})
+    return options | {names[ours]: value for ours, value in request_id.items()}
+
+
+SLASHES = {
+    "reject": "REJECT_REQUEST",
+    "unescape_and_forward": "UNESCAPE_AND_FORWARD",
+    "unescape_and_redirect": "UNESCAPE_AND_REDIRECT",
+}
 
 
 def _access_log(log: Json) -> Json:
@@ -170,16 +323,34 @@ def _access_log(log: Json) -> Json:
 
 
 def _host(config: Json, host: Json) -> Json:
-    routes = [_route(rule, config["routes"][rule["route"]]) for rule in host["rules"]]
+    routes = [
+        route
+        for rule in host["rules"]
+        for route in _with_connect(rule, config["routes"][rule["route"]])
+    ]
     return {"name": host["hostname"], "domains": [host["hostname"]], "routes": routes}
+
+
+def _with_connect(rule: Json, route: Json) -> list[Json]:
+    """A route, and another one for CONNECT where kgw has that as an upgrade."""
+    rendered = _route(rule, route)
+    if "connect" not in route["action"].get("upgrades", []):
+        return [rendered]
+    forward = rendered["route"] | {
+        "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}]
+    }
+    return [rendered | {"match": {"connect_matcher": {}}, "route": forward}, rendered]
 
 
 def _route(rule: Json, route: Json) -> Json:
     rendered: Json = {"name": route["name"], "match": _match(rule)} | _headers(route["filters"])
-    for limit in route["filters"]:
-        if limit["type"] == "local_rate_limit":
-            bucket = _local_rate_limit(limit)["typed_config"]
+    for it in route["filters"]:
+        if it["type"] == "local_rate_limit":
+            bucket = _local_rate_limit(it)["typed_config"]
             rendered["typed_per_filter_config"] = {LIMIT: bucket}
+        elif it["type"] == "grpc_web":
+            enabled = {"@type": TYPES + "config.route.v3.FilterConfig", "config": {}}
+            rendered["typed_per_filter_config"] = {WEB: enabled}
     action = route["action"]
     if action["type"] == "redirect":
         return rendered | {"redirect": _redirect(action)}
@@ -225,6 +396,12 @@ def _forward(action: Json) -> Json:
         "timeout": _ms(action["request_timeout_ms"]),
         "cluster_not_found_response_code": "INTERNAL_SERVER_ERROR",
     }
+    if action["request_timeout_ms"] == 0:
+        # Beside a time-out of the route, Envoy would not look at that one any more.
+        route["max_stream_duration"] = {"grpc_timeout_header_max": "0s"}
+    upgrades = [it for it in action.get("upgrades", []) if it != "connect"]
+    if upgrades:
+        route["upgrade_configs"] = [{"upgrade_type": it} for it in upgrades]
     backends = [
         {"name": it["cluster"] or "blackhole", "weight": it["weight"]}
         | _headers(it.get("filters", []))
@@ -273,7 +450,7 @@ def _redirect(action: Json) -> Json:
 def _headers(filters: list[Json]) -> Json:
     rendered: Json = {}
     for mutation in filters:
-        if mutation["type"] == "local_rate_limit":
+        if mutation["type"] in ("local_rate_limit", "grpc_web"):
             continue
         fields = mutation["type"]
         added = [

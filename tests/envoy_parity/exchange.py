@@ -7,7 +7,10 @@ A case is a mapping with these keys (times in seconds):
 to know which responses have no body (``GET``); ``responses``: how many final responses to wait for
 (1); ``timeout``: how long (8); ``linger``: how long to watch an open connection after that (0.15);
 ``times`` and ``interval``: repetitions on new connections and the pause between them; ``settle``:
-how long to wait at the end for what happens without the client.
+how long to wait at the end for what happens without the client; ``upstream``: requests that must
+have come to the upstreams before that; ``tunnel``: bytes to wait for after
+the responses; ``tls``: the client's side of TLS (``sni``, and the options of ``certificates``);
+``h2``: HTTP/2 instead, as ``http2`` says.
 
 An item is a text or a mapping: ``data`` or ``hex``, ``repeat``, ``then`` (sent after it), ``await``
 (responses to wait for first), ``wait`` (before sending), ``bytewise`` (bytes per segment) and
@@ -19,9 +22,12 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import ssl
 import struct
 import time
 from typing import Any
+
+from . import certificates, http2
 
 Case = dict[str, Any]
 Response = dict[str, Any]
@@ -36,16 +42,32 @@ SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 def run(case: Case, address: tuple[str, int]) -> tuple[list[Response], str, str]:
     """Returns the responses, how the connection ended, and the bytes that were no response."""
-    return _Client(case, address).run()
+    sock = socket.create_connection(address, TIMEOUT)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if "tls" in case:
+        try:
+            sock = _encrypted(sock, case["tls"])
+        except OSError as error:
+            return [], "no TLS", "" if isinstance(error, ssl.SSLError) else "closed"
+    if "h2" not in case:
+        return _Client(case, sock).run()
+    if "pp" in case:
+        sock.sendall(proxy_header(case["pp"]))
+    deadline = time.monotonic() + float(case.get("timeout", TIMEOUT))
+    return http2.Client(sock, case, deadline, float(case.get("linger", LINGER))).run()
+
+
+def _encrypted(sock: socket.socket, options: dict[str, Any]) -> socket.socket:
+    context = certificates.context(options)
+    return context.wrap_socket(sock, server_hostname=options.get("sni"))
 
 
 class _Client:
-    def __init__(self, case: Case, address: tuple[str, int]) -> None:
+    def __init__(self, case: Case, sock: socket.socket) -> None:
         self.case = case
+        self.sock = sock
         methods = case.get("method", "GET")
         self.parser = Parser([methods] if isinstance(methods, str) else methods)
-        self.sock = socket.create_connection(address, TIMEOUT)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.end = "open"
         self.deadline = time.monotonic() + float(case.get("timeout", TIMEOUT))
 
@@ -56,6 +78,7 @@ class _Client:
                 break
         if not self.end.startswith("by client"):
             self._receive(int(self.case.get("responses", 1)), self.deadline)
+            self._receive(None, self.deadline, int(self.case.get("tunnel", 0)))
             linger = float(self.case.get("linger", LINGER))
             if self.parser.announces_close():
                 linger = max(linger, CLOSE_WAIT)
@@ -102,9 +125,14 @@ class _Client:
             self.sock.close()
             self.end = "by client"
 
-    def _receive(self, responses: int | None, until: float) -> None:
-        """Reads until there are so many final responses, the time is over or the peer closes."""
-        while self.end == "open" and (responses is None or self.parser.final < responses):
+    def _receive(self, responses: int | None, until: float, tunnelled: int | None = None) -> None:
+        """Reads until there are so many final responses, or so many bytes after them, or the time
+        is over, or the peer closes."""
+        while (
+            self.end == "open"
+            and (responses is None or self.parser.final < responses)
+            and (tunnelled is None or len(self.parser.buffer) < tunnelled)
+        ):
             left = until - time.monotonic()
             if left <= 0:
                 return
@@ -128,11 +156,12 @@ class Parser:
         self.buffer = b""
         self.responses: list[Response] = []
         self.final = 0
+        self.tunnel = False
 
     def feed(self, data: bytes, *, at_end: bool) -> None:
         """Takes more bytes, or the end of them."""
         self.buffer += data
-        while self._response(at_end):
+        while not self.tunnel and self._response(at_end):
             pass
 
     def announces_close(self) -> bool:
@@ -155,9 +184,12 @@ class Parser:
             "reason": status_line[3] or "",
             "fields": fields,
         }
-        if 100 <= status < 200:
+        method = self.methods[min(self.final, len(self.methods) - 1)]
+        self.tunnel = status == 101 or (method == "CONNECT" and 200 <= status < 300)
+        if 100 <= status < 200 or self.tunnel:
             self.responses.append(response)
             self.buffer = rest
+            self.final += self.tunnel
             return True
         body = self._body(response, rest, at_end)
         if body is None:

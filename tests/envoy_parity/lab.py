@@ -59,6 +59,7 @@ class Side:
             responses += found
             ends.append(end)
             rest += left
+        self._await_requests(int(case.get("upstream", 0)))
         time.sleep(float(case.get("settle", 0)))  # the case lets a time-out pass
         lines = self.log_lines()
         operators = scenario.operators()
@@ -70,6 +71,11 @@ class Side:
             [observation.log_line(line, operators) for line in lines],
             self._masks(),
         )
+
+    def _await_requests(self, count: int) -> None:
+        deadline = time.monotonic() + WAIT
+        while self.upstreams.count() < count and time.monotonic() < deadline:
+            time.sleep(0.01)  # looks again, until the deadline
 
     def learn_own_address(self) -> None:
         """Notes what a loopback client is called: Envoy gives it the address of an interface."""

@@ -14,6 +14,8 @@ from typing import Any
 
 from tests.waypoint_log import TEN_KEYS
 
+from . import certificates
+
 Json = dict[str, Any]
 
 OPERATORS_FILE = Path(__file__).parents[1] / "data" / "access_log_operators.json"
@@ -36,6 +38,41 @@ LOG = {
     "direct_remote": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
     "local": "%DOWNSTREAM_LOCAL_ADDRESS%",
     "peer": "%FILTER_STATE(io.istio.peer_principal:PLAIN)%",
+}
+
+
+PEER = (
+    "SUBJECT", "ISSUER", "URI_SAN", "DNS_SAN", "IP_SAN", "EMAIL_SAN", "FINGERPRINT_256",
+    "FINGERPRINT_1", "CHAIN_FINGERPRINTS_256", "SERIAL", "CHAIN_SERIALS", "CERT_V_START",
+    "CERT_V_END", "CERT",
+)  # fmt: skip
+LOCAL = ("SUBJECT", "URI_SAN", "DNS_SAN", "IP_SAN")
+TLS_LOG = LOG | {
+    operator: f"%{operator}%"
+    for operator in [
+        "DOWNSTREAM_TLS_VERSION",
+        "DOWNSTREAM_TLS_CIPHER",
+        "REQUESTED_SERVER_NAME",
+        "FILTER_CHAIN_NAME",
+        *[f"DOWNSTREAM_PEER_{it}" for it in PEER],
+        *[f"DOWNSTREAM_LOCAL_{it}" for it in LOCAL],
+    ]
+}
+TCP_LOG = LOG | {
+    operator: f"%{operator}%"
+    for operator in [
+        "BYTES_RECEIVED",
+        "BYTES_SENT",
+        "UPSTREAM_HOSTS_ATTEMPTED",
+        "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
+        "UPSTREAM_WIRE_BYTES_SENT",
+        "DOWNSTREAM_DETECTED_CLOSE_TYPE",
+        "UPSTREAM_DETECTED_CLOSE_TYPE",
+        "DOWNSTREAM_LOCAL_CLOSE_REASON",
+        "UPSTREAM_LOCAL_CLOSE_REASON",
+        "ACCESS_LOG_TYPE",
+        "LISTENER_NAME",
+    ]
 }
 
 
@@ -102,6 +139,26 @@ def _listeners(lane: Lane) -> list[Json]:
             "access_logs": [{"path": lane.log, "format": {"json": log or LOG}}],
         }
 
+    def passing(name: str, cluster: str, **more: Any) -> Json:
+        made = listener(name, log=TCP_LOG)
+        made["traffic"] = {"type": "tcp", "forward": _passed(lane, cluster) | more}
+        return made
+
+    def encrypted(name: str, *chains: Json) -> Json:
+        made = listener(name, log=TLS_LOG)
+        made["traffic"] = {"type": "tls", "chains": list(chains)}
+        return made
+
+    def chain(name: str, **tls: Any) -> Json:
+        server = {"certificates": [certificates.certificate(name)]} | tls
+        action = {"type": "http", "tls": server, "route_table": lane.named("all")}
+        return {"name": f"chain-{name}", "server_names": [name], "action": action}
+
+    def behind(name: str, **header: Any) -> Json:
+        options = {"header_timeout_ms": 500, "max_header_bytes": 65_535} | header
+        return listener(name, "main") | {"proxy_protocol": options}
+
+    validation = {"ca": certificates.trusted()}
     known = operators()
     ops = listener("ops", log={operator: operator for operator in known})
     text = TEXT_MARK + TEXT_SEPARATOR.join(known) + "\n"
@@ -128,8 +185,51 @@ def _listeners(lane: Lane) -> list[Json]:
         listener("bare", use_remote_address=False, normalize_path=False, merge_slashes=False),
         ops,
         waypoint,
+        *_with_options(listener),
+        passing("tcp", "a"),
+        passing("tcp-refused", "refused"),
+        passing("tcp-empty", "empty"),
+        passing("tcp-idle", "a", idle_timeout_ms=400),
+        encrypted(
+            "tls",
+            chain("one.test"),
+            chain("old.test", parameters={"max_version": "1.2"}),
+            chain("h1.test", alpn=["http/1.1"]),
+            chain("mutual.test", client_validation=validation),
+            chain("optional.test", client_validation=validation | {"mode": "optional"}),
+        ),
+        behind("behind", optional=True, accept_v1=True),
+        behind("behind-strict"),
         listener("mark", "mark", log={"mark": "%REQ(:PATH)%"}),
     ]
+
+
+def _with_options(listener: Any) -> list[Json]:
+    return [
+        listener("hops", xff_trusted_hops=1, underscores="reject", escaped_slashes="reject"),
+        listener("two-hops", xff_trusted_hops=2, underscores="drop"),
+        listener("internal-hops", use_remote_address=False, xff_trusted_hops=1),
+        listener("skip", skip_xff_append=True, escaped_slashes="unescape_and_forward"),
+        listener(
+            "keep",
+            request_id={"preserve_external": True, "in_response": True},
+            server_header="pass_through",
+            escaped_slashes="unescape_and_redirect",
+        ),
+        listener("no-id", request_id={"generate": False}, server_header="append_if_absent"),
+        listener("unmerged", merge_slashes=False),
+        listener("old", accept_http_10=True, default_host_for_http_10="default.test"),
+        listener("old-nohost", accept_http_10=True),
+        listener("twice", max_requests_per_connection=2),
+        listener("overall", request_timeout_ms=400),
+        listener("h1-only", codec="http1"),
+        listener("h2-only", codec="http2"),
+        listener("switching", "upgrades", upgrades=["websocket"]),
+    ]
+
+
+def _passed(lane: Lane, cluster: str) -> Json:
+    return {"name": "passed", "backends": [{"cluster": lane.named(cluster), "weight": 1}]}
 
 
 def _destination(lane: Lane, address: str, name: str) -> Json:
@@ -143,6 +243,19 @@ def _clusters(lane: Lane) -> Json:
     }
     clusters[lane.named("hang")]["connect_timeout_ms"] = 300
     clusters[lane.named("empty")] = {"endpoints": []}
+    others: list[tuple[str, str, Json]] = [
+        ("h2", "a", {"protocol": "http2"}),
+        ("h2-d", "d", {"protocol": "http2"}),
+        ("h2-refused", "refused", {"protocol": "http2"}),
+        ("auto", "a", {"protocol": "auto"}),
+        ("pp1", "d", {"proxy_protocol": {"version": 1}}),
+        ("pp2", "d", {"proxy_protocol": {"version": 2}}),
+        ("pp2-tlv", "d", {"proxy_protocol": {"version": 2, "pass_tlvs": [0xEA]}}),
+        ("pp2-h2", "d", {"proxy_protocol": {"version": 2}, "protocol": "http2"}),
+        ("twice", "a", {"max_requests_per_connection": 2}),
+    ]
+    for name, upstream, more in others:
+        clusters[lane.named(name)] = {"endpoints": [lane.upstreams[upstream]]} | more
     return clusters
 
 
@@ -194,7 +307,14 @@ def _tables(lane: Lane) -> dict[str, list[Host]]:
             ("err.test", _errors(rule, to)),
             ("rl.test", _limits(rule, lane)),
             ("plain.test", [rule("plain")]),
+            ("h2.test", _http2(rule, to)),
+            ("grpc.test", _grpc(rule, to)),
+            ("web.test", _grpc_web(rule, to)),
+            ("up.test", _upgrades(rule, to)),
+            ("connect.test", [rule("connect", action=to("a", upgrades=["connect"]))]),
+            ("pp.test", [rule(name, f"/{name}", to(name)) for name in PROXIED]),
         ],
+        "upgrades": [("*", [rule("switching")])],
         "all": any_host("all", "a"),
         "svc-a": any_host("svc-a", "a"),
         "svc-c": any_host("svc-c", "c"),
@@ -202,6 +322,7 @@ def _tables(lane: Lane) -> dict[str, list[Host]]:
     }
 
 
+PROXIED = ["pp1", "pp2", "pp2-tlv", "pp2-h2"]
 WILDCARDS = ["w.dom.test", "*.dom.test", "*.b.dom.test"]
 
 
@@ -368,11 +489,64 @@ def _limits(rule: Any, lane: Lane) -> list[Json]:
         found: Json = rule(name, f"/{name}", action, filters=[bucket])
         return found
 
-    names = ("r3", "post", "late", "head", "pipeline", "gone")
+    names = ("r3", "post", "late", "head", "pipeline", "gone", "h2")
     return [
         *[limit(name, 3 if name == "r3" else 1) for name in names],
         limit("refill", 1, 0.25),
         limit("direct", 1, action={"type": "direct", "status": 200, "body": "hello"}),
         limit("redirect", 1, action={"type": "redirect", "status": 302, "hostname": "o.test"}),
         rule("unlimited"),
+    ]
+
+
+def _http2(rule: Any, to: Any) -> list[Json]:
+    return [
+        rule("h2-gone", "/gone", to("h2-d")),
+        rule("h2-refused", "/refused", to("h2-refused")),
+        rule("h2-timeout", "/to", to("h2", ms=400)),
+        rule("h2-auto", "/auto", to("auto")),
+        rule("h2-limited", "/limited", to("twice")),
+        rule("h2", "/", to("h2")),
+    ]
+
+
+def _grpc(rule: Any, to: Any) -> list[Json]:
+    statuses = (200, 400, 401, 403, 404, 429, 500, 502, 503, 504)
+    return [
+        rule("g-refused", "/refused", to("h2-refused")),
+        rule("g-refused-h1", "/refused1", to("refused")),
+        rule("g-empty", "/empty", to("empty")),
+        rule("g-nocluster", "/nocluster", to(None)),
+        rule("g-timeout", "/to", to("h2", ms=400)),
+        rule("g-gone", "/gone", to("h2-d")),
+        rule("g-h1", "/h1", to("a", ms=0)),
+        rule("g-redirect", "/redirect", {"type": "redirect", "status": 302, "hostname": "o.test"}),
+        *[
+            rule(f"g-{it}", f"/s{it}", {"type": "direct", "status": it, "body": f"50 % of {it}\n"})
+            for it in statuses
+        ],
+        rule("g-empty-body", "/nobody", {"type": "direct", "status": 503}),
+        rule("g", "/g", to("h2", ms=0)),
+    ]
+
+
+def _grpc_web(rule: Any, to: Any) -> list[Json]:
+    web = [{"type": "grpc_web"}]
+    return [
+        rule("web-503", "/s503", {"type": "direct", "status": 503, "body": "no"}, filters=web),
+        rule("web-gone", "/gone", to("h2-d"), filters=web),
+        rule("web-timeout", "/to", to("h2", ms=400), filters=web),
+        rule("web-off", "/off", to("h2")),
+        rule("web", "/", to("h2"), filters=web),
+    ]
+
+
+def _upgrades(rule: Any, to: Any) -> list[Json]:
+    return [
+        rule("ws", "/ws", to("a", ms=0, upgrades=["websocket"])),
+        rule("ws-timeout", "/wsto", to("a", ms=400, upgrades=["websocket"])),
+        rule("ws-refused", "/wsref", to("refused", upgrades=["websocket"])),
+        rule("ws-h2", "/wsh2", to("h2", ms=0, upgrades=["websocket"])),
+        rule("none", "/nows"),
+        rule("up-any", "/"),
     ]

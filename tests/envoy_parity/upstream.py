@@ -1,4 +1,6 @@
-"""A scripted HTTP/1.1 upstream: it records every request as it came and does what ``x-up`` says.
+"""A scripted upstream: it records every request as it came and does what ``x-up`` says.
+
+It speaks HTTP/1.1, and HTTP/2 to those who begin with its preface; a PROXY header may come first.
 
 ``x-up`` is ``key=value;key=value`` with percent-encoded values. Keys: ``status``, ``reason``,
 ``body`` or ``len``, ``hdr`` (a field line, repeatable), ``chunked`` (with ``chunk`` bytes each and
@@ -6,7 +8,9 @@
 connection), ``http`` (version), ``raw`` (bytes instead of a response; ``keep`` keeps the
 connection), ``continue`` and ``early`` (100 or the answer before the body), ``delay`` and
 ``body_delay`` (ms before head and body), ``fin`` and ``rst`` (``pre`` or ``mid``), ``hang``,
-``bighdr`` (bytes), ``manyhdr``.
+``bighdr`` (bytes), ``manyhdr``, ``ws`` and ``connect`` (a tunnel that echoes), ``hints`` (103
+first). Over HTTP/2 also ``h2rst`` and ``rst_mid`` (codes of a reset, before and in the answer),
+``goaway`` (its code; then it closes), ``trailers_only``.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ import struct
 import threading
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
+
+from . import http2
 
 Record = dict[str, Any]
 Directives = dict[str, str]
@@ -58,6 +64,11 @@ class Upstreams:
         with self._lock:
             records, self._records = self._records, []
         return records
+
+    def count(self) -> int:
+        """How many requests were received since the last call of ``take``."""
+        with self._lock:
+            return len(self._records)
 
     def close(self) -> None:
         """Closes the listening sockets."""
@@ -109,23 +120,65 @@ class _Connection:
         self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.name, self.reader, self.writer = name, reader, writer
+        self.about: Record = {}
 
     async def exchange(self, add: Any) -> bool:
         """Serves one request; returns whether the connection goes on."""
         head = (await self.reader.readuntil(b"\r\n\r\n"))[:-4].decode("latin-1")
+        if not head:
+            self.about["proxy_header"] = await self._proxy_header()
+            return True
+        if head == "PRI * HTTP/2.0":
+            await self.reader.readexactly(len("SM\r\n\r\n"))
+            upstream = http2.Upstream(self.name, self.reader, self.writer, _directives)
+            await upstream.serve(add, self.about)
+            return False
         line, *lines = head.split("\r\n")
+        if line.startswith("PROXY "):
+            _, family, source, target, source_port, target_port = line.split(" ")
+            self.about["proxy_header"] = (
+                f"v1 {family} {source}:{source_port} {target}:{target_port}"
+            )
+            line, *lines = lines
         fields = [
             (name.strip().lower(), value.strip())
             for name, _, value in (it.partition(":") for it in lines)
         ]
-        record: Record = {"upstream": self.name, "line": line, "fields": lines}
+        record: Record = {"upstream": self.name, "line": line, "fields": lines} | self.about
         add(record)
         directives, extra, raw = _directives(fields)
         if "continue" in directives:
             await self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
         if "early" not in directives:
             await self._body(dict(fields), record)
+        if "ws" in directives or "connect" in directives:
+            await self._tunnel(dict(fields), "ws" in directives, extra, record)
+            return False
         return await self._act(line.split(" ")[0], directives, extra, raw)
+
+    async def _proxy_header(self) -> str:
+        rest = await self.reader.readexactly(12)
+        command, family, size = struct.unpack("!BBH", rest[8:])
+        body = await self.reader.readexactly(size)
+        width, kind = (4, socket.AF_INET) if family == 0x11 else (16, socket.AF_INET6)
+        hosts = [socket.inet_ntop(kind, body[at : at + width]) for at in (0, width)]
+        ports = struct.unpack("!HH", body[2 * width : 2 * width + 4])
+        addresses = " ".join(f"{host}:{port}" for host, port in zip(hosts, ports, strict=True))
+        return f"v2 {command:x} {family:x} {addresses} {body[2 * width + 4 :].hex()}"
+
+    async def _tunnel(
+        self, fields: dict[str, str], websocket: bool, extra: list[str], record: Record
+    ) -> None:
+        head = ["HTTP/1.1 200 OK", *extra]
+        if websocket:
+            head = ["HTTP/1.1 101 Switching Protocols", f"Upgrade: {fields.get('upgrade')}"]
+            head += ["Connection: Upgrade", *extra]
+        await self._send(("\r\n".join(head) + "\r\n\r\n").encode("latin-1"))
+        record["tunnel"] = ""
+        while data := await self.reader.read(65536):
+            record["tunnel"] += data.decode("latin-1")
+            await self._send(b"echo:" + data)
+        record["tunnel_end"] = True
 
     async def _body(self, fields: dict[str, str], record: Record) -> None:
         body = b""
@@ -183,6 +236,8 @@ class _Connection:
         return await self._respond(method, directives, extra)
 
     async def _respond(self, method: str, directives: Directives, extra: list[str]) -> bool:
+        if "hints" in directives:
+            await self._send(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n")
         status = int(directives.get("status", "200"))
         body = directives.get("body", "x" * int(directives.get("len", "0")) or "ok").encode()
         chunked = "chunked" in directives or "trailer" in directives
