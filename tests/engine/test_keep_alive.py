@@ -182,6 +182,41 @@ def test_a_limit_of_requests_that_a_reload_lowers_applies_at_once() -> None:
         assert client.is_closed()
 
 
+def test_a_connection_that_has_lived_its_time_ends_with_its_next_answer() -> None:
+    setup = Setup(http={"max_connection_duration_ms": 60_000})
+    with serving(setup, None) as (gateway, upstream):
+        client = gateway.connect()
+        client.send(get())
+        peer = upstream.accept()
+        peer.read_request()
+        # Its time passes in the exchange, which is not disturbed.
+        gateway.advance(14)
+        peer.send(ok(b"whole"))
+        response = client.read_response()
+        assert (response.body, response.get("connection")) == (b"whole", None)
+        gateway.advance(46.1)
+        client.send(get())
+        peer.read_request()
+        peer.send(ok(b"last"))
+        response = client.read_response()
+        assert (response.body, response.get("connection")) == (b"last", "close")
+        assert client.is_closed()
+
+
+def test_a_connection_that_has_lived_its_time_and_idles_ends() -> None:
+    with serving(Setup(http={"max_connection_duration_ms": 60_000})) as (gateway, _):
+        silent, client = gateway.connect(), gateway.connect()
+        client.send(get())
+        assert client.read_response().status == 200
+        gateway.advance(60.5)
+        # Whoever asks now is still answered, and told.
+        assert not silent.is_readable()
+        assert not client.is_readable()
+        gateway.advance(0.5)
+        assert silent.is_closed()
+        assert client.is_closed()
+
+
 @pytest.mark.parametrize("field", ["x-is: 1", "content-type: application/grpc"])
 @pytest.mark.parametrize("why", ["refused", "answered", "elsewhere"])
 def test_what_follows_a_connect_that_fails_is_no_request(why: str, field: str) -> None:

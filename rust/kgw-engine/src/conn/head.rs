@@ -10,6 +10,7 @@ use super::h1_side::Http1;
 use super::http2::guard::frames::PREFACE;
 use super::{Accepted, Conn, Target};
 use crate::clock::Nanos;
+use crate::config::ir::HttpOptions;
 use crate::runtime::Phase;
 
 /// How long an idle connection is kept open after draining began or its service went away: a request
@@ -75,7 +76,7 @@ pub(crate) async fn detect(
                 (_, Phase::Closing) => return Poll::Ready(None),
                 (Some(began), _) => Nanos::after_ms(began, options.request_head_timeout_ms),
                 (None, Phase::Running | Phase::LameDuck) if served && !worker.must_shrink() => {
-                    opened.after_ms(options.idle_timeout_ms)
+                    idle_deadline(options, opened, opened)
                 }
                 (None, _) => {
                     let since = *ending_since.get_or_insert_with(|| worker.now());
@@ -150,7 +151,7 @@ pub(crate) async fn read(conn: &mut Conn<Http1>, listener: &str, target: &mut Ta
                     .after_ms(options.request_head_timeout_ms)
                     .min(began.after_ms(options.request_timeout_ms)),
                 (None, Phase::Running | Phase::LameDuck) if served && !worker.must_shrink() => {
-                    idle_since.after_ms(options.idle_timeout_ms)
+                    idle_deadline(options, conn.peers.opened, idle_since)
                 }
                 (None, _) => {
                     let since = *ending_since.get_or_insert_with(|| worker.now());
@@ -165,6 +166,14 @@ pub(crate) async fn read(conn: &mut Conn<Http1>, listener: &str, target: &mut Ta
         }
     })
     .await
+}
+
+/// When a connection without a request is closed: after its idle time, or once it has lived its own
+/// and a client that was just about to ask has had a moment for it.
+fn idle_deadline(options: &HttpOptions, opened: Nanos, idle_since: Nanos) -> Nanos {
+    let lived = opened.after_ms(options.max_connection_duration_ms);
+    let idle = idle_since.after_ms(options.idle_timeout_ms);
+    idle.min(idle_since.max(lived).after_ms(DRAIN_IDLE_MS))
 }
 
 /// Whether there is more than empty lines, which may come before a request (RFC 9112 2.2); too many
