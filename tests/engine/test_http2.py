@@ -464,6 +464,26 @@ def test_a_request_without_an_answer_in_time(setup: Setup) -> None:
         assert logged(gateway) == [(504, "UT", "response_timeout")]
 
 
+def test_a_request_that_takes_too_long(setup: Setup) -> None:
+    setup.http = {"request_timeout_ms": 10_000}
+    with serving(setup, None) as (gateway, upstream):
+        client = h2_client(gateway)
+        stream = client.request(method="POST", body=b"12", end=False)
+        upstream.accept().read_until(b"12")
+        gateway.advance(9.9)
+        assert client.request("/other") == stream + 2
+        gateway.advance(0.2)
+        answer = client.head(stream)
+        assert answer.status == 408
+        client.pump(lambda: answer.over())
+        assert answer.body == b"request timeout"
+        # Another stream of the connection has its own time.
+        peer = upstream.accept()
+        assert peer.read_request()[0] == "GET /other HTTP/1.1"
+        peer.send(ok(b"in time"))
+        assert client.response(stream + 2).body == b"in time"
+
+
 def test_connecting_takes_too_long(setup: Setup) -> None:
     with deaf_address() as deaf:
         setup.clusters = {"c": {"endpoints": [deaf], "connect_timeout_ms": 5000}}

@@ -10,6 +10,7 @@ import pytest
 from tests.engine.harness import Peer, eventually, get
 from tests.lifecycle.conftest import Site, serving
 from tests.lifecycle.load import Load
+from tests.lifecycle.load_http2 import Http2Load
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Kgw, Running
@@ -32,6 +33,23 @@ def test_sigterm_under_load_loses_no_request(
         assert set(busy.statuses) == {200}
     assert run.wait() == 0
     assert "closed" in str(run.stderr)
+    assert "cut off" not in str(run.stderr)
+
+
+@pytest.mark.parametrize("options", [(), ("--drain-min", "1")], ids=["at once", "lame duck"])
+def test_sigterm_under_load_loses_no_stream(
+    running: type[Running], site: Site, options: tuple[str, ...]
+) -> None:
+    run = running(*site.arguments(*options))
+    with Http2Load(serving(run)) as load:
+        run.signal(signal.SIGTERM)
+        load.join()
+        assert load.lost == []
+        # The first GOAWAY leaves time for the streams that were on their way.
+        assert load.unprocessed == 0
+        assert load.refused == 4
+        assert set(load.statuses) == {200}
+    assert run.wait() == 0
     assert "cut off" not in str(run.stderr)
 
 
