@@ -36,6 +36,10 @@ class Run:
         with socket.create_connection(self.address, WAIT) as sock:
             return ask(Peer(sock), path, *fields)
 
+    def connect(self) -> Peer:
+        """A connection to the listener."""
+        return Peer(socket.create_connection(self.address, WAIT))
+
     def live(self) -> None:
         """Returns when the next change of the files is served."""
         self.process.stderr.after("configuration is live")

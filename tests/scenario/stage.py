@@ -246,10 +246,16 @@ class Stage:
         labels: dict[str, str] | None = None,
         script: Script | None = None,
         ready: bool = True,
+        protocol: str | None = "http",
     ) -> Upstream:
-        """A Service with a backend that runs behind each of its ports."""
+        """A Service with a backend that runs behind each of its ports.
+
+        The ports declare *protocol*, as ``appProtocol`` if it is not one of the names of ports.
+        """
         upstream = self.backend(name, script)
         port = int(upstream.address.rpartition(":")[2])
+        declared = {"appProtocol": protocol} if protocol and "/" in protocol else {}
+        prefix = "port" if protocol is None or declared else protocol
         self.manifests.append(
             f"""
 apiVersion: v1
@@ -257,7 +263,7 @@ kind: Service
 metadata: {{name: {name}, namespace: {namespace}, labels: {json.dumps(labels or {})}}}
 spec:
   clusterIP: {vip or f"10.96.1.{len(self.upstreams)}"}
-  ports: {json.dumps([{"name": f"http-{one}", "port": one} for one in ports])}
+  ports: {json.dumps([{"name": f"{prefix}-{one}", "port": one, **declared} for one in ports])}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -267,7 +273,7 @@ metadata:
   labels: {{kubernetes.io/service-name: {name}}}
 addressType: IPv4
 endpoints: [{{addresses: [127.0.0.1], conditions: {{ready: {json.dumps(ready)}}}}}]
-ports: {json.dumps([{"name": f"http-{one}", "port": port} for one in ports])}
+ports: {json.dumps([{"name": f"{prefix}-{one}", "port": port} for one in ports])}
 """
         )
         return upstream
