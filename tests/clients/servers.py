@@ -55,6 +55,17 @@ def granian(directory: Path, *, http: str) -> Iterator[str]:
         yield address
 
 
+@contextlib.contextmanager
+def hypercorn(directory: Path) -> Iterator[str]:
+    """Hypercorn with the echo application; it takes HTTP/1.1 and HTTP/2 on one port."""
+    pytest.importorskip("hypercorn")
+    port = free_port()
+    command = [sys.executable, "-m", "hypercorn", "--bind", f"127.0.0.1:{port}"]
+    command += ["tests.clients.echo_app:app"]
+    with _running(command, port, directory / "hypercorn.log") as address:
+        yield address
+
+
 NGINX = """
 daemon off;
 master_process off;

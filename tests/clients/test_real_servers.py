@@ -37,20 +37,35 @@ def granian(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[httpx.Cl
 
 
 @pytest.fixture(params=PROTOCOLS)
+def hypercorn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[httpx.Client]:
+    with servers.hypercorn(tmp_path) as backend:
+        yield from client(backend, request.param)
+
+
+@pytest.fixture(params=PROTOCOLS)
 def nginx(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[httpx.Client]:
     with servers.nginx(tmp_path, http2=request.param == "2") as backend:
         yield from client(backend, request.param)
 
 
-def test_granian(granian: httpx.Client, request: pytest.FixtureRequest) -> None:
+def echoes(client: httpx.Client, request: pytest.FixtureRequest) -> None:
+    """The application gets what is sent, in the version asked for; its answers arrive whole."""
     version = "2" if "[2]" in request.node.name else "1.1"
     for path in ("/1", "/2"):
-        seen = granian.get(path).json()
+        seen = client.get(path).json()
         assert (seen["path"], seen["version"]) == (path, version)
-    assert granian.post("/", content=BODY).json()["digest"] == DIGEST
+    assert client.post("/", content=BODY).json()["digest"] == DIGEST
     pieces = (BODY[at : at + 10_000] for at in range(0, len(BODY), 10_000))
-    assert granian.post("/", content=pieces).json()["digest"] == DIGEST
-    assert len(granian.get("/large").content) == LARGE
+    assert client.post("/", content=pieces).json()["digest"] == DIGEST
+    assert len(client.get("/large").content) == LARGE
+
+
+def test_granian(granian: httpx.Client, request: pytest.FixtureRequest) -> None:
+    echoes(granian, request)
+
+
+def test_hypercorn(hypercorn: httpx.Client, request: pytest.FixtureRequest) -> None:
+    echoes(hypercorn, request)
 
 
 def test_nginx(nginx: httpx.Client, request: pytest.FixtureRequest) -> None:
