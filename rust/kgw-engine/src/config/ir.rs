@@ -772,7 +772,7 @@ pub struct Cluster {
     /// TLS to the endpoints.
     #[serde(default)]
     pub tls: Option<ClientTls>,
-    /// A PROXY protocol header that starts each connection.
+    /// A PROXY protocol header that starts each connection, which then serves one request.
     #[serde(default)]
     pub proxy_protocol: Option<UpstreamProxyProtocol>,
     /// Requests after which a connection is not used again. 0 is none.
