@@ -36,6 +36,31 @@ def test_the_chain_is_believed_as_far_as_hops_say(
         assert fields["x-forwarded-for"] == chain
 
 
+@pytest.mark.parametrize(
+    ("chain", "client"),
+    [
+        ("6.6.6.6, 203.0.113.9, 10.0.0.3", "203.0.113.9"),
+        ("6.6.6.6, 203.0.113.9", "203.0.113.9"),
+        ("10.0.0.2, 10.0.0.3", "10.0.0.2"),
+    ],
+)
+@pytest.mark.parametrize("peer_is_trusted", [True, False])
+def test_proxies_of_trusted_networks_are_passed_over(
+    peer_is_trusted: bool, chain: str, client: str, tmp_path: Path
+) -> None:
+    networks = ["10.0.0.0/8", *(["127.0.0.0/8"] if peer_is_trusted else [])]
+    setup = Setup(
+        http={"use_remote_address": False, "xff_trusted_cidrs": networks},
+        log={"client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
+        log_path=str(tmp_path / "log"),
+    )
+    with serving(setup) as (gateway, _):
+        assert gateway.get("/", f"x-forwarded-for: {chain}").status == 200
+        # Nothing is believed that an untrusted peer says.
+        expected = client if peer_is_trusted else "127.0.0.1"
+        assert gateway.log_lines(1) == [{"client": expected}]
+
+
 def test_a_network_that_is_none_is_reported_and_the_rest_serves() -> None:
     http = {"use_remote_address": False, "xff_trusted_cidrs": ["10.0.0.0/8", "nowhere/9"]}
     with serving(Setup(http=http)) as (gateway, _):

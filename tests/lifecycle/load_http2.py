@@ -40,6 +40,10 @@ class Http2Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends the clients after the answers that they wait for."""
         self.stopping.set()
         self.join()
 
@@ -68,6 +72,11 @@ class Http2Load:
         return sum(client.refused for client in self._clients)
 
     @property
+    def connections(self) -> int:
+        """How many connections were opened."""
+        return sum(client.connections for client in self._clients)
+
+    @property
     def unprocessed(self) -> int:
         """How many streams were above the last one of a GOAWAY."""
         return sum(client.unprocessed for client in self._clients)
@@ -89,6 +98,7 @@ class _Client(threading.Thread):
         self._load = load
         self.statuses: Counter[int] = Counter()
         self.lost: list[str] = []
+        self.connections = 0
         self.refused = False
         self.unprocessed = 0
 
@@ -99,6 +109,7 @@ class _Client(threading.Thread):
             except ConnectionRefusedError:
                 self.refused = True
                 return
+            self.connections += 1
             with contextlib.closing(peer):
                 self._use(peer)
 
