@@ -151,13 +151,13 @@ UPGRADE = (
     b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 
-WEBSOCKETS = """
+UPGRADES = """
 apiVersion: gateway.kgateway.dev/v1alpha1
 kind: ListenerPolicy
 metadata: {name: settings}
 spec:
   targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: edge}]
-  default: {httpSettings: {upgradeConfig: {enabledUpgrades: [websocket]}}}
+  default: {httpSettings: {upgradeConfig: {enabledUpgrades: [websocket, CONNECT]}}}
 """
 
 
@@ -168,7 +168,7 @@ def test_web_sockets_are_for_those_who_may(stage: Stage, allowed_by: str | None)
     if allowed_by == "the waypoint":
         peer = stage.serve(WAYPOINT, MESH_NAMESPACE).mesh("10.0.0.1")
     else:
-        more = [WEBSOCKETS] if allowed_by == "the listener" else []
+        more = [UPGRADES] if allowed_by == "the listener" else []
         peer = stage.serve(EDGE, TO_WEB, *more).connect()
     peer.send(UPGRADE)
     answer = peer.read_response(head=True)
@@ -177,6 +177,22 @@ def test_web_sockets_are_for_those_who_may(stage: Stage, allowed_by: str | None)
         assert answer["sec-websocket-accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
         peer.send(b"\x00\xff\x01\xfe")
         assert peer.read_exactly(4) == b"\x00\xff\x01\xfe"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_connect_leads_to_a_backend_where_it_is_allowed(stage: Stage, allowed: bool) -> None:
+    db = stage.service("db", script=lambda peer: peer.send(peer.read_exactly(4) * 2))
+    to_db = route(
+        "- matches: [{method: CONNECT}]\n  backendRefs: [{name: db, port: 80}]",
+        more="hostnames: [db.example]",
+    )
+    peer = stage.serve(EDGE, to_db, *([UPGRADES] if allowed else [])).connect()
+    peer.send(b"CONNECT db.example:5432 HTTP/1.1\r\nhost: db.example:5432\r\n\r\n")
+    assert peer.read_response(head=True).status == (200 if allowed else 404)
+    if allowed:
+        peer.send(b"\x00\xff\x01\xfe")
+        assert peer.read_exactly(8) == b"\x00\xff\x01\xfe" * 2
+    assert db.connections == allowed
 
 
 @pytest.mark.parametrize("protocol", [None, "tcp"])
