@@ -492,7 +492,7 @@ class _Server:
 def _import_the_rest() -> None:
     """Imports what a reload needs: without a free file descriptor, it could not be then."""
     import kgw.cli.terminal
-    import kgw.diagnostics  # noqa: F401
+    import kgw.diagnostics  # noqa: F401 - to have it imported is the point
 
 
 def _noteworthy(config: Config) -> list[Finding]:
