@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONHOME PYTHONPATH
 
 .PHONY: help run test test-rust test-python soak check fmt bench bench-rust bench-python fuzz loom build wheel clean
-.PHONY: corpus-scores floods connections
+.PHONY: corpus-scores floods connections optimised
 
 help: ## this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -59,9 +59,7 @@ bench: bench-rust bench-python ## micro benchmarks of the primitives
 bench-rust: ## in Rust
 	$(CARGO) bench --workspace --benches
 
-bench-python: $(STAMPS)/test ## through the FFI, with an optimised extension
-	$(BIN)/maturin develop --release --quiet
-	rm -f $(STAMPS)/native
+bench-python: optimised ## through the FFI, with an optimised extension
 	$(BIN)/python -m pytest benches --benchmark-enable --benchmark-only $(ARGS)
 
 # Not a part of `make test`: the models take 9 s, but what loom depends on must be built a second time
@@ -86,11 +84,15 @@ corpus-scores: build $(STAMPS)/test ## hostile input and HTTP/2 conformance, kgw
 	$(BIN)/python -m tests.hostile.scores $(ARGS)
 	$(BIN)/python -m tests.h2spec.scores
 
-floods: build $(STAMPS)/test ## each flood against kgw and Envoy, timed
+floods: optimised ## each flood against kgw and Envoy, timed
 	$(BIN)/python -m tests.floods.scores $(ARGS)
 
-connections: build $(STAMPS)/test ## what each of 10,000 idle connections costs, kgw and Envoy
+connections: optimised ## what each of 10,000 idle connections costs, kgw and Envoy
 	$(BIN)/python -m tests.faults.connections $(ARGS)
+
+optimised: $(STAMPS)/test
+	$(BIN)/maturin develop --release --quiet
+	rm -f $(STAMPS)/native
 
 build: $(STAMPS)/native ## the Rust extension, in .venv
 

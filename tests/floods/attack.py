@@ -26,8 +26,6 @@ class Damage:
     ended: bool
     """Whether the proxy ended the connection: GOAWAY, or its close."""
     goaway: int | None
-    refused: bool
-    """Whether no request of the flood was answered otherwise than by a reset or 4xx."""
     seconds: float
     cpu: float
     """Processor time of the proxy. Seconds."""
@@ -48,16 +46,13 @@ def attack(proxy: Proxy, address: Address, flood: Flood) -> Damage:
             while len(batch) < BATCH and parts < flood.most:
                 batch += flood.part(parts)
                 parts += 1
-            connection.send(batch)
+            if not connection.send(batch):
+                break
             connection.read(lambda: False, 0.0005)
             most = max(most, proxy.memory())
         connection.read(lambda: connection.goaways or connection.closed, 1.0)
         ended = bool(connection.goaways) or connection.closed
         seconds = time.monotonic() - started
-        streams = connection.streams.values()
-        refused = all(
-            it.reset is not None or 400 <= (it.status or 0) < 500 for it in streams
-        ) and bool(streams)
     most = max(most, proxy.memory())
     used = proxy.cpu() - cpu
-    return Damage(parts, ended, connection.goaway, refused, seconds, used, most - memory)
+    return Damage(parts, ended, connection.goaway, seconds, used, most - memory)

@@ -27,8 +27,6 @@ class Flood:
     """What goes before the parts."""
     most: int = 100_000
     """Parts after which the proxy has not ended the connection, and will not."""
-    refused: bool = False
-    """Whether the connection may go on if every request of the flood is refused."""
 
 
 def _stream(number: int) -> int:
@@ -102,17 +100,15 @@ FLOODS = [
     Flood("RST_STREAM of a closed stream", lambda _: frames.rst_stream(1), first=_get(0)),
     Flood("streams that stay open", _post, most=20_000),
     Flood("requests that stay open", _get, most=20_000),
-    Flood("a header bomb", _bomb, most=200, refused=True),
+    Flood("a header bomb", _bomb, most=200),
     Flood(
         "cookie crumbs",
         lambda i: _get(i, frames.literal("cookie", "a") * 1500),
         most=500,
-        refused=True,
     ),
     Flood(
         "fields without names and values",
         lambda i: _get(i, b"\x40\x00\x00" * 200),
         most=4000,
-        refused=True,
     ),
 ]

@@ -74,9 +74,12 @@ class Endpoint:
         self._decoder.max_header_list_size = 1 << 24
 
     def send(self, data: bytes | bytearray) -> bool:
-        """Sends; returns whether the connection still takes bytes."""
+        """Sends; returns whether the connection takes bytes, and took these within :data:`WAIT`."""
+        self.sock.settimeout(WAIT)
         try:
             self.sock.sendall(data)
+        except TimeoutError:
+            return False
         except OSError:
             self._end()
         return not self.closed

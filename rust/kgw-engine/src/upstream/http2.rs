@@ -102,6 +102,7 @@ impl Http2Connection {
             let mut connection = pin!(connection);
             // Its streams are told of an error. A flood, or a peer that takes nothing, ends it too.
             poll_fn(|cx| {
+                guard.begin_turn();
                 let polled = connection.as_mut().poll(cx);
                 if guard.has_settings() {
                     greeted.end();

@@ -114,6 +114,7 @@ impl Serving<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.registration.update(cx);
         self.follow();
+        self.guard.begin_turn();
         let now = self.worker.now();
         loop {
             match self.connection.poll_accept(cx) {
@@ -232,10 +233,12 @@ impl Serving<'_> {
         let mut target = Rc::clone(&self.target);
         let listener: Rc<str> = Rc::from(self.listener);
         let spare = Rc::clone(&self.spare);
+        let guard = Rc::clone(&self.guard);
         tokio::task::spawn_local(async move {
             let is_whole = conn.down.is_whole();
             let taken = take_head(&mut conn.request, &parts, is_whole, &target.listener.http);
             drop(parts);
+            guard.saw_head(taken.is_ok(), now);
             if taken.is_ok() && conn.peers.addressed == Addressed::Nothing {
                 // The host of a request can say what the connection's PROXY header could not.
                 let Some((peers, found)) = find(&conn, &listener, &target) else {

@@ -25,6 +25,8 @@ pub(crate) enum Flood {
     Unknown,
     /// A header block of too many frames or bytes (CVE-2024-27316 and its kin).
     Continuation,
+    /// Heads that are no requests, or too large.
+    Malformed,
 }
 
 /// Which end of the connection we are.

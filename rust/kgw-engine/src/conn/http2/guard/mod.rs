@@ -42,6 +42,14 @@ const FAREWELL_MS: u64 = 1000;
 /// and the peer would see neither why nor the last of what it was sent.
 const MAX_DISCARDED: usize = 8 * 1024 * 1024;
 
+/// Bytes read in a turn of the connection's task. The h2 crate decodes every frame that it can read before
+/// it hands out the first request, and heads of 1 MiB can become 16 MiB of fields.
+const READ_AT_ONCE: usize = 32 * 1024;
+
+/// Requests answered as malformed, above those that were not, after which a connection is ended. Each
+/// costs as much as a sound one.
+const MOST_MALFORMED: u32 = 100;
+
 /// A socket under guard.
 #[derive(Debug)]
 pub(crate) struct Guarded<S> {
@@ -78,6 +86,10 @@ pub(crate) struct GuardState {
     stalled: Cell<Option<Nanos>>,
     /// When the peer was last heard.
     heard: Cell<Nanos>,
+    /// Bytes that may still be read in this turn, if there are turns.
+    allowance: Cell<Option<usize>>,
+    /// Malformed requests above the others.
+    malformed: Cell<u32>,
 }
 
 impl GuardState {
@@ -104,6 +116,24 @@ impl GuardState {
             .get()
             .map_or(Nanos::NEVER, |since| since.after_ms(write_timeout_ms));
         stalled.min(self.end_by.get())
+    }
+
+    /// Begins a turn of the connection's task: from now on, no more than [`READ_AT_ONCE`] is read until
+    /// the next one, and the tasks of streams get to run in between.
+    pub(crate) fn begin_turn(&self) {
+        self.allowance.set(Some(READ_AT_ONCE));
+    }
+
+    /// Notes whether a head was a request that can be served.
+    pub(crate) fn saw_head(&self, is_request: bool, now: Nanos) {
+        let malformed = self.malformed.get();
+        if is_request {
+            self.malformed.set(malformed.saturating_sub(1));
+        } else if malformed == MOST_MALFORMED {
+            self.report(Flood::Malformed, now);
+        } else {
+            self.malformed.set(malformed + 1);
+        }
     }
 
     fn report(&self, flood: Flood, now: Nanos) {
@@ -135,6 +165,8 @@ impl<S> Guarded<S> {
                 settings: Cell::new(false),
                 stalled: Cell::new(None),
                 heard: Cell::new(now),
+                allowance: Cell::new(None),
+                malformed: Cell::new(0),
             }),
             role,
             discarded: 0,
@@ -205,6 +237,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             // The task that polls the connection looks at the state next.
             return Poll::Pending;
         }
+        let allowance = this.state.allowance.get();
+        if allowance == Some(0) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         match Pin::new(&mut this.io).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => {}
@@ -213,6 +250,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         this.state.heard.set(this.clock.now());
         let received = &buffer.filled()[before..];
         let count = received.len();
+        let left = allowance.map(|allowance| allowance.saturating_sub(count));
+        this.state.allowance.set(left);
         let passed = this.scan_received(received);
         if this.greeting == Greeting::Missed {
             buffer.set_filled(before);

@@ -602,6 +602,45 @@ fn a_peer_that_reads_nothing_is_given_up() {
 }
 
 #[test]
+fn malformed_requests_among_sound_ones_are_no_flood() {
+    let (guarded, clock) = guard(Role::Server);
+    let state = guarded.state();
+    for _ in 0..1000 {
+        state.saw_head(false, clock.now());
+        state.saw_head(true, clock.now());
+    }
+    for _ in 0..MOST_MALFORMED {
+        state.saw_head(false, clock.now());
+    }
+    assert_eq!(state.flood(), None);
+    state.saw_head(false, clock.now());
+    assert_eq!(state.flood(), Some(Flood::Malformed));
+}
+
+#[test]
+fn a_turn_reads_no_more_than_its_share() {
+    run(async {
+        let (mut peer, io) = tokio::io::duplex(128 * 1024);
+        let mut guarded = Guarded::new(io, Role::Client, MAX_HEAD, Clock::manual());
+        let state = guarded.state();
+        guarded.greeting = Greeting::Heard;
+        let payload = vec![0; 100_000];
+        peer.write_all(&frame(kind::DATA, 0, 1, &payload))
+            .await
+            .expect("room");
+        let mut space = vec![0; 8192];
+        for _turn in 0..2 {
+            state.begin_turn();
+            for _ in 0..READ_AT_ONCE / 8192 {
+                assert_eq!(guarded.read(&mut space).await.expect("bytes"), 8192);
+            }
+            let mut more = Box::pin(guarded.read(&mut space));
+            assert!(poll_once(&mut more).await.is_pending());
+        }
+    });
+}
+
+#[test]
 fn after_a_flood_what_is_under_way_is_dropped() {
     run(async {
         let clock = Clock::manual();
