@@ -59,3 +59,16 @@ def test_idle_time_of_the_streams_of_a_waypoint() -> None:
 
 def test_requests_are_not_passed_on_as_bytes() -> None:
     assert codes(run(annotated({"tcp-idle-timeout": "90s"}))) == ["KGW413"]
+
+
+def test_an_option_for_all_listeners_need_not_have_an_effect_on_each() -> None:
+    both = gateway("{name: web, port: 80, protocol: HTTP}", TCP)
+    found = run(annotated({"tcp-idle-timeout": "90s"}, both))
+    assert codes(found) == []
+    streams = (one["traffic"] for one in found.ir["listeners"])
+    assert [one["idle_timeout_ms"] for each in streams for one in settings.forwards(each)] == [
+        90_000
+    ]
+
+    own = run(annotated({"tcp-idle-timeout.web": "90s"}, both))
+    assert codes(own) == ["KGW413"]

@@ -35,6 +35,8 @@ class Listeners:
         self._destinations = Destinations(attachment, tables, self._streams)
         self._options = options
         self._bound: dict[str, str] = {}
+        #: Annotations of the Gateway at hand, and why they do nothing on its listeners so far.
+        self._annotations: dict[FieldPath, str | None] = {}
 
     def build(self) -> list[dict[str, Any]]:
         """The listeners, older Gateways first where they compete for an address."""
@@ -55,7 +57,11 @@ class Listeners:
                 if not listener.foreign:
                     ports[listener.spec.port].append(listener)
             groups = [group for group in ports.values() if any(one.usable for one in group)]
+        self._annotations = {}
         found = [self._listener(state, group) for group in groups]
+        for path, why in self._annotations.items():
+            if why is not None:
+                self._idle(state.gateway, path, why)
         return [one for one in found if one is not None]
 
     def _listener(self, state: GatewayState, group: list[ListenerState]) -> dict[str, Any] | None:
@@ -138,16 +144,27 @@ class Listeners:
                     self._idle(policy.policy, path, text)
                     continue
                 field, convert = settings.POLICY[name]
-                self._put(policy.policy, path, found, field, convert(value))
+                idle = self._put(found, field, convert(value), path)
+                if idle is not None:
+                    self._idle(policy.policy, *idle)
         for name, one in state.options(names).items():
             if name in settings.ANNOTATED:
                 path = ("metadata", "annotations", one.annotation)
-                self._put(state.gateway, path, found, settings.ANNOTATED[name], one.value)
+                idle = self._put(found, settings.ANNOTATED[name], one.value, path)
+                # One for all listeners need not have an effect on each of them.
+                if idle is None:
+                    self._annotations[path] = None
+                else:
+                    self._annotations.setdefault(path, idle[1])
 
+    @staticmethod
     def _put(
-        self, owner: Resource, path: FieldPath, found: dict[str, Any], field: str, value: Any
-    ) -> None:
-        """Writes a setting where the listener has what it is about."""
+        found: dict[str, Any], field: str, value: Any, path: FieldPath
+    ) -> tuple[FieldPath, str] | None:
+        """Writes a setting where the listener has what it is about.
+
+        Returns what has no effect instead, and why.
+        """
         traffic = found["traffic"]
         part, _, rest = field.partition(".")
         if part == "proxy_protocol" and traffic["type"] == "waypoint":
@@ -155,22 +172,20 @@ class Listeners:
             if not rest:
                 if value["optional"]:
                     text = "a waypoint closes connections without a PROXY protocol header"
-                    self._idle(owner, (*path, "allowRequestsWithoutProxyProtocol"), text)
-                return
+                    return (*path, "allowRequestsWithoutProxyProtocol"), text
+                return None
             field = f"traffic.{rest}"
         elif part == "proxy_protocol" and rest and "proxy_protocol" not in found:
-            self._idle(owner, path, "the listener has no PROXY protocol")
-            return
+            return path, "the listener has no PROXY protocol"
         elif part == "forward":
             every = list(settings.forwards(traffic))
             for one in every:
                 settings.put(one, rest, value)
-            if not every:
-                self._idle(owner, path, "the listener passes no bytes on as they are")
-            return
+            return None if every else (path, "the listener passes no bytes on as they are")
         elif part == "traffic" and traffic["type"] != "tls":
-            return  # Envoy too: without TLS there is nothing to wait for.
+            return None  # Envoy too: without TLS there is nothing to wait for.
         settings.put(found, field, value)
+        return None
 
     def _idle(self, owner: Resource, path: FieldPath, why: str) -> None:
         message = f"the setting has no effect: {why}"
