@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.translate.support import EDGE, MESH, codes, run, run_all, status, verdict
 
 EDGE_GATEWAY = "Gateway default/edge"
@@ -80,6 +81,13 @@ def test_protocols_that_share_a_port_conflict_without_a_winner() -> None:
         assert ("Programmed", "False", "Invalid") in rows
     assert "KGW404" in codes(found)
     assert found.ir["listeners"] == []
+
+
+@pytest.mark.parametrize(("protocol", "hint"), [("Https", "did you mean `HTTPS`?"), ("UDP", None)])
+def test_protocols_are_compared_as_they_are_written(protocol: str, hint: str | None) -> None:
+    found = run(edge(HTTP, f"{{name: other, port: 53, protocol: {protocol}}}"))
+    (finding,) = found.findings
+    assert (finding.code, finding.hint) == ("KGW503", hint)
 
 
 def test_kinds_of_routes_that_a_listener_cannot_have_are_refused() -> None:

@@ -164,6 +164,16 @@ def test_a_certificate_that_cannot_be_used_says_why(
     assert [one["id"] for one in found.ir["listeners"]] == ["default/edge/https"]
 
 
+@pytest.mark.parametrize(
+    ("ref", "kind"),
+    [("kind: ConfigMap", "ConfigMap"), ("group: x.example, kind: Vault", "x.example/Vault")],
+)
+def test_a_kind_that_holds_no_certificate_is_named(ref: str, kind: str) -> None:
+    found = run(gateway(https(tls=f"certificateRefs: [{{name: cert, {ref}}}]")))
+    (finding,) = found.findings
+    assert finding.message == f"{kind} cannot hold a certificate"
+
+
 def test_a_grant_permits_a_certificate_of_another_namespace() -> None:
     ref = https(tls="certificateRefs: [{name: cert, namespace: other}]")
     found = run(gateway(ref), secret("cert", namespace="other"), grant())

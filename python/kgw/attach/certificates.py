@@ -59,7 +59,7 @@ def key_pair(
         return found.refuse(
             "KGW309",
             reason,
-            f"{ref.group}/{ref.kind} cannot hold a certificate",
+            f"{_kind(ref)} cannot hold a certificate",
             "kind",
             legal="Secret",
         )
@@ -98,7 +98,7 @@ def authorities(
         return found.refuse(
             "KGW309",
             kind_reason,
-            f"{ref.group}/{ref.kind} cannot hold certificate authorities",
+            f"{_kind(ref)} cannot hold certificate authorities",
             "kind",
             legal="ConfigMap, Secret",
         )
@@ -191,3 +191,7 @@ class _Reference:
 def _text(content: bytes) -> str:
     """PEM is ASCII; what is not is not PEM, whatever it is taken for."""
     return content.decode("ascii", "replace")
+
+
+def _kind(ref: ObjectReference) -> str:
+    return f"{ref.group}/{ref.kind}" if ref.group else ref.kind

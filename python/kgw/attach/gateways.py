@@ -261,7 +261,12 @@ def _protocols(index: Index, state: GatewayState) -> None:
             message = f"Protocol {protocol} is unsupported."
             listener.accepted = Outcome(False, "UnsupportedProtocol", message)
             legal = ", ".join(_KINDS)
-            index.report(state.gateway, "KGW503", Severity.ERROR, message, path, legal=legal)
+            # Names are compared as they are written: `https` would be somebody's own protocol.
+            near = {kind.lower(): kind for kind in _KINDS}.get(protocol.lower())
+            hint = f"did you mean `{near}`?" if near else None
+            index.report(
+                state.gateway, "KGW503", Severity.ERROR, message, path, legal=legal, hint=hint
+            )
 
 
 def _conflicts(index: Index, state: GatewayState) -> None:
