@@ -46,7 +46,7 @@ def test_upgrades_under_load_lose_no_request(running: type[Running], site: Site,
         for workers in (3, 1, 2):
             arguments = site.arguments("--upgrade-socket", path, "--upgrade", workers=workers)
             newer = running(*arguments)
-            newer.stderr.after("took over sockets=2 drains=True")
+            newer.stderr.after("took over sockets=2 drains=yes")
             assert run.wait() == 0
             assert "draining replaced=yes" in str(run.stderr)
             busy.goes_on()
@@ -122,7 +122,12 @@ def test_the_place_of_another_process_is_not_taken_by_accident_nor_by_another_us
 def test_nobody_to_upgrade(kgw: Kgw, site: Site, path: str) -> None:
     result = kgw(*site.arguments("--upgrade-socket", path, "--upgrade"))
     assert result.returncode == 3
-    assert "No such file" in result.stderr
+    assert f"nobody waits at {path}" in result.stderr
+    # Nor is there a place to wait at in a directory that does not exist.
+    nowhere = f"{path}.d/upgrade.sock"
+    result = kgw(*site.arguments("--upgrade-socket", nowhere))
+    assert result.returncode == 3
+    assert nowhere in result.stderr
     result = kgw(*site.arguments("--upgrade"))
     assert result.returncode == 2
     assert "--upgrade-socket" in result.stderr

@@ -288,7 +288,9 @@ class _Server:
                     notify(f"READY=1\nMAINPID={os.getpid()}")
                     if successor is not None and self._upgrade_socket:
                         drains = await anyio.to_thread.run_sync(successor.ready)
-                        eventlog.info("took over", sockets=len(sockets), drains=drains)
+                        eventlog.info(
+                            "took over", sockets=len(sockets), drains="yes" if drains else "no"
+                        )
                         upgrades = self._next_upgrade(stack, self._upgrade_socket)
                     eventlog.info(READY, **_extent(config), ms=_ms_since(started))
                     _import_the_rest()

@@ -58,13 +58,16 @@ class Successor:
         """Gets the listening sockets of the process that waits at *path*.
 
         Raises:
-            UpgradeFailed: it refuses, or says what it should not.
-            OSError: nobody is there, or nobody answers in time.
+            UpgradeFailed: nobody waits there, or what does refuses, or says what it should not.
+            OSError: the path cannot be used, or nobody answers in time.
         """
         with ExitStack() as stack:
             self._peer = stack.enter_context(_unix_socket())
             self._peer.settimeout(_STEP)
-            self._peer.connect(path)
+            try:
+                self._peer.connect(path)
+            except (FileNotFoundError, ConnectionRefusedError):
+                raise UpgradeFailed(f"nobody waits at {path}") from None
             _check_user(self._peer)
             _send(self._peer, {"upgrade": VERSION})
             answer, _ = _receive(self._peer)
@@ -143,6 +146,10 @@ class UpgradeSocket:
             self._listener.listen()
             self._inode = os.stat(beside).st_ino
             os.rename(beside, path)
+        except OSError as error:
+            self._listener.close()
+            # Errors of sockets do not say which path they are about.
+            raise OSError(error.errno, error.strerror, path) from None
         except BaseException:
             self._listener.close()
             raise
