@@ -14,7 +14,9 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.attach.test_tls_listeners import gateway, https
 from tests.embed.upstream import TIMEOUT, Upstream, fetch, resources
+from tests.translate.certificates import secret
 
 from kgw.cli.refusals import INTERVAL, REASONS, Refusals
 
@@ -317,6 +319,21 @@ def test_refused_connections_are_said(running: type[Running], manifests: Path) -
     assert run.wait() == 0
     counts = re.findall(r"reason=proxy_header_malformed count=(\d+)", str(run.stderr))
     assert sum(map(int, counts)) == 3
+
+
+def test_clients_that_tls_refuses_are_said(running: type[Running], tmp_path: Path) -> None:
+    manifest = tmp_path / "tls.yaml"
+    manifest.write_text(f"{gateway(https())}---\n{secret('cert')}")
+    run = running("run", "-f", manifest, "--bind", LOCAL, "--workers", "1")
+    with socket.create_connection(address(run)) as peer:
+        peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with suppress(ConnectionResetError):
+            while peer.recv(100):
+                pass
+
+    assert "reason=downstream_tls_fail count=1" in run.stderr.after("refused connections")
+    run.signal(signal.SIGTERM)
+    assert run.wait() == 0
 
 
 def test_a_reason_is_reported_at_once_and_then_every_interval() -> None:

@@ -16,11 +16,15 @@ REASONS = (
     "proxy_header_absent",
     "proxy_header_local",
     "proxy_header_no_destination",
+    "downstream_tls_fail",
+    "downstream_tls_timeout",
+    "downstream_tls_no_chain",
+    "downstream_http2_flood",
     "downstream_cx_overflow",
     "downstream_accept_error",
     "downstream_cx_panicked",
 )
-"""The counters of connections that were not served; `Proxy.stats` has them."""
+"""The counters of connections that were not served, or no longer; `Proxy.stats` has them."""
 
 
 class Refusals:
