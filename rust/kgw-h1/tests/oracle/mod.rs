@@ -265,7 +265,7 @@ fn read_hyper(bytes: &[u8]) -> Vec<Message> {
                 .map(hyper::http::uri::PathAndQuery::as_str);
             let mut message = Message {
                 method: head.method.as_str().as_bytes().to_vec(),
-                path: path.unwrap_or_default().as_bytes().to_vec(),
+                path: origin_form(path.unwrap_or_default()),
                 host: authority.or(named).unwrap_or_default().to_ascii_lowercase(),
                 fields,
                 ..Message::default()
@@ -302,4 +302,11 @@ fn read_hyper(bytes: &[u8]) -> Vec<Message> {
         }
     }
     found.take()
+}
+
+/// A path with query as it stands in a request line: an empty path is `/` (RFC 9112 3.2.1), which
+/// hyper leaves out behind an authority.
+fn origin_form(path: &str) -> Vec<u8> {
+    let slash = if path.starts_with('?') { "/" } else { "" };
+    [slash, path].concat().into_bytes()
 }
