@@ -407,7 +407,7 @@ class Proxy:
         return self._core.problems()
 
     def stats(self) -> dict[str, Any]:
-        """Returns the data plane's counters."""
+        """Returns the data plane's counters by name; docs/lifecycle.md says what they count."""
         return self._core.stats()
 
     async def apply(self, config: Configuration) -> Config:
@@ -495,7 +495,7 @@ class BlockingProxy:
         return self._core.problems()
 
     def stats(self) -> dict[str, Any]:
-        """Returns the data plane's counters."""
+        """Returns the data plane's counters by name; docs/lifecycle.md says what they count."""
         return self._core.stats()
 
     def apply(self, config: Configuration) -> Config:
