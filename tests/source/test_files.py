@@ -7,12 +7,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from kgw.source import Files, from_objects, load
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: %s}\n"
 
@@ -174,3 +174,34 @@ def test_the_digest_knows_files_that_come_go_and_cannot_be_read(tmp_path: Path) 
     assert len(set(seen)) == 4
     path.unlink()
     assert files.load().digest == seen[2]
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ('key: "hush\\q"', "KGW103"),
+        ("{key: hush, key: hush}", "KGW104"),
+        ("key: *hush", "KGW105"),
+        ("{n: hush}", "KGW108"),
+        ("key: !hush x", "KGW109"),
+    ],
+)
+def test_the_text_of_a_secret_with_mistakes_is_not_shown(
+    tmp_path: Path, line: str, code: str
+) -> None:
+    path = tmp_path / "secret.yaml"
+    text = f"kind: Secret\nmetadata: {{name: a}}\nstringData:\n  {line}\n"
+    path.write_text(text)
+    (finding,) = load(path).findings
+    assert finding.code == code
+    assert "hush" not in f"{finding.message}{finding.hint}"
+    assert finding.source is not None
+    place = finding.source.locate()
+    assert place is not None
+    assert place.line == 4
+    assert finding.source.snippet(place) == []
+
+    path.write_text(text.replace("Secret", "ConfigMap"))
+    (shown,) = load(path).findings
+    assert shown.source is not None
+    assert "hush" in str(shown.source.snippet(place))

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kgw._native import manifest
 from kgw.diagnostics import Finding, Severity
@@ -32,6 +33,11 @@ STDIN = "-"
 
 Paths = str | os.PathLike[str]
 
+_SECRET: Final = re.compile(r"\bSecret(List)?\b")
+#: What a problem quotes is part of a value, whatever that holds itself; but for names of keys.
+_QUOTED: Final = re.compile(r"`.*`", re.DOTALL)
+_ABOUT_KEYS: Final = frozenset({"KGW104", "KGW108"})
+
 
 def load(paths: Paths | Iterable[Paths]) -> Loaded:
     """Reads files and directories.
@@ -47,7 +53,8 @@ def parse_text(data: bytes | str, file: str) -> tuple[list[RawObject], list[Find
     """Returns the objects in a text and what is wrong with it; *file* is how it is called."""
     documents, problems = manifest.parse(data)
     objects: list[RawObject] = []
-    findings = [_problem(problem, file) for problem in problems]
+    blind = bool(problems) and _may_hold_a_secret(data)
+    findings = [_problem(problem, file, blind=blind) for problem in problems]
     for document in documents:
         origin = Origin(file, document.index, positions=document)
         found, wrong = expand(document.value, origin)
@@ -180,10 +187,21 @@ def _is_special(name: str) -> bool:
         return False  # reading it will say why
 
 
-def _problem(problem: manifest.Problem, file: str) -> Finding:
+def _problem(problem: manifest.Problem, file: str, *, blind: bool) -> Finding:
     severity = Severity.WARNING if problem.warning else Severity.ERROR
     origin = Origin(file, problem.document, positions=problem)
-    return Finding(problem.code, severity, problem.message, hint=problem.hint, source=origin)
+    message = problem.message
+    if blind:
+        origin = origin.blind()
+        if problem.code not in _ABOUT_KEYS:
+            message = _QUOTED.sub("`…`", message)
+    return Finding(problem.code, severity, message, hint=problem.hint, source=origin)
+
+
+def _may_hold_a_secret(data: bytes | str) -> bool:
+    """Whether a text names the kind Secret: of one with mistakes nobody knows what is what."""
+    text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+    return _SECRET.search(text) is not None
 
 
 def _unreadable(path: str, error: OSError) -> Finding:
