@@ -6,12 +6,12 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderValue, StatusCode};
-use kgw_h1::{BodyError, Framing, Headers, Method, Request, Response};
+use kgw_h1::{Framing, Method, Request, Response};
 
 use super::data::{Data, lost};
 use super::fields;
-use crate::conn::io::Traffic;
-use crate::conn::message::{Downstream, Lost, Piece, Side};
+use super::stream::Stream;
+use crate::conn::message::{Downstream, Lost, Piece};
 
 /// A stream that a client opened.
 #[derive(Debug)]
@@ -36,54 +36,24 @@ impl ClientStream {
     }
 }
 
-impl Side for ClientStream {
-    fn piece(&mut self) -> Result<Piece<'_>, BodyError> {
-        Ok(self.data.piece())
+impl Stream for ClientStream {
+    fn data(&self) -> &Data {
+        &self.data
     }
 
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
-        match self.data.poll_receive(cx) {
-            // Data may stand still for want of room elsewhere; a reset is noticed nevertheless.
-            Poll::Pending => self.poll_gone(cx),
-            ready @ Poll::Ready(_) => ready,
+    fn data_mut(&mut self) -> &mut Data {
+        &mut self.data
+    }
+
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+        if self.answered {
+            return self.data.poll_reset(cx);
         }
-    }
-
-    fn has_input(&self) -> bool {
-        self.data.has_input()
-    }
-
-    fn ends_with_connection(&mut self) -> bool {
-        false
-    }
-
-    fn send_data(&mut self, data: &[u8]) -> Result<(), BodyError> {
-        self.data.send_data(data)
-    }
-
-    fn send_end(&mut self, trailers: Option<&Headers>) -> Result<(), BodyError> {
-        self.data.send_end(trailers);
-        Ok(())
-    }
-
-    fn has_room(&self) -> bool {
-        self.data.has_room()
-    }
-
-    fn unsent(&self) -> usize {
-        self.data.unsent()
-    }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        self.data.poll_send(cx)
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.data.traffic()
-    }
-
-    fn close_type(&self) -> &'static str {
-        self.data.close_type()
+        match self.respond.poll_reset(cx) {
+            Poll::Ready(Ok(reason)) => Poll::Ready(Lost::Reset(reason)),
+            Poll::Ready(Err(error)) => Poll::Ready(lost(&error)),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -150,14 +120,7 @@ impl Downstream for ClientStream {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
-        if self.answered {
-            return self.data.poll_reset(cx).map(Err);
-        }
-        match self.respond.poll_reset(cx) {
-            Poll::Ready(Ok(reason)) => Poll::Ready(Err(Lost::Reset(reason))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(lost(&error))),
-            Poll::Pending => Poll::Pending,
-        }
+        self.poll_lost(cx).map(Err)
     }
 
     fn discard_request(&mut self, mut received: impl FnMut(&[u8])) -> bool {

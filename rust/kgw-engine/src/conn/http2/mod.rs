@@ -5,6 +5,7 @@ mod downstream;
 mod fields;
 pub(crate) mod guard;
 pub(crate) mod server;
+mod stream;
 mod upstream;
 
 pub(crate) use upstream::ServerStream;

@@ -9,12 +9,12 @@ use h2::client::ResponseFuture;
 use h2::ext::Protocol;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Uri};
-use kgw_h1::{BodyError, Framing, Headers, Limits, Request, RequestContext, Response, TargetForm};
+use kgw_h1::{Framing, Limits, Request, RequestContext, Response, TargetForm};
 
 use super::data::{Data, lost};
 use super::fields;
-use crate::conn::io::Traffic;
-use crate::conn::message::{Lost, Piece, Side, Upstream};
+use super::stream::Stream;
+use crate::conn::message::{Lost, Upstream};
 use crate::upstream::http2::Http2Connection;
 
 /// Largest response head. Bytes (Envoy: 80 KiB) and fields (Envoy: 100).
@@ -55,50 +55,18 @@ impl Drop for ServerStream {
     }
 }
 
-impl Side for ServerStream {
-    fn piece(&mut self) -> Result<Piece<'_>, BodyError> {
-        Ok(self.data.piece())
+impl Stream for ServerStream {
+    fn data(&self) -> &Data {
+        &self.data
     }
 
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
-        self.data.poll_receive(cx)
+    fn data_mut(&mut self) -> &mut Data {
+        &mut self.data
     }
 
-    fn has_input(&self) -> bool {
-        self.data.has_input()
-    }
-
-    fn ends_with_connection(&mut self) -> bool {
-        false
-    }
-
-    fn send_data(&mut self, data: &[u8]) -> Result<(), BodyError> {
-        self.data.send_data(data)
-    }
-
-    fn send_end(&mut self, trailers: Option<&Headers>) -> Result<(), BodyError> {
-        self.data.send_end(trailers);
-        Ok(())
-    }
-
-    fn has_room(&self) -> bool {
-        self.data.has_room()
-    }
-
-    fn unsent(&self) -> usize {
-        self.data.unsent()
-    }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        self.data.poll_send(cx)
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.data.traffic()
-    }
-
-    fn close_type(&self) -> &'static str {
-        self.data.close_type()
+    fn poll_lost(&mut self, _cx: &mut Context<'_>) -> Poll<Lost> {
+        // The end of its data says so too, and what came before is not to be lost.
+        Poll::Pending
     }
 }
 
