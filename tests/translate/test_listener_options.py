@@ -59,6 +59,7 @@ ANNOTATIONS: dict[str, tuple[str, dict[str, Any]]] = {
         "UnescapeAndRedirect",
         {"http": {"escaped_slashes": "unescape_and_redirect"}},
     ),
+    "buffer-bytes": ("64Ki", {"http": {"buffer_bytes": 65_536}}),
     "headers-with-underscores": ("Drop", {"http": {"underscores": "drop"}}),
     "http2-max-frame-size": ("32Ki", {"http": {"http2": {"max_frame_size": 32_768}}}),
     "max-connection-duration": ("1h", {"http": {"max_connection_duration_ms": 3_600_000}}),

@@ -81,6 +81,11 @@ _COUNT: Final = Form("a whole number; 0 is none", _whole(0, 2**32 - 1))
 
 OPTIONS: Final = (
     Option(
+        "buffer-bytes",
+        "http.buffer_bytes",
+        Form("1Ki to 16Mi", _whole(1024, 16 * 1024 * 1024)),
+    ),
+    Option(
         "codec",
         "http.codec",
         _choice(Auto="auto", HTTP1="http1", HTTP2="http2"),

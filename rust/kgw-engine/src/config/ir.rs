@@ -369,6 +369,9 @@ pub struct HttpOptions {
     pub default_host_for_http_10: Option<String>,
     /// Largest request target. Bytes; 0 is none beside the limit of the head. Answered 414.
     pub max_target_bytes: usize,
+    /// Output that waits for a peer, client or endpoint, in one direction of a connection or stream,
+    /// above which no more input is taken for it. Bytes; at most 16 MiB count.
+    pub buffer_bytes: usize,
     /// Requests after which a connection is closed. 0 is none.
     pub max_requests_per_connection: u64,
     /// Age at which a connection is closed, after the exchange under way. Milliseconds; 0 is none.
@@ -508,6 +511,7 @@ impl Default for HttpOptions {
             accept_http_10: false,
             default_host_for_http_10: None,
             max_target_bytes: 0,
+            buffer_bytes: 32 * 1024,
             max_requests_per_connection: 0,
             max_connection_duration_ms: 0,
             request_timeout_ms: 0,

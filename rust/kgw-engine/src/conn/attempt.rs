@@ -278,6 +278,7 @@ impl<D: Downstream> Attempt<'_, '_, D> {
     }
 
     async fn run<U: Upstream>(&mut self, up: &mut U) -> Attempted {
+        up.limit_output(self.target.listener.http.buffer_bytes);
         let before = up.traffic();
         let framing = match self.conn.request.framing() {
             // Translation changes the length.

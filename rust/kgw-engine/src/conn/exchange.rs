@@ -60,6 +60,7 @@ pub(crate) async fn serve<D: Downstream>(
         exchange.request_received(now);
     }
     conn.down.begin_request(conn.request.framing());
+    conn.down.limit_output(target.listener.http.buffer_bytes);
     exchange.keep_alive = conn.request.keep_alive() && keep && !conn.is_draining();
     let connect = conn.request.method_kind() == Method::Connect;
     // The client may already be sending what is for the other end of the tunnel.

@@ -121,6 +121,10 @@ impl Side for Http1 {
         self.stream.has_room()
     }
 
+    fn limit_output(&mut self, bytes: usize) {
+        self.stream.limit_output(bytes);
+    }
+
     fn unsent(&self) -> usize {
         self.stream.unsent()
     }

@@ -17,8 +17,11 @@ const READ_BUFFER: usize = 16 * 1024;
 /// Unconsumed bytes of a body, or of what follows one, to hold. Bytes.
 pub(crate) const BODY_BUFFER: usize = 16 * 1024;
 
-/// Buffered output above which no more input is taken for it. Bytes.
+/// Buffered output above which no more input is taken for it, unless the listener says otherwise. Bytes.
 const WRITE_WATERMARK: usize = 32 * 1024;
+
+/// Highest watermark that a listener may set. Bytes.
+pub(crate) const MAX_WATERMARK: usize = 16 * 1024 * 1024;
 
 /// Largest write buffer that an idle connection keeps: that of a plain answer's head. Bytes.
 const IDLE_OUTPUT: usize = 1024;
@@ -39,6 +42,8 @@ pub(crate) struct Stream {
     socket: Socket,
     input: Input,
     output: Output,
+    /// Buffered output above which no more input is taken for it.
+    watermark: usize,
     /// Bytes that the TLS layer took and may still hold. 0 without TLS.
     sealed: usize,
     /// The peer has finished sending.
@@ -104,6 +109,7 @@ impl Stream {
             socket,
             input: Input::default(),
             output: Output::default(),
+            watermark: WRITE_WATERMARK,
             sealed: 0,
             eof: false,
             broken: false,
@@ -204,7 +210,12 @@ impl Stream {
 
     /// Whether more output may be added. It is bounded by this, give or take one buffer of input.
     pub(crate) fn has_room(&self) -> bool {
-        self.unsent() < WRITE_WATERMARK
+        self.unsent() < self.watermark
+    }
+
+    /// Sets how much output may wait, give or take one buffer of input.
+    pub(crate) fn limit_output(&mut self, bytes: usize) {
+        self.watermark = bytes.clamp(1, MAX_WATERMARK);
     }
 
     /// Writes as much as the socket takes; ready once all output is written.

@@ -61,6 +61,9 @@ pub(crate) trait Side {
     /// Whether more may be sent.
     fn has_room(&self) -> bool;
 
+    /// Sets how much may wait to be handed to the peer before there is no more room. Bytes.
+    fn limit_output(&mut self, bytes: usize);
+
     /// What is still to be handed to the peer. Bytes.
     fn unsent(&self) -> usize;
 

@@ -11,7 +11,7 @@ use h2::{Reason, RecvStream, SendStream};
 use kgw_h1::{BodyError, Headers};
 
 use super::fields;
-use crate::conn::io::Traffic;
+use crate::conn::io::{MAX_WATERMARK, Traffic};
 use crate::conn::message::{Lost, Piece};
 use crate::conn::pipe::Pipe;
 
@@ -31,6 +31,8 @@ pub(crate) struct Data {
     received: Received,
     trailers: Option<Headers>,
     output: BytesMut,
+    /// Buffered output above which no more is taken; 0 is the default.
+    watermark: usize,
     end: End,
     traffic: Traffic,
     /// The peer's reset.
@@ -175,7 +177,16 @@ impl Data {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.output.len() < WRITE_WATERMARK
+        let watermark = match self.watermark {
+            0 => WRITE_WATERMARK,
+            bytes => bytes,
+        };
+        self.output.len() < watermark
+    }
+
+    /// Sets how much output may wait, give or take a frame.
+    pub(crate) fn limit_output(&mut self, bytes: usize) {
+        self.watermark = bytes.clamp(1, MAX_WATERMARK);
     }
 
     pub(crate) fn unsent(&self) -> usize {

@@ -51,6 +51,10 @@ impl<S: Stream> Side for S {
         self.data().has_room()
     }
 
+    fn limit_output(&mut self, bytes: usize) {
+        self.data_mut().limit_output(bytes);
+    }
+
     fn unsent(&self) -> usize {
         self.data().unsent()
     }
