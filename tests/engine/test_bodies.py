@@ -6,7 +6,7 @@ import json
 import threading
 
 import pytest
-from tests.engine.harness import PATTERN, Peer, get, ok, post, serving
+from tests.engine.harness import PATTERN, Peer, Setup, get, ok, post, serving
 
 MANY = 50_000_000
 BOUND = 30_000_000
@@ -225,6 +225,28 @@ def test_an_upstream_that_does_not_read_slows_the_client_down() -> None:
         rest.join()
         peer.send(ok())
         assert client.read_response().body == b"ok"
+
+
+@pytest.mark.parametrize("slow", ["client", "upstream"])
+def test_a_listener_says_how_much_waits_for_a_slow_reader(slow: str) -> None:
+    def taken(buffer_bytes: int) -> int:
+        most = 64 << 20
+        head = f"content-length: {most}\r\n\r\n".encode()
+        setup = Setup(http={"buffer_bytes": buffer_bytes})
+        with serving(setup, None) as (gateway, upstream):
+            client = gateway.connect(receive_buffer=65_536)
+            if slow == "upstream":
+                client.send(b"POST / HTTP/1.1\r\nhost: a\r\n" + head)
+                upstream.accept().read_until(b"\r\n\r\n")
+                return client.fill(most, gateway)
+            client.send(get())
+            peer = upstream.accept()
+            peer.read_request()
+            peer.send(b"HTTP/1.1 200 OK\r\n" + head)
+            return peer.fill(most, gateway)
+
+    # What the kernel's buffers hold comes on top of both.
+    assert taken(16 << 20) - taken(1024) > 8 << 20
 
 
 def test_pipelined_requests_wait_outside_while_an_answer_is_due() -> None:
