@@ -254,7 +254,7 @@ class H2Peer:
 
     def ask(self, path: str = "/", *fields: tuple[str, str], **more: object) -> Message:
         """Sends a request and returns its answer."""
-        return self.response(self.request(path, *fields, **more))  # type: ignore[arg-type]
+        return self.response(self.request(path, *fields, **more))  # type: ignore[arg-type]  # passed on
 
     def _take(self, found: Frame) -> None:
         message = self.messages.get(found.stream)

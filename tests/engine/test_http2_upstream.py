@@ -338,7 +338,9 @@ def test_first_requests_wait_for_one_connection(setup: Http2Setup) -> None:
     with serving(setup, h2_always()) as (gateway, upstream):
         client = h2_client(gateway)
         # All in one write, so that they are there before any connection is.
-        held, client.peer.send = [], lambda data: held.append(data)  # type: ignore[method-assign]
+        held: list[bytes] = []
+        # A double that sends nothing yet.
+        client.peer.send = lambda data: held.append(data)  # type: ignore[method-assign]  # a double
         streams = [client.request() for _ in range(30)]
         del client.peer.send
         client.peer.send(b"".join(held))
