@@ -67,11 +67,28 @@ class Engine:
             OSError: an address cannot be bound.
         """
 
+    def apply_delta(self, delta: bytes) -> int:
+        """Compiles changes to the newest generation and publishes the result; returns its generation.
+
+        What is served is what :meth:`apply` of the whole new configuration would serve; the cost is
+        that of what changed. On error the last generation goes on serving, and changes can be made to
+        it as before.
+
+        Args:
+            delta: the changes (``docs/ir.md``) as JSON.
+
+        Raises:
+            kgw.errors.ConfigError: the changes cannot be compiled. ``stale base`` in the message:
+                they are to another generation than the newest one.
+            kgw.errors.NotRunning: the engine is not running.
+            OSError: an address cannot be bound.
+        """
+
     def wait_applied(self, generation: int, timeout: float) -> bool:
         """Waits until every worker serves ``generation`` or a later one; returns whether they do.
 
         Args:
-            generation: what :meth:`apply` returned; 1 is the configuration of :meth:`start`.
+            generation: what :meth:`apply` or :meth:`apply_delta` returned; 1 is the configuration of :meth:`start`.
             timeout: seconds to wait at most.
         """
 

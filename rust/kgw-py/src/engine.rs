@@ -88,6 +88,10 @@ impl Engine {
         self.call(py, |engine| engine.apply(config))
     }
 
+    fn apply_delta(&self, py: Python<'_>, delta: &[u8]) -> PyResult<u64> {
+        self.call(py, |engine| engine.apply_delta(delta))
+    }
+
     fn wait_applied(&self, py: Python<'_>, generation: u64, timeout: f64) -> PyResult<bool> {
         let timeout = seconds(timeout)?;
         self.call(py, |engine| engine.wait_applied(generation, timeout))

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 use kgw_limit::{Tick, TokenBucket};
 
+use super::delta::Delta;
 use super::ir;
 use super::snapshot::{
     Action, Backend, Carries, Cluster, Destination, FastMap, Forward, Listener, Redirect, Route,
@@ -71,6 +72,14 @@ pub enum CompileError {
         /// Its value.
         value: usize,
     },
+    /// Changes to another generation than the newest one.
+    #[error("stale base: the changes are to generation {base}, the newest one is {newest}")]
+    StaleBase {
+        /// What the changes are to.
+        base: u64,
+        /// The newest generation.
+        newest: u64,
+    },
     /// Another version of the IR.
     #[error(
         "the configuration has version {found}, this engine reads version {}",
@@ -91,6 +100,10 @@ pub(crate) struct Compiler {
     buckets: HashMap<BucketKey, Arc<TokenBucket>>,
     /// TLS by its configuration: what did not change keeps its sessions.
     tls: Interned,
+    /// What is served: what deltas are to.
+    current: ir::Config,
+    /// What was compiled last, and is not served yet.
+    next: Option<ir::Config>,
 }
 
 /// Most bytes that a head may be allowed to have.
@@ -117,11 +130,46 @@ impl Compiler {
         now: Tick,
     ) -> Result<Snapshot, CompileError> {
         let config: ir::Config = serde_json::from_slice(bytes)?;
-        if config.version != ir::VERSION {
-            return Err(CompileError::Version {
-                found: config.version,
-            });
+        check_version(config.version)?;
+        self.compile_config(config, logs, workers, generation, now)
+    }
+
+    /// Compiles the configuration that is served with the changes of `bytes`.
+    pub(crate) fn compile_delta(
+        &mut self,
+        bytes: &[u8],
+        logs: &LogWriter,
+        workers: usize,
+        generation: u64,
+        now: Tick,
+    ) -> Result<Snapshot, CompileError> {
+        let delta: Delta = serde_json::from_slice(bytes)?;
+        check_version(delta.version)?;
+        let newest = generation - 1;
+        if delta.base != newest {
+            let base = delta.base;
+            return Err(CompileError::StaleBase { base, newest });
         }
+        let mut config = self.current.clone();
+        merge(&mut config, delta);
+        self.compile_config(config, logs, workers, generation, now)
+    }
+
+    /// Makes what was compiled last what the next delta is to.
+    pub(crate) fn commit(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.current = next;
+        }
+    }
+
+    fn compile_config(
+        &mut self,
+        config: ir::Config,
+        logs: &LogWriter,
+        workers: usize,
+        generation: u64,
+        now: Tick,
+    ) -> Result<Snapshot, CompileError> {
         let mut problems = Vec::new();
         let mut compilation = Compilation {
             clusters: clusters(&config, workers, &mut self.tls, &mut problems),
@@ -169,6 +217,7 @@ impl Compiler {
         self.buckets.retain(|(_, max_tokens, ..), bucket| {
             Arc::strong_count(bucket) > 1 || bucket.remaining(now) < *max_tokens
         });
+        self.next = Some(config);
         Ok(Snapshot {
             generation,
             listeners,
@@ -192,6 +241,60 @@ impl Compiler {
         let bucket = Arc::new(TokenBucket::new(max_tokens, tokens_per_fill, interval)?);
         self.buckets.insert(key, Arc::clone(&bucket));
         Ok(bucket)
+    }
+}
+
+fn check_version(found: u32) -> Result<(), CompileError> {
+    if found == ir::VERSION {
+        Ok(())
+    } else {
+        Err(CompileError::Version { found })
+    }
+}
+
+fn merge(config: &mut ir::Config, delta: Delta) {
+    fn change<V>(values: &mut BTreeMap<String, V>, changes: BTreeMap<String, Option<V>>) {
+        for (id, change) in changes {
+            match change {
+                Some(value) => {
+                    values.insert(id, value);
+                }
+                None => {
+                    values.remove(&id);
+                }
+            }
+        }
+    }
+    if let Some(listeners) = delta.listeners {
+        config.listeners = listeners;
+    }
+    change(&mut config.routes, delta.routes);
+    change(&mut config.clusters, delta.clusters);
+    for (id, table) in delta.route_tables {
+        let Some(table) = table else {
+            config.route_tables.remove(&id);
+            continue;
+        };
+        let hosts = &mut config.route_tables.entry(id).or_default().hosts;
+        for mut change in table.hosts {
+            if change.removed {
+                hosts.retain(|host| host.hostname != change.hostname);
+                continue;
+            }
+            let same = |host: &ir::VirtualHost| host.hostname == change.hostname;
+            let at = hosts.iter().position(same).unwrap_or_else(|| {
+                hosts.push(ir::VirtualHost {
+                    hostname: change.hostname.clone(),
+                    rules: Vec::new(),
+                });
+                hosts.len() - 1
+            });
+            let changed = change.rules.iter().map(|rule| rule.route.clone());
+            let changed: HashSet<_> = changed.chain(change.removed_rules).collect();
+            let rules = &mut hosts[at].rules;
+            rules.retain(|rule| !changed.contains(&rule.route));
+            rules.append(&mut change.rules);
+        }
     }
 }
 

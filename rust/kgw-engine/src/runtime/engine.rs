@@ -110,6 +110,15 @@ struct State {
     ended: bool,
 }
 
+/// What a generation is compiled from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// A configuration.
+    Whole(&'a [u8]),
+    /// Changes to the newest one.
+    Delta(&'a [u8]),
+}
+
 #[derive(Debug)]
 struct Running {
     shared: Arc<Shared>,
@@ -177,7 +186,7 @@ impl Engine {
         let logs = Arc::new(LogWriter::start(options).map_err(EngineError::Thread)?);
         let (snapshot, sockets) = self.compile(
             &mut state,
-            config,
+            Source::Whole(config),
             &logs,
             &Sockets::new(),
             &mut inherited,
@@ -228,6 +237,17 @@ impl Engine {
     /// Compiles a configuration and makes it the one that is served from each worker's next request
     /// on. Returns its generation. On error the last one goes on serving, untouched.
     pub fn apply(&self, config: &[u8]) -> Result<u64, EngineError> {
+        self.publish(Source::Whole(config))
+    }
+
+    /// Compiles changes to the newest generation ([`config::delta`](crate::config::delta) as JSON) and
+    /// serves the result as [`Engine::apply`] does that of a whole configuration. Returns its
+    /// generation. On error the last one goes on serving, untouched, and the next changes are to it.
+    pub fn apply_delta(&self, delta: &[u8]) -> Result<u64, EngineError> {
+        self.publish(Source::Delta(delta))
+    }
+
+    fn publish(&self, source: Source<'_>) -> Result<u64, EngineError> {
         let mut state = self.state.lock();
         let running = state.running.as_ref().ok_or(EngineError::NotRunning)?;
         let (shared, logs) = (Arc::clone(&running.shared), Arc::clone(&running.logs));
@@ -237,7 +257,7 @@ impl Engine {
         let generation = shared.generation() + 1;
         let (snapshot, sockets) = self.compile(
             &mut state,
-            config,
+            source,
             &logs,
             &shared.sockets(),
             &mut Inherited::default(),
@@ -256,19 +276,20 @@ impl Engine {
     fn compile(
         &self,
         state: &mut State,
-        config: &[u8],
+        source: Source<'_>,
         logs: &LogWriter,
         sockets: &Sockets,
         inherited: &mut Inherited,
         generation: u64,
     ) -> Result<(Snapshot, Sockets), EngineError> {
-        let snapshot = state.compiler.compile(
-            config,
-            logs,
-            self.workers,
-            generation,
-            Tick::from_nanos(self.clock.now().0),
-        )?;
+        let now = Tick::from_nanos(self.clock.now().0);
+        let compiler = &mut state.compiler;
+        let snapshot = match source {
+            Source::Whole(config) => compiler.compile(config, logs, self.workers, generation, now),
+            Source::Delta(delta) => {
+                compiler.compile_delta(delta, logs, self.workers, generation, now)
+            }
+        }?;
         let listeners = || snapshot.listeners.values();
         let wanted = listeners().flat_map(|listener| listener.bind.iter().cloned());
         let leases = &mut state.leases;
@@ -282,6 +303,7 @@ impl Engine {
                 }
             },
         )?;
+        state.compiler.commit();
         Ok((snapshot, sockets))
     }
 
