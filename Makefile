@@ -15,7 +15,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help run test test-rust test-python soak check fmt bench bench-rust bench-python fuzz loom build wheel clean
+.PHONY: help run test test-rust test-python soak check fmt bench bench-rust bench-python bench-check fuzz loom build wheel clean
 .PHONY: corpus-scores floods connections optimised
 
 help: ## this text
@@ -61,6 +61,13 @@ bench-rust: ## in Rust
 
 bench-python: optimised ## through the FFI, with an optimised extension
 	$(BIN)/python -m pytest benches --benchmark-enable --benchmark-only $(ARGS)
+
+# Built as wheels are, with names for profiles. ARGS: --update, --only CASE, --profile CASE.
+bench-check: $(STAMPS)/test ## instructions per request against the baseline (valgrind is needed)
+	@command -v valgrind >/dev/null || { \
+	  echo 'make bench-check needs valgrind (Debian and Ubuntu: apt-get install valgrind)' >&2; exit 1; }
+	$(CARGO) build --profile bench --quiet -p kgw-engine --example serve
+	$(BIN)/python -m benches.instructions $(TARGET)/release/examples/serve $(ARGS)
 
 # Not a part of `make test`: the models take 9 s, but what loom depends on must be built a second time
 # with its cfg, over two minutes of CPU on a clean machine. Run it after a change in rust/kgw-limit.
