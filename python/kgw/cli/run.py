@@ -41,6 +41,9 @@ _MOST_CONNECTIONS = 50_000
 _OTHER_FILES = 64
 """Open files that are no connections: logs, listening sockets, event loops."""
 
+_PIPES = 16
+"""One of this many open files may be the end of a pipe that a body passes through."""
+
 _POLL = 2.0
 """Seconds between two looks at the counters of refused connections."""
 
@@ -177,7 +180,7 @@ def _max_connections(asked: int | None) -> int:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return _MOST_CONNECTIONS
-    return max(1, min(_MOST_CONNECTIONS, (files - _OTHER_FILES) // 2))
+    return max(1, min(_MOST_CONNECTIONS, (files - files // _PIPES - _OTHER_FILES) // 2))
 
 
 class _Server:

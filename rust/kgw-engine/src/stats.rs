@@ -88,6 +88,10 @@ stats! {
     downstream_rx_body_bytes,
     /// Body bytes sent to clients.
     downstream_tx_body_bytes,
+    /// Bytes that went from socket to socket inside the kernel.
+    splice_bytes,
+    /// Times that such bytes were copied after all: no pipe was to be had, or the kernel does not do it.
+    splice_refused,
     /// Requests that a token bucket refused.
     rate_limited,
     /// Requests without a route.

@@ -131,14 +131,7 @@ impl BodyDecoder {
                     if take == 0 {
                         return Ok(self.step(at, at..at));
                     }
-                    self.remaining -= take as u64;
-                    if self.remaining == 0 {
-                        self.state = if self.state == State::Length {
-                            State::Done
-                        } else {
-                            State::DataCr
-                        };
-                    }
+                    self.count_data(take as u64);
                     return Ok(self.step(at + take, at..at + take));
                 }
                 _ => {}
@@ -153,6 +146,44 @@ impl BodyDecoder {
                     self.state = State::Failed(error);
                     return Err(error);
                 }
+            };
+        }
+    }
+
+    /// Returns how many bytes of data come next with no framing among them: the rest of the length or
+    /// of the chunk, [`u64::MAX`] for a body that ends with the connection, 0 where framing comes next
+    /// or nothing does.
+    pub fn data_ahead(&self) -> u64 {
+        match self.state {
+            State::Length | State::Data => self.remaining,
+            State::UntilClose => u64::MAX,
+            _ => 0,
+        }
+    }
+
+    /// Counts data that the caller took off the connection itself, instead of [`decode`](Self::decode):
+    /// at most [`data_ahead`](Self::data_ahead) bytes.
+    ///
+    /// # Errors
+    /// [`BodyError::TooLong`] when it is more; nothing is counted then.
+    pub fn skip_data(&mut self, len: u64) -> Result<(), BodyError> {
+        if len > self.data_ahead() {
+            return Err(BodyError::TooLong);
+        }
+        if self.state != State::UntilClose {
+            self.count_data(len);
+        }
+        Ok(())
+    }
+
+    /// Counts data of a length or of a chunk, no more of it than is left.
+    fn count_data(&mut self, len: u64) {
+        self.remaining -= len;
+        if self.remaining == 0 {
+            self.state = match self.state {
+                State::Length => State::Done,
+                State::Data => State::DataCr,
+                other => other,
             };
         }
     }

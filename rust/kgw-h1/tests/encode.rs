@@ -484,6 +484,47 @@ proptest! {
     }
 
     #[test]
+    fn data_may_be_taken_off_the_connection_unseen(
+        pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..8),
+        chunked: bool,
+        most in 1_u64..30,
+        step in 1_usize..9,
+    ) {
+        let body = pieces.concat();
+        let framing = if chunked {
+            Framing::Chunked
+        } else {
+            Framing::Length(body.len() as u64)
+        };
+        let mut wire = Vec::new();
+        let mut encoder = BodyEncoder::new(framing);
+        for piece in &pieces {
+            prop_assert_eq!(encoder.encode(piece, &mut wire), Ok(()));
+        }
+        prop_assert_eq!(encoder.finish(&mut wire), Ok(()));
+        wire.extend_from_slice(b"NEXT");
+        let mut decoder = BodyDecoder::new(framing);
+        let (mut at, mut got) = (0, Vec::new());
+        while !decoder.is_done() {
+            let taken = decoder.data_ahead().min(most);
+            prop_assert_eq!(
+                decoder.skip_data(decoder.data_ahead() + 1),
+                Err(BodyError::TooLong)
+            );
+            prop_assert_eq!(decoder.skip_data(taken), Ok(()));
+            got.extend_from_slice(&wire[at..at + taken as usize]);
+            at += taken as usize;
+            // Framing, and maybe some of the data, is decoded as usual.
+            let input = &wire[at..wire.len().min(at + step)];
+            let decoded = decoder.decode(input).unwrap();
+            got.extend_from_slice(&input[decoded.data.clone()]);
+            at += decoded.consumed;
+        }
+        prop_assert_eq!(got, body);
+        prop_assert_eq!(&wire[at..], b"NEXT");
+    }
+
+    #[test]
     fn the_split_of_a_connection_does_not_matter(bytes in near_message(), step in 1_usize..7) {
         let whole = common::play(&bytes, usize::MAX, false);
         prop_assert_eq!(common::play(&bytes, step, false), whole);
@@ -493,6 +534,17 @@ proptest! {
         let whole = common::answer(&answer, usize::MAX, context);
         prop_assert_eq!(common::answer(&answer, step, context), whole);
     }
+}
+
+#[test]
+fn a_body_that_ends_with_the_connection_has_data_ahead_for_ever() {
+    let mut decoder = BodyDecoder::new(Framing::UntilClose);
+    assert_eq!(decoder.data_ahead(), u64::MAX);
+    assert_eq!(decoder.skip_data(1 << 40), Ok(()));
+    assert_eq!(decoder.data_ahead(), u64::MAX);
+    assert_eq!(decoder.finish_eof(), Ok(()));
+    assert_eq!(decoder.data_ahead(), 0);
+    assert_eq!(decoder.skip_data(1), Err(BodyError::TooLong));
 }
 
 #[test]

@@ -370,7 +370,8 @@ pub struct HttpOptions {
     /// Largest request target. Bytes; 0 is none beside the limit of the head. Answered 414.
     pub max_target_bytes: usize,
     /// Output that waits for a peer, client or endpoint, in one direction of a connection or stream,
-    /// above which no more input is taken for it. Bytes; at most 16 MiB count.
+    /// above which no more input is taken for it. Bytes; at most 16 MiB count. With 32 KiB or more,
+    /// long bodies between plain connections are spliced, and a pipe of 256 KiB may wait as well.
     pub buffer_bytes: usize,
     /// Requests after which a connection is closed. 0 is none.
     pub max_requests_per_connection: u64,

@@ -1,20 +1,26 @@
 //! HTTP/1.1 as a side of an exchange: a connection that carries one message each way at a time.
 
+use std::io;
 use std::task::{Context, Poll};
 
 use kgw_h1::{
     BodyDecoder, BodyEncoder, BodyError, Framing, Headers, Limits, Method, Request, RequestContext,
-    Response, Status, response_framing, write_continue, write_request_head, write_response_head_as,
+    Response, Status, response_framing, write_chunk_end, write_chunk_head, write_continue,
+    write_request_head, write_response_head_as,
 };
 
 use super::io::{BODY_BUFFER, Stream, Traffic};
 use super::message::{Downstream, Lost, Piece, Side, Upstream};
+use super::splice::Splice;
 
 /// Largest response head. Bytes (Envoy: 80 KiB) and fields (Envoy: 100).
 const RESPONSE_LIMITS: Limits = Limits {
     max_head_bytes: 80 * 1024,
     max_fields: 100,
 };
+
+/// Data of a body that must be left for it to be worth passing on unseen. Bytes.
+const MIN_SPLICE: u64 = 16 * 1024;
 
 /// An HTTP/1.1 connection.
 #[derive(Debug)]
@@ -60,6 +66,31 @@ impl Http1 {
         self.given = 0;
         self.body = Body::Going;
     }
+
+    /// Receives more of the body, as [`poll_receive`](Side::poll_receive) does, into what `to` sends,
+    /// without a copy and without a look at it, if the body allows that and is long enough.
+    pub(crate) fn poll_splice(&mut self, cx: &mut Context<'_>, to: &mut Self) -> Splice {
+        let ahead = self.decoder.data_ahead();
+        if self.body != Body::Going || self.given > 0 || ahead < MIN_SPLICE {
+            return Splice::Unfit;
+        }
+        let most = usize::try_from(ahead).unwrap_or(usize::MAX);
+        let spliced = to.stream.poll_splice(cx, &mut self.stream, most);
+        if let Splice::Polled(Poll::Ready(Ok(count))) = spliced
+            && count > 0
+        {
+            let counted = self.decoder.skip_data(count as u64);
+            if counted.and_then(|()| to.encoder.account(count)).is_err() {
+                let error = io::ErrorKind::InvalidData.into();
+                return Splice::Polled(Poll::Ready(Err(error)));
+            }
+            if to.encoder.framing() == Framing::Chunked {
+                to.stream
+                    .enclose(|head| write_chunk_head(head, count), write_chunk_end);
+            }
+        }
+        spliced
+    }
 }
 
 impl Side for Http1 {
@@ -95,6 +126,10 @@ impl Side for Http1 {
         self.stream
             .poll_fill(cx, BODY_BUFFER)
             .map_err(|_| Lost::Closed)
+    }
+
+    fn http1(&mut self) -> Option<&mut Self> {
+        Some(self)
     }
 
     fn has_input(&self) -> bool {

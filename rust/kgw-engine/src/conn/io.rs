@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::splice::{self, CONDUIT_BYTES, Conduit, Splice};
 use crate::tls::TlsSocket;
 
 /// Size of a read buffer. Bytes. It grows for a head that is larger, up to the head's limit.
@@ -50,6 +51,8 @@ pub(crate) struct Stream {
     pub(crate) eof: bool,
     /// Reading or writing has failed.
     broken: bool,
+    /// What was received last filled the buffer: more is there, most likely.
+    bulk: bool,
     traffic: Traffic,
 }
 
@@ -92,6 +95,8 @@ struct Input {
 struct Output {
     bytes: Vec<u8>,
     start: usize,
+    /// What comes after them without having been seen; nothing is added before it.
+    conduit: Option<Box<Conduit>>,
 }
 
 impl Stream {
@@ -113,6 +118,7 @@ impl Stream {
             sealed: 0,
             eof: false,
             broken: false,
+            bulk: false,
             traffic: Traffic::default(),
         }
     }
@@ -173,6 +179,7 @@ impl Stream {
         match self.socket.poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) => {
                 let count = buffer.filled().len();
+                self.bulk = buffer.remaining() == 0;
                 self.input.end += count;
                 self.eof = count == 0;
                 Poll::Ready(Ok(count))
@@ -198,17 +205,87 @@ impl Stream {
         !self.eof && self.input().is_empty() && self.socket.is_quiet()
     }
 
+    /// Takes what `from` receives next into the output without a copy, up to `most` bytes, while bytes
+    /// come in bulk: pieces that are small are copied as cheaply. Returns the count, 0 at the end of the
+    /// stream. Pending also while what was taken before waits: whoever asks flushes as well.
+    ///
+    /// A listener whose output may not even hold what it holds by default gets copies, which can be
+    /// kept to any measure.
+    pub(crate) fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Self,
+        most: usize,
+    ) -> Splice {
+        let (Socket::Tcp(source), Socket::Tcp(_)) = (&from.socket, &self.socket) else {
+            return Splice::Unfit;
+        };
+        let is_next = from.input().is_empty() && !from.eof;
+        if !is_next || !from.bulk || self.watermark < WRITE_WATERMARK {
+            return Splice::Unfit;
+        }
+        if self.output.conduit.is_some() {
+            // Copies go behind it where more may wait than it holds.
+            return if self.watermark > CONDUIT_BYTES {
+                Splice::Unfit
+            } else {
+                Splice::Polled(Poll::Pending)
+            };
+        }
+        let Some(mut conduit) = Conduit::take() else {
+            return Splice::Refused;
+        };
+        match conduit.poll_fill(cx, source, most.min(CONDUIT_BYTES)) {
+            Poll::Ready(Ok(count)) if count > 0 => {
+                from.traffic.consumed += count as u64;
+                from.bulk = count >= READ_BUFFER;
+                self.output.conduit = Some(conduit);
+                Splice::Polled(Poll::Ready(Ok(count)))
+            }
+            Poll::Ready(Ok(_)) => {
+                conduit.put_back();
+                from.eof = true;
+                Splice::Polled(Poll::Ready(Ok(0)))
+            }
+            Poll::Ready(Err(error)) if splice::is_refusal(&error) => Splice::Refused,
+            Poll::Ready(Err(error)) => {
+                conduit.put_back();
+                from.broken = true;
+                Splice::Polled(Poll::Ready(Err(error)))
+            }
+            Poll::Pending => {
+                conduit.put_back();
+                from.input.release();
+                Splice::Polled(Poll::Pending)
+            }
+        }
+    }
+
+    /// Puts something before and behind what [`poll_splice`](Self::poll_splice) has just taken.
+    pub(crate) fn enclose(
+        &mut self,
+        head: impl FnOnce(&mut Vec<u8>),
+        tail: impl FnOnce(&mut Vec<u8>),
+    ) {
+        head(&mut self.output.bytes);
+        tail(self.output());
+    }
+
     /// The output to append to.
     pub(crate) fn output(&mut self) -> &mut Vec<u8> {
-        &mut self.output.bytes
+        match &mut self.output.conduit {
+            None => &mut self.output.bytes,
+            Some(conduit) => &mut conduit.tail,
+        }
     }
 
     /// Count of bytes that are still to be written.
     pub(crate) fn unsent(&self) -> usize {
-        self.output.bytes.len() - self.output.start + self.sealed
+        self.output.len() + self.sealed
     }
 
-    /// Whether more output may be added. It is bounded by this, give or take one buffer of input.
+    /// Whether more output may be added. It is bounded by this, give or take one buffer of input or,
+    /// where bytes are spliced, one pipe.
     pub(crate) fn has_room(&self) -> bool {
         self.unsent() < self.watermark
     }
@@ -220,25 +297,34 @@ impl Stream {
 
     /// Writes as much as the socket takes; ready once all output is written.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.output.start < self.output.bytes.len() {
-            let pending = &self.output.bytes[self.output.start..];
-            match self.socket.poll_write(cx, pending) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => {
-                    self.output.start += count;
-                    self.written(count);
-                }
-                Poll::Ready(Err(error)) => {
-                    self.broken = true;
-                    return Poll::Ready(Err(error));
-                }
-                Poll::Pending => {
-                    self.output.compact();
-                    return Poll::Pending;
+        loop {
+            while self.output.start < self.output.bytes.len() {
+                let pending = &self.output.bytes[self.output.start..];
+                match self.socket.poll_write(cx, pending) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(count)) => {
+                        self.output.start += count;
+                        self.written(count);
+                    }
+                    Poll::Ready(Err(error)) => {
+                        self.broken = true;
+                        return Poll::Ready(Err(error));
+                    }
+                    Poll::Pending => {
+                        self.output.compact();
+                        return Poll::Pending;
+                    }
                 }
             }
+            self.output.reset();
+            if self.output.conduit.is_none() {
+                break;
+            }
+            if let Err(error) = ready!(self.poll_drain(cx)) {
+                self.broken = true;
+                return Poll::Ready(Err(error));
+            }
         }
-        self.output.reset();
         if self.sealed == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -248,6 +334,27 @@ impl Stream {
                 self.broken = true;
                 return Poll::Ready(Err(error));
             }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what was spliced; what is to follow it becomes the output.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (Socket::Tcp(socket), Some(conduit)) = (&self.socket, &mut self.output.conduit) else {
+            return Poll::Ready(Ok(()));
+        };
+        while !conduit.is_drained() {
+            match ready!(conduit.poll_drain(cx, socket)) {
+                Ok(count) => self.traffic.sent += count as u64,
+                Err(error) if splice::is_refusal(&error) => {
+                    conduit.tail = conduit.reclaim()?;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        if let Some(mut conduit) = self.output.conduit.take() {
+            self.output.bytes.append(&mut conduit.tail);
+            conduit.put_back();
         }
         Poll::Ready(Ok(()))
     }
@@ -325,7 +432,7 @@ impl AsyncWrite for Stream {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let stream = self.get_mut();
-        if stream.output.start < stream.output.bytes.len() {
+        if stream.output.len() > 0 {
             ready!(stream.poll_flush(cx))?;
         }
         let written = ready!(stream.socket.poll_write_vectored(cx, bytes));
@@ -456,6 +563,12 @@ impl Drop for Input {
 }
 
 impl Output {
+    /// Count of the bytes.
+    fn len(&self) -> usize {
+        let conduit = self.conduit.as_ref().map_or(0, |conduit| conduit.len());
+        self.bytes.len() - self.start + conduit
+    }
+
     /// Everything is written: the buffer starts again, and is not kept if it grew large.
     fn reset(&mut self) {
         self.start = 0;

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use kgw_h1::{BodyError, Framing, Headers, Request, RequestContext, Response};
 
+use super::h1_side::Http1;
 use super::io::Traffic;
 use super::pipe::Pipe;
 
@@ -45,6 +46,11 @@ pub(crate) trait Side {
 
     /// Receives more of the body. Returns the count, 0 at the end of everything.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>>;
+
+    /// The connection, if it carries one message at a time: between two of these, bodies can be spliced.
+    fn http1(&mut self) -> Option<&mut Http1> {
+        None
+    }
 
     /// Whether something that was received waits to be taken.
     fn has_input(&self) -> bool;

@@ -13,6 +13,7 @@ pub(crate) mod message;
 pub(crate) mod pipe;
 mod proxy_header;
 mod relay;
+mod splice;
 mod tcp;
 mod tls;
 pub(crate) mod tunnel;

@@ -19,6 +19,11 @@ pub(crate) trait Pipe {
     /// wait to be consumed. An error is the end of the stream, and not a clean one.
     fn poll_fill(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>>;
 
+    /// The socket with its buffers, if that is all there is to it: bytes can be spliced between two.
+    fn stream(&mut self) -> Option<&mut Stream> {
+        None
+    }
+
     /// Whether the peer has finished sending; input may still wait.
     fn has_ended(&self) -> bool;
 
@@ -67,6 +72,10 @@ impl Pipe for Stream {
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
         Self::poll_fill(self, cx, limit)
+    }
+
+    fn stream(&mut self) -> Option<&mut Stream> {
+        Some(self)
     }
 
     fn has_ended(&self) -> bool {

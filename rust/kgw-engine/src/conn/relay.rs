@@ -13,6 +13,7 @@
 //! 5. The upstream connection can be used again only if both messages ended and nothing follows.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::task::{Context, Poll};
 
 use kgw_h1::{
@@ -21,12 +22,13 @@ use kgw_h1::{
 
 use super::Conn;
 use super::message::{Downstream, Lost, Piece, Upstream};
+use super::splice::Splice;
 use crate::clock::Nanos;
 use crate::config::ir::HttpOptions;
 use crate::pipeline::edge;
 use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::Reply;
-use crate::runtime::Phase;
+use crate::runtime::{Phase, Worker};
 use crate::telemetry::access_log::Point;
 use crate::telemetry::flags::ResponseFlag;
 
@@ -140,7 +142,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 Poll::Pending => {}
             }
         } else if self.up.has_room() && !self.upstream_broken {
-            match self.conn.down.poll_receive(cx) {
+            match self.receive_request(cx) {
                 Poll::Ready(Ok(count)) if count > 0 => moved = true,
                 Poll::Ready(Ok(_)) => return Err(End::ClientGone(Lost::Closed)),
                 Poll::Ready(Err(lost)) => return Err(self.client_lost(lost)),
@@ -173,6 +175,34 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             self.exchange.timings.set(Point::UpstreamTxEnd, self.now.0);
         }
         Ok(moved)
+    }
+
+    /// Receives more of the request's body; without a copy, it has then moved to the upstream.
+    fn receive_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
+        if self.exchange.grpc_web.is_none()
+            && let (Some(down), Some(up)) = (self.conn.down.http1(), self.up.http1())
+            && let Some(polled) = spliced(down.poll_splice(cx, up), &self.conn.worker)
+        {
+            if let Poll::Ready(Ok(count)) = polled {
+                self.exchange.bytes_received += count as u64;
+            }
+            return polled;
+        }
+        self.conn.down.poll_receive(cx)
+    }
+
+    /// Receives more of the answer's body; without a copy, it has then moved to the client.
+    fn receive_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
+        if self.exchange.grpc_web.is_none()
+            && let (Some(up), Some(down)) = (self.up.http1(), self.conn.down.http1())
+            && let Some(polled) = spliced(up.poll_splice(cx, down), &self.conn.worker)
+        {
+            if let Poll::Ready(Ok(count)) = polled {
+                self.exchange.bytes_sent += count as u64;
+            }
+            return polled;
+        }
+        self.up.poll_receive(cx)
     }
 
     /// Moves what has arrived of the request's body to the upstream.
@@ -220,7 +250,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             Answer::Body => {
                 moved |= self.take_answer_body()?;
                 if self.answer == Answer::Body && self.conn.down.has_room() {
-                    match self.up.poll_receive(cx) {
+                    match self.receive_answer(cx) {
                         Poll::Ready(Ok(0)) => {
                             if !self.up.ends_with_connection() {
                                 return Err(self.upstream_lost(Lost::Malformed));
@@ -480,4 +510,14 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             }
         }
     }
+}
+
+/// What came of splicing, counted; none if the bytes are to be copied.
+fn spliced(splice: Splice, worker: &Worker) -> Option<Poll<Result<usize, Lost>>> {
+    let polled = splice.counted(worker.stats())?;
+    Some(polled.map_err(|error| match error.kind() {
+        // It does not go with the lengths that both sides were told.
+        ErrorKind::InvalidData => Lost::Malformed,
+        _ => Lost::Closed,
+    }))
 }

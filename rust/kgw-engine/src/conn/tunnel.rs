@@ -11,6 +11,7 @@
 //! 4. A tunnel ends by itself when nothing moved for its idle time. A worker that drains lets it run.
 
 use std::future::poll_fn;
+use std::io;
 use std::task::{Context, Poll};
 
 use super::io::{BODY_BUFFER, Traffic};
@@ -93,8 +94,8 @@ pub(crate) async fn run<D: Pipe, U: Pipe>(
                     continue;
                 }
                 let polled = match direction.from {
-                    Side::Down => direction.poll(cx, down, up, lost.is_some()),
-                    Side::Up => direction.poll(cx, up, down, lost.is_some()),
+                    Side::Down => direction.poll(cx, down, up, lost.is_some(), worker),
+                    Side::Up => direction.poll(cx, up, down, lost.is_some(), worker),
                 };
                 match (polled, lost) {
                     (Ok(progress), _) => moved |= progress,
@@ -195,6 +196,7 @@ impl Direction {
         from: &mut F,
         to: &mut T,
         lost: bool,
+        worker: &Worker,
     ) -> Result<bool, Side> {
         if self.finished {
             return Ok(false);
@@ -203,7 +205,7 @@ impl Direction {
         let mut broke = false;
         if to.has_room() {
             if from.input().is_empty() && !self.exhausted {
-                match from.poll_fill(cx, BODY_BUFFER) {
+                match receive(cx, from, to, worker) {
                     Poll::Ready(Ok(count)) => {
                         self.exhausted = count == 0;
                         // The end is news as much as a byte is.
@@ -245,4 +247,19 @@ impl Direction {
         }
         Ok(moved)
     }
+}
+
+/// Receives once; without a copy, it has then moved to the other side's output.
+fn receive<F: Pipe, T: Pipe>(
+    cx: &mut Context<'_>,
+    from: &mut F,
+    to: &mut T,
+    worker: &Worker,
+) -> Poll<io::Result<usize>> {
+    if let (Some(from), Some(to)) = (from.stream(), to.stream())
+        && let Some(polled) = to.poll_splice(cx, from, usize::MAX).counted(worker.stats())
+    {
+        return polled;
+    }
+    from.poll_fill(cx, BODY_BUFFER)
 }
