@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONHOME PYTHONPATH
 
 .PHONY: help run test test-rust test-python soak check fmt bench bench-rust bench-python bench-check fuzz loom build wheel clean
-.PHONY: corpus-scores floods connections optimised
+.PHONY: bench-load load-tools corpus-scores floods connections optimised
 
 help: ## this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -68,6 +68,13 @@ bench-check: $(STAMPS)/test ## instructions per request against the baseline (va
 	  echo 'make bench-check needs valgrind (Debian and Ubuntu: apt-get install valgrind)' >&2; exit 1; }
 	$(CARGO) build --profile bench --quiet -p kgw-engine --example serve
 	$(BIN)/python -m benches.instructions $(TARGET)/release/examples/serve $(ARGS)
+
+# KGW=PATH measures that kgw, and builds none.
+bench-load: load-tools $(if $(KGW),$(STAMPS)/test,optimised) ## kgw, Envoy, HAProxy and nginx on the same work (25 minutes; ARGS=--quick)
+	$(BIN)/python -m benches.load run --tools $(TARGET)/bench-load $(if $(KGW),--program kgw=$(KGW)) $(ARGS)
+
+load-tools:
+	$(MAKE) --silent -C benches/load/csrc OUT=$(abspath $(TARGET))/bench-load
 
 # Not a part of `make test`: the models take 9 s, but what loom depends on must be built a second time
 # with its cfg, over two minutes of CPU on a clean machine. Run it after a change in rust/kgw-limit.

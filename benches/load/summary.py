@@ -1,0 +1,96 @@
+"""Medians over the samples of runs, and what is made of them."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from benches.load.peers import BEST_C
+from benches.load.workloads import BY_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from benches.load.results import Measured, Sample
+
+
+class Summary:
+    """Samples by workload and peer."""
+
+    def __init__(self, runs: Iterable[Measured]) -> None:
+        self.runs = list(runs)
+        self._samples: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+        self._rounds: dict[tuple[str, str], dict[tuple[str, int], Sample]] = defaultdict(dict)
+        for measured in self.runs:
+            for sample in measured.samples:
+                cell = (sample.workload, sample.peer)
+                self._samples[cell].append(sample)
+                self._rounds[cell][measured.run.id, sample.round] = sample
+
+    def workloads(self) -> list[str]:
+        """Returns what was measured, in that order."""
+        return list(dict.fromkeys(workload for workload, _ in self._samples))
+
+    def peers(self, workload: str) -> list[str]:
+        """Returns whom it was measured with."""
+        return [peer for known, peer in self._samples if known == workload]
+
+    def values(self, workload: str, peer: str, name: str) -> list[float]:
+        """Returns a value of every sample that has it."""
+        samples = self._samples.get((workload, peer), [])
+        return [sample.values[name] for sample in samples if name in sample.values]
+
+    def median(self, workload: str, peer: str, name: str) -> float | None:
+        """Returns the median of a value, if there is one."""
+        values = self.values(workload, peer, name)
+        return statistics.median(values) if values else None
+
+    def worst(self, workload: str, peer: str, name: str) -> float | None:
+        """Returns the largest of a value, if there is one."""
+        return max(self.values(workload, peer, name), default=None)
+
+    def difference(self, workload: str, base: str, peer: str, name: str) -> float | None:
+        """Returns the median, over rounds, of what one workload has more than another."""
+        ours, theirs = self._rounds[workload, peer], self._rounds[base, peer]
+        differences = [
+            sample.values[name] - other.values[name]
+            for number, sample in ours.items()
+            if (other := theirs.get(number)) and name in sample.values and name in other.values
+        ]
+        return statistics.median(differences) if differences else None
+
+    def ratio(self, workload: str, base: str, peer: str, name: str) -> float | None:
+        """Returns the quotient of the medians of two workloads."""
+        ours, theirs = self.median(workload, peer, name), self.median(base, peer, name)
+        return None if ours is None or not theirs else ours / theirs
+
+    def best_c(self, workload: str) -> float | None:
+        """Returns the processor time per request of the better of HAProxy and nginx."""
+        costs = [self.median(workload, peer, "cpu_us") for peer in BEST_C]
+        return min((cost for cost in costs if cost is not None), default=None)
+
+    def errors(self, workload: str, peer: str) -> list[str]:
+        """Returns why samples failed."""
+        return [it.error for it in self._samples.get((workload, peer), []) if it.error]
+
+    def extent(self, name: str) -> tuple[float, float, float] | None:
+        """Returns the median, the 90th percentile and the largest of a value in all samples."""
+        values = sorted(
+            sample.values[name]
+            for samples in self._samples.values()
+            for sample in samples
+            if name in sample.values
+        )
+        if not values:
+            return None
+        return statistics.median(values), values[int(0.9 * (len(values) - 1))], values[-1]
+
+    def rounds(self) -> int:
+        """Returns how many samples the medians at saturation are of."""
+        counts = (
+            len(self.values(workload, peer, "cpu_us"))
+            for workload in BY_NAME
+            for peer in self.peers(workload)
+        )
+        return max(counts, default=0)
