@@ -102,6 +102,11 @@ impl Span {
 // === impl Headers ===
 
 impl Headers {
+    /// Bytes of memory that are kept for the fields, whether there are any now or not.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.fields.capacity() * size_of::<Field>()
+    }
+
     /// Returns an empty set.
     pub fn new() -> Self {
         Self::default()

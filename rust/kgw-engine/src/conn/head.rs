@@ -4,11 +4,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
-use kgw_h1::{Limits, MAX_LEADING_EMPTY_LINES, Request, RequestError, Response, Status, Version};
+use kgw_h1::{Limits, MAX_LEADING_EMPTY_LINES, RequestError, Status, Version};
 
-use super::h1_side::Http1;
 use super::http2::guard::frames::PREFACE;
-use super::{Accepted, Conn, Target};
+use super::{Accepted, Session, Target};
 use crate::clock::Nanos;
 use crate::config::ir::HttpOptions;
 use crate::runtime::Phase;
@@ -16,9 +15,6 @@ use crate::runtime::Phase;
 /// How long an idle connection is kept open after draining began or its service went away: a request
 /// may be on its way, and closing on it would lose it.
 pub(crate) const DRAIN_IDLE_MS: u64 = 800;
-
-/// Heads above this do not leave their room to the next. Bytes.
-pub(crate) const LARGE_HEAD: usize = 4096;
 
 /// What came of waiting.
 pub(crate) enum Head {
@@ -95,9 +91,15 @@ pub(crate) async fn detect(
 
 /// Waits for the next request, while `target` follows the configuration. A connection that nothing
 /// serves any longer, or whose worker drains, ends soon if it is idle.
-pub(crate) async fn read(conn: &mut Conn<Http1>, listener: &str, target: &mut Target) -> Head {
-    forget_large(conn);
-    conn.request.clear();
+pub(crate) async fn read(session: &mut Session) -> Head {
+    let Session {
+        conn,
+        listener,
+        target,
+        ..
+    } = session;
+    conn.request.give_back();
+    conn.response.give_back();
     let worker = Rc::clone(&conn.worker);
     let idle_since = worker.now();
     let mut began: Option<Nanos> = None;
@@ -181,14 +183,4 @@ fn idle_deadline(options: &HttpOptions, opened: Nanos, idle_since: Nanos) -> Nan
 fn is_begun(input: &[u8]) -> bool {
     input.len() > 2 * MAX_LEADING_EMPTY_LINES
         || input.iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
-}
-
-/// An idle connection does not keep the room that a large head needed.
-fn forget_large(conn: &mut Conn<Http1>) {
-    if conn.request.head_bytes() > LARGE_HEAD {
-        conn.request = Request::new();
-    }
-    if conn.response.head_bytes() > LARGE_HEAD {
-        conn.response = Response::new();
-    }
 }

@@ -8,7 +8,7 @@ use super::exchange::{self, Next};
 use super::h1_side::Http1;
 use super::head::{self, Head};
 use super::message::Lost;
-use super::{Addressed, Conn, Target, local, waypoint};
+use super::{Addressed, Conn, Session, Target, local, waypoint};
 use crate::pipeline::exchange_log::Exchange;
 use crate::pipeline::reply::Reply;
 use crate::runtime::Phase;
@@ -20,11 +20,17 @@ const LINGER_BYTES: usize = 64 * 1024;
 const LINGER_MS: u64 = 1_000;
 
 /// Serves requests until the connection ends.
-pub(crate) async fn serve(conn: &mut Conn<Http1>, listener: &str, mut target: Target) {
-    let worker = Rc::clone(&conn.worker);
-    let mut requests = 0;
+pub(crate) async fn serve(session: &mut Session) {
+    let worker = Rc::clone(&session.conn.worker);
     loop {
-        let head = head::read(conn, listener, &mut target).await;
+        let head = head::read(session).await;
+        let Session {
+            conn,
+            listener,
+            target,
+            requests,
+            ..
+        } = session;
         if matches!(head, Head::Complete(_)) && conn.peers.addressed == Addressed::Nothing {
             // Envoy closes such connections; the host of a request can say what their PROXY header
             // could not.
@@ -36,7 +42,7 @@ pub(crate) async fn serve(conn: &mut Conn<Http1>, listener: &str, mut target: Ta
             peers.local = address;
             peers.addressed = Addressed::ByHost;
             match Target::find(&worker.snapshot(), listener, &conn.peers) {
-                Some(found) => target = found,
+                Some(found) => *target = found,
                 None => return,
             }
         }
@@ -46,22 +52,22 @@ pub(crate) async fn serve(conn: &mut Conn<Http1>, listener: &str, mut target: Ta
         let next = match head {
             Head::Closed => return,
             Head::Complete(began) => {
-                requests += 1;
+                *requests += 1;
                 let most = target.listener.http.max_requests_per_connection;
-                let last = most > 0 && requests >= most || is_too_old(conn, &target);
-                Box::pin(exchange::serve(conn, &target, began, served && !last)).await
+                let last = most > 0 && *requests >= most || is_too_old(conn, target);
+                Box::pin(exchange::serve(conn, target, began, served && !last)).await
             }
             Head::Abandoned(began) => {
-                let mut exchange = Exchange::without_request(conn, &target, began);
+                let mut exchange = Exchange::without_request(conn, target, began);
                 exchange.client_gone(Lost::Closed, 0);
-                exchange.finish(conn, &target);
+                exchange.finish(conn, target);
                 return;
             }
             Head::Malformed(began, error) => {
-                Box::pin(exchange::refuse(conn, &target, began, &error)).await
+                Box::pin(exchange::refuse(conn, target, began, &error)).await
             }
             Head::TimedOut(began) => {
-                let exchange = Exchange::without_request(conn, &target, began);
+                let exchange = Exchange::without_request(conn, target, began);
                 let options = &target.listener.http;
                 // The one of both that is shorter; 0 is none.
                 let reply = if began.after_ms(options.request_timeout_ms)
@@ -71,13 +77,13 @@ pub(crate) async fn serve(conn: &mut Conn<Http1>, listener: &str, mut target: Ta
                 } else {
                     Reply::head_timed_out()
                 };
-                Box::pin(local::reply(conn, &target, exchange, reply, &[])).await
+                Box::pin(local::reply(conn, target, exchange, reply, &[])).await
             }
         };
         match next {
             Next::KeepAlive => {}
             Next::Close if conn.down.aborted => return,
-            Next::Close => return linger(conn).await,
+            Next::Close => return Box::pin(linger(conn)).await,
             Next::Abort => return,
         }
     }

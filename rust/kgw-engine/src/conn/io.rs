@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::thread::LocalKey;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -24,14 +25,17 @@ const WRITE_WATERMARK: usize = 32 * 1024;
 /// Highest watermark that a listener may set. Bytes.
 pub(crate) const MAX_WATERMARK: usize = 16 * 1024 * 1024;
 
-/// Largest write buffer that an idle connection keeps: that of a plain answer's head. Bytes.
-const IDLE_OUTPUT: usize = 1024;
+/// Largest write buffer that is kept for reuse. Bytes.
+const SPARE_OUTPUT: usize = 16 * 1024;
 
-/// Read buffers kept for reuse by a worker. Idle connections hold none.
+/// Read buffers, and write buffers, kept for reuse by a worker. Idle connections hold none.
 const SPARE_BUFFERS: usize = 256;
 
+type Spare = RefCell<Vec<Vec<u8>>>;
+
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SPARE_INPUTS: Spare = const { RefCell::new(Vec::new()) };
+    static SPARE_OUTPUTS: Spare = const { RefCell::new(Vec::new()) };
 }
 
 /// A socket with buffered input and output.
@@ -273,6 +277,7 @@ impl Stream {
 
     /// The output to append to.
     pub(crate) fn output(&mut self) -> &mut Vec<u8> {
+        self.output.make_room();
         match &mut self.output.conduit {
             None => &mut self.output.bytes,
             Some(conduit) => &mut conduit.tail,
@@ -379,13 +384,13 @@ impl Stream {
         let _ = self.socket.set_zero_linger();
     }
 
-    /// Gives the read buffer back to the worker if nothing is in it: an idle connection holds none.
+    /// Gives buffers with nothing in them back to the worker: an idle connection holds none.
     pub(crate) fn release_buffers(&mut self) {
         if self.input.end == 0 {
             self.input.release();
         }
-        if self.unsent() == 0 && self.output.bytes.capacity() > IDLE_OUTPUT {
-            self.output = Output::default();
+        if self.unsent() == 0 {
+            self.output.release();
         }
     }
 }
@@ -524,7 +529,7 @@ impl Input {
     /// Makes at least one byte of room, and at most `limit` bytes in all.
     fn make_room(&mut self, limit: usize) {
         if self.bytes.is_empty() {
-            self.bytes = SPARE
+            self.bytes = SPARE_INPUTS
                 .with_borrow_mut(Vec::pop)
                 .unwrap_or_else(|| vec![0; READ_BUFFER]);
         }
@@ -547,12 +552,23 @@ impl Input {
         self.start = 0;
         self.end = 0;
         if bytes.len() == READ_BUFFER {
-            SPARE.with_borrow_mut(|spare| {
-                if spare.len() < SPARE_BUFFERS {
-                    spare.push(bytes);
-                }
-            });
+            keep(&SPARE_INPUTS, bytes);
         }
+    }
+}
+
+/// Keeps a buffer for reuse, unless there are many.
+fn keep(spare: &'static LocalKey<Spare>, buffer: Vec<u8>) {
+    spare.with_borrow_mut(|spare| {
+        if spare.len() < SPARE_BUFFERS {
+            spare.push(buffer);
+        }
+    });
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -567,6 +583,22 @@ impl Output {
     fn len(&self) -> usize {
         let conduit = self.conduit.as_ref().map_or(0, |conduit| conduit.len());
         self.bytes.len() - self.start + conduit
+    }
+
+    /// Takes a buffer of the worker's, if it has none.
+    fn make_room(&mut self) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = SPARE_OUTPUTS.with_borrow_mut(Vec::pop).unwrap_or_default();
+        }
+    }
+
+    fn release(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        self.start = 0;
+        if (1..=SPARE_OUTPUT).contains(&bytes.capacity()) {
+            bytes.clear();
+            keep(&SPARE_OUTPUTS, bytes);
+        }
     }
 
     /// Everything is written: the buffer starts again, and is not kept if it grew large.

@@ -8,6 +8,7 @@ mod head;
 mod http1;
 pub(crate) mod http2;
 pub(crate) mod io;
+mod lent;
 mod local;
 pub(crate) mod message;
 pub(crate) mod pipe;
@@ -28,6 +29,7 @@ use tokio::net::TcpStream;
 
 use self::h1_side::Http1;
 use self::io::Stream;
+use self::lent::Lent;
 use self::proxy_header::Expected;
 use crate::clock::{Nanos, Timer};
 use crate::config::ir::Codec;
@@ -45,10 +47,10 @@ pub(crate) struct Conn<D> {
     pub(crate) timer: Timer,
     pub(crate) registration: Registration,
     pub(crate) peers: Rc<Peers>,
-    /// The request being served; its storage is reused.
-    pub(crate) request: Request,
+    /// The request being served.
+    pub(crate) request: Lent<Request>,
     /// The answer being sent, the proxy's own or the upstream's.
-    pub(crate) response: Response,
+    pub(crate) response: Lent<Response>,
 }
 
 /// Who speaks to whom on a connection.
@@ -170,6 +172,18 @@ impl Target {
     }
 }
 
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) worker: Rc<Worker>,
+    /// The id of the listener.
+    pub(crate) listener: Arc<str>,
+    pub(crate) socket: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) open: Open,
+}
+
 /// What serves a connection before it is known what it carries.
 #[derive(Debug)]
 pub(crate) struct Accepted {
@@ -181,17 +195,26 @@ pub(crate) struct Accepted {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(
-    worker: Rc<Worker>,
-    listener: Arc<str>,
-    socket: TcpStream,
-    peer: SocketAddr,
-    local: SocketAddr,
-    _open: Open,
-) {
-    let Some(configuration) = worker.snapshot().listeners.get(&listener).map(Arc::clone) else {
-        return;
-    };
+///
+/// A task is as large as all that it may ever wait for at once, and most connections sit idle in
+/// HTTP/1: what only their beginning, or other connections, need is boxed, here and elsewhere.
+pub(crate) async fn serve(incoming: Box<Incoming>) {
+    if let Some(mut session) = Box::pin(begin(incoming)).await {
+        http1::serve(&mut session).await;
+    }
+}
+
+/// Finds out what a connection carries, and serves it to its end if that is not HTTP/1.
+async fn begin(incoming: Box<Incoming>) -> Option<Box<Session>> {
+    let Incoming {
+        worker,
+        listener,
+        socket,
+        peer,
+        local,
+        open,
+    } = *incoming;
+    let configuration = worker.snapshot().listeners.get(&listener).map(Arc::clone)?;
     let mut accepted = Accepted {
         stream: Stream::new(socket),
         timer: Timer::new(worker.clock().clone()),
@@ -212,8 +235,8 @@ pub(crate) async fn serve(
         },
         worker,
     };
-    if let Some(expected) = Expected::of(&configuration)
-        && proxy_header::read(
+    if let Some(expected) = Expected::of(&configuration) {
+        proxy_header::read(
             &mut accepted.stream,
             &mut accepted.timer,
             &accepted.registration,
@@ -222,22 +245,14 @@ pub(crate) async fn serve(
             &expected,
         )
         .await
-        .is_err()
-    {
-        return;
+        .ok()?;
     }
-    // Boxed, here and elsewhere: a task is as large as all that it may ever wait for at once, and
-    // most connections sit idle in HTTP/1.
     if let Traffic::Tls {
         handshake_timeout_ms,
         chains,
     } = &configuration.traffic
     {
-        let begun = Box::pin(tls::begin(accepted, *handshake_timeout_ms, chains)).await;
-        let Some(begun) = begun else {
-            return;
-        };
-        accepted = begun;
+        accepted = Box::pin(tls::begin(accepted, *handshake_timeout_ms, chains)).await?;
     }
     drop(configuration);
     let client = tcp::Client {
@@ -252,50 +267,56 @@ pub(crate) async fn serve(
     if tcp::carries_bytes(client.worker, client.peers, &listener)
         && Box::pin(tcp::serve_unless_http(client, &listener)).await
     {
-        return;
+        return None;
     }
     let found = Target::find(&accepted.worker.snapshot(), &listener, &accepted.peers);
-    let Some(target) = found else {
+    let Some(mut target) = found else {
         let stats = accepted.worker.stats();
         stats.proxy_header_no_destination.increment();
-        return;
+        return None;
     };
     let negotiated = accepted.peers.tls.as_deref().and_then(tls::version);
-    serve_http(accepted, &listener, target, negotiated).await;
+    let version = match (negotiated, target.listener.http.codec) {
+        (Some(version), _) => version,
+        (None, Codec::Http1) => Version::Http11,
+        (None, Codec::Http2) => Version::Http2,
+        (None, Codec::Auto) => head::detect(&mut accepted, &listener, &mut target).await?,
+    };
+    if version == Version::Http2 {
+        Box::pin(http2::server::serve(accepted, &listener, target)).await;
+        return None;
+    }
+    Some(Box::new(Session {
+        conn: Conn {
+            down: Http1::new(accepted.stream),
+            worker: accepted.worker,
+            timer: accepted.timer,
+            registration: accepted.registration,
+            peers: Rc::new(accepted.peers),
+            request: Lent::none(),
+            response: Lent::none(),
+        },
+        listener,
+        target,
+        requests: 0,
+        _open: open,
+    }))
 }
 
-/// Serves a connection that carries HTTP, of the version that was negotiated if one was.
-async fn serve_http(
-    mut accepted: Accepted,
-    listener: &str,
-    mut target: Target,
-    negotiated: Option<Version>,
-) {
-    let version = match (negotiated, target.listener.http.codec) {
-        (Some(version), _) => Some(version),
-        (None, Codec::Http1) => Some(Version::Http11),
-        (None, Codec::Http2) => Some(Version::Http2),
-        (None, Codec::Auto) => head::detect(&mut accepted, listener, &mut target).await,
-    };
-    match version {
-        None => {}
-        Some(Version::Http2) => Box::pin(http2::server::serve(accepted, listener, target)).await,
-        Some(_) => {
-            let mut conn = Conn {
-                down: Http1::new(accepted.stream),
-                worker: accepted.worker,
-                timer: accepted.timer,
-                registration: accepted.registration,
-                peers: Rc::new(accepted.peers),
-                request: Request::new(),
-                response: Response::new(),
-            };
-            http1::serve(&mut conn, listener, target).await;
-        }
-    }
+/// A connection that carries HTTP/1.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) conn: Conn<Http1>,
+    /// The id of the listener.
+    pub(crate) listener: Arc<str>,
+    pub(crate) target: Target,
+    /// Requests so far.
+    pub(crate) requests: u64,
+    _open: Open,
 }
 
 /// Counts a connection while it is open, and as panicked if its task ends by unwinding.
+#[derive(Debug)]
 pub(crate) struct Open {
     worker: Rc<Worker>,
 }
@@ -333,15 +354,17 @@ mod tests {
 
     fn size_of_task<F, Task>(_: F) -> usize
     where
-        F: Fn(Rc<Worker>, Arc<str>, TcpStream, SocketAddr, SocketAddr, Open) -> Task,
+        F: Fn(Box<Incoming>) -> Task,
     {
         size_of::<Task>()
     }
 
     /// Every connection has a task of its own, most of them idle: what only some of them need is boxed.
     #[test]
-    fn an_idle_connection_needs_a_small_task() {
-        let bytes = size_of_task(serve);
-        assert!(bytes <= 3072, "{bytes}");
+    fn an_idle_connection_needs_little() {
+        let task = size_of_task(serve);
+        assert!(task <= 256, "{task}");
+        let session = size_of::<Session>();
+        assert!(session <= 448, "{session}");
     }
 }

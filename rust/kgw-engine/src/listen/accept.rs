@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::limit::{ConnectionLimit, Slot};
 use super::socket::BACKLOG;
-use crate::conn;
+use crate::conn::{self, Incoming};
 use crate::runtime::{Phase, Pressure, Registration, Worker};
 
 /// Pause after a failed `accept`: the usual cause is a want of file descriptors, which only other
@@ -234,17 +234,24 @@ fn start(worker: &Rc<Worker>, orders: &Orders, stream: TcpStream, peer: SocketAd
     let listener = Arc::clone(&orders.listener.borrow().0);
     // Counted here and not in the task, which may run only after many more were accepted.
     let open = conn::Open::new(worker);
-    spawn(
-        conn::serve(Rc::clone(worker), listener, stream, peer, local, open),
-        slots,
-    );
+    let incoming = Box::new(Incoming {
+        worker: Rc::clone(worker),
+        listener,
+        socket: stream,
+        peer,
+        local,
+        open,
+    });
+    spawn(move || conn::serve(incoming), slots);
 }
 
 /// Runs a connection as a task of its own, so that a panic ends no other.
-fn spawn(connection: impl Future<Output = ()> + 'static, slots: Slots) {
+///
+/// The future is made inside of the task: one that is moved into it would be there twice.
+fn spawn<F: Future<Output = ()>>(connection: impl FnOnce() -> F + 'static, slots: Slots) {
     tokio::task::spawn_local(async move {
         let _slots = slots;
-        connection.await;
+        connection().await;
     });
 }
 
@@ -288,14 +295,14 @@ mod tests {
                 let _open = open;
                 finished.await.unwrap();
             };
-            spawn(other, slots(&worker));
+            spawn(move || other, slots(&worker));
             for _ in 0..3 {
                 let open = conn::Open::new(&worker);
                 let broken = async move {
                     let _open = open;
                     panic!("an injected bug");
                 };
-                spawn(broken, slots(&worker));
+                spawn(move || broken, slots(&worker));
                 yield_now().await;
                 yield_now().await;
             }

@@ -1,7 +1,6 @@
 //! HTTP/2 on a downstream connection: a task for the connection, which moves frames, and one for
 //! each stream.
 
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -11,7 +10,7 @@ use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::request;
-use kgw_h1::{Limits, Request, RequestError, RequestParts, Response};
+use kgw_h1::{Limits, Request, RequestError, RequestParts};
 
 use super::downstream::ClientStream;
 use super::fields;
@@ -21,19 +20,15 @@ use super::guard::{GuardState, Guarded};
 use crate::clock::{Nanos, Timer};
 use crate::config::ir::HttpOptions;
 use crate::conn::exchange::{self, Next};
-use crate::conn::head::{DRAIN_IDLE_MS, LARGE_HEAD};
+use crate::conn::head::DRAIN_IDLE_MS;
 use crate::conn::io::Stream;
+use crate::conn::lent::Lent;
 use crate::conn::message::Downstream;
 use crate::conn::{Accepted, Addressed, Conn, Newer, Peers, Target, waypoint};
 use crate::runtime::{Phase, Registration, Worker};
 
 /// Time for the last frames to leave, once a connection is over. Milliseconds.
 const LINGER_MS: u64 = 1_000;
-
-/// Requests and responses whose storage a connection keeps for its next streams.
-const SPARE_MESSAGES: usize = 8;
-
-type Spare = Rc<RefCell<Vec<(Request, Response)>>>;
 
 /// A connection.
 struct Serving<'a> {
@@ -45,7 +40,6 @@ struct Serving<'a> {
     peers: Rc<Peers>,
     listener: &'a str,
     target: Rc<Target>,
-    spare: Spare,
     /// Requests so far.
     requests: u64,
     /// There were streams at the last look.
@@ -99,7 +93,6 @@ pub(crate) async fn serve(accepted: Accepted, listener: &str, target: Target) {
         peers: Rc::new(peers),
         listener,
         target: Rc::new(target),
-        spare: Rc::default(),
         requests: 0,
         has_streams: false,
         idle_since: began,
@@ -167,10 +160,6 @@ impl Serving<'_> {
             let _ = self.connection.poll_accept(cx);
             return Poll::Ready(());
         }
-        if !self.connection.has_streams() {
-            // As an idle connection of HTTP/1 does.
-            self.spare.borrow_mut().truncate(1);
-        }
         let options = &self.target.listener.http;
         let has_streams = self.has_streams;
         let age = match self.ending_since {
@@ -220,19 +209,17 @@ impl Serving<'_> {
         self.requests += 1;
         self.follow();
         let (parts, receive) = request.into_parts();
-        let (request, response) = self.spare.borrow_mut().pop().unwrap_or_default();
         let mut conn = Conn {
             down: ClientStream::new(respond, receive),
             timer: Timer::new(self.worker.clock().clone()),
             registration: self.worker.register(),
             peers: Rc::clone(&self.peers),
             worker: Rc::clone(&self.worker),
-            request,
-            response,
+            request: Lent::none(),
+            response: Lent::none(),
         };
         let mut target = Rc::clone(&self.target);
         let listener: Rc<str> = Rc::from(self.listener);
-        let spare = Rc::clone(&self.spare);
         let guard = Rc::clone(&self.guard);
         tokio::task::spawn_local(async move {
             let is_whole = conn.down.is_whole();
@@ -255,7 +242,7 @@ impl Serving<'_> {
                 Err(error) => {
                     let next = exchange::refuse(&mut conn, &target, now, &error).await;
                     // It does not tell how much there was of it.
-                    conn.request = Request::new();
+                    conn.request.give_back();
                     next
                 }
             };
@@ -263,16 +250,6 @@ impl Serving<'_> {
                 conn.down.abort();
             }
             conn.down.finish().await;
-            let mut spare = spare.borrow_mut();
-            if spare.len() < SPARE_MESSAGES {
-                spare.push((
-                    std::mem::take(&mut conn.request),
-                    std::mem::take(&mut conn.response),
-                ));
-            }
-            spare.retain(|(request, response)| {
-                request.head_bytes().max(response.head_bytes()) <= LARGE_HEAD
-            });
         });
     }
 }
