@@ -40,45 +40,49 @@ impl Nanos {
     }
 }
 
-/// The engine's clock.
+/// The engine's clock. A clone is the same clock.
 #[derive(Clone, Debug)]
-pub(crate) struct Clock {
+pub(crate) struct Clock(Arc<Source>);
+
+#[derive(Debug)]
+struct Source {
     origin: Instant,
     origin_wall: Duration,
-    manual: Option<Arc<AtomicU64>>,
+    manual: Option<AtomicU64>,
 }
 
 impl Clock {
     /// The operating system's monotonic clock.
-    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub(crate) fn system() -> Self {
-        Self {
-            origin: Instant::now(),
-            origin_wall: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default(),
-            manual: None,
-        }
+        Self::new(None)
     }
 
     /// A clock that stands still until [`Clock::advance`].
     pub(crate) fn manual() -> Self {
-        Self {
-            manual: Some(Arc::default()),
-            ..Self::system()
-        }
+        Self::new(Some(AtomicU64::default()))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    fn new(manual: Option<AtomicU64>) -> Self {
+        Self(Arc::new(Source {
+            origin: Instant::now(),
+            origin_wall: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
+            manual,
+        }))
     }
 
     /// Returns whether the clock is turned by hand.
     pub(crate) fn is_manual(&self) -> bool {
-        self.manual.is_some()
+        self.0.manual.is_some()
     }
 
     /// Now.
     pub(crate) fn now(&self) -> Nanos {
-        match &self.manual {
+        match &self.0.manual {
             Some(now) => Nanos(now.load(Ordering::Acquire)),
-            None => Nanos(self.origin.elapsed().as_nanos() as u64),
+            None => Nanos(self.0.origin.elapsed().as_nanos() as u64),
         }
     }
 
@@ -87,12 +91,12 @@ impl Clock {
     /// Dates follow the monotonic clock from the engine's start on, so a step of the system's date
     /// moves no log line before its predecessor.
     pub(crate) fn wall_nanos(&self, moment: Nanos) -> u64 {
-        (self.origin_wall.as_nanos() as u64).saturating_add(moment.0)
+        (self.0.origin_wall.as_nanos() as u64).saturating_add(moment.0)
     }
 
     /// Turns a manual clock; a system clock does not move.
     pub(crate) fn advance(&self, by: Duration) {
-        if let Some(now) = &self.manual {
+        if let Some(now) = &self.0.manual {
             now.fetch_add(by.as_nanos() as u64, Ordering::AcqRel);
         }
     }
@@ -124,6 +128,15 @@ impl Timer {
         if deadline == Nanos::NEVER {
             return Poll::Pending;
         }
+        // As long as what is armed for no later has not fired, the clock need not be read.
+        if self.armed_for <= deadline
+            && let Some(sleep) = &mut self.sleep
+        {
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.armed_for = Nanos::NEVER;
+        }
         let now = self.clock.now();
         if now >= deadline {
             return Poll::Ready(());
@@ -131,33 +144,20 @@ impl Timer {
         if self.clock.is_manual() {
             return Poll::Pending;
         }
-        let mut armed_now = false;
-        loop {
-            if self.armed_for > deadline || self.sleep.is_none() {
-                self.arm(now, deadline);
-                armed_now = true;
-            }
-            let Some(sleep) = &mut self.sleep else {
-                return Poll::Pending;
-            };
-            match sleep.as_mut().poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                // The runtime's timer counts in milliseconds, so it can fire within one of them.
-                Poll::Ready(()) if armed_now => return Poll::Ready(()),
-                Poll::Ready(()) => self.armed_for = Nanos::NEVER,
-            }
-        }
+        // The runtime's timer counts in milliseconds, so it can fire within one of them.
+        self.arm(now, deadline).poll(cx)
     }
 
-    fn arm(&mut self, now: Nanos, deadline: Nanos) {
+    fn arm(&mut self, now: Nanos, deadline: Nanos) -> Pin<&mut Sleep> {
         self.armed_for = deadline;
         let wait = Duration::from_nanos(deadline.since(now));
         match &mut self.sleep {
             Some(sleep) => {
                 let at = tokio::time::Instant::now() + wait;
                 sleep.as_mut().reset(at);
+                sleep.as_mut()
             }
-            None => self.sleep = Some(Box::pin(tokio::time::sleep(wait))),
+            none => none.insert(Box::pin(tokio::time::sleep(wait))).as_mut(),
         }
     }
 }

@@ -10,6 +10,14 @@ pub(crate) const fn is_value(byte: u8) -> bool {
     TABLE[byte as usize] & VALUE != 0
 }
 
+/// Whether all bytes are such as a field value may contain. Without a branch or a table, so that many
+/// bytes are looked at at once.
+pub(crate) fn is_all_value(value: &[u8]) -> bool {
+    value.iter().fold(true, |all, &byte| {
+        all & ((byte >= 0x20) & (byte != 0x7f) | (byte == b'\t'))
+    })
+}
+
 /// A byte a request target may contain here: printable US-ASCII without SP.
 ///
 /// RFC 3986 allows fewer; Envoy passes the others and escapes them when it normalises the path.
@@ -95,3 +103,24 @@ static TABLE: [u8; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_to_look_at_a_value_agree() {
+        for byte in 0..=u8::MAX {
+            for value in [
+                vec![byte],
+                vec![byte; 40],
+                [vec![b'a'; 33], vec![byte]].concat(),
+            ] {
+                assert_eq!(
+                    is_all_value(&value),
+                    value.iter().all(|&byte| is_value(byte))
+                );
+            }
+        }
+    }
+}

@@ -50,7 +50,7 @@ pub fn is_valid_name(name: &[u8]) -> bool {
 /// Returns whether `value` can be stored as it is: no control character but HTAB, and no white
 /// space at either end (RFC 9110 §5.5).
 pub fn is_valid_value(value: &[u8]) -> bool {
-    value.iter().all(|&byte| chars::is_value(byte)) && chars::trim_ows(value).len() == value.len()
+    chars::is_all_value(value) && chars::trim_ows(value).len() == value.len()
 }
 
 /// What is wrong with a field that came apart from a message's bytes.
@@ -201,6 +201,22 @@ impl Headers {
         true
     }
 
+    /// Does what [`set`](Self::set) does for a known name: no scan if there is no such field.
+    pub fn set_known(&mut self, known: Known, value: &[u8]) {
+        if self.present & known.bit() == 0 {
+            self.append_known(known, value);
+        } else {
+            self.set(known.name().as_bytes(), value);
+        }
+    }
+
+    /// Appends a field of a known name behind the others. Same rules as [`set`](Self::set).
+    pub fn append_known(&mut self, known: Known, value: &[u8]) {
+        let name = self.store_raw(known.name().as_bytes());
+        let value = self.store(value);
+        self.push(name, value, Some(known));
+    }
+
     /// Appends a field behind the others. Same rules as [`set`](Self::set).
     pub fn append(&mut self, name: &[u8], value: &[u8]) -> bool {
         if !is_valid_name(name) {
@@ -298,7 +314,7 @@ impl Headers {
         let start = self.bytes.len();
         let value = chars::trim_ows(value);
         self.bytes.extend_from_slice(value);
-        if value.iter().all(|&byte| chars::is_value(byte)) {
+        if chars::is_all_value(value) {
             return Span::new(start, value.len());
         }
         for byte in &mut self.bytes[start..] {
@@ -445,6 +461,21 @@ mod tests {
         assert_eq!(headers.len(), 1);
         assert!(is_valid_value(b"a\tb \xe9c") && is_valid_value(b""));
         assert!(!is_valid_value(b" a") && !is_valid_value(b"a\n") && !is_valid_value(b"a\0"));
+    }
+
+    #[test]
+    fn a_known_name_is_set_like_any_other() {
+        for before in [
+            &[][..],
+            &[("SERVER", "1")],
+            &[("server", "1"), ("a", "b"), ("Server", "2")],
+        ] {
+            let (mut known, mut named) = (of(before), of(before));
+            known.set_known(Known::Server, b" x\ny ");
+            named.set(b"server", b" x\ny ");
+            assert_eq!(pairs(&known), pairs(&named));
+            assert_eq!(known.get_known(Known::Server), Some(&b"x y"[..]));
+        }
     }
 
     #[test]

@@ -99,17 +99,38 @@ impl Known {
             return None;
         }
         let known = *Self::ALL.get(usize::from(TABLE[slot(name)]))?;
-        known
-            .name()
-            .as_bytes()
-            .eq_ignore_ascii_case(name)
-            .then_some(known)
+        equals(name, known.name().as_bytes()).then_some(known)
     }
 
     /// Returns the bit of this name in a presence set.
     pub(crate) const fn bit(self) -> u64 {
         1 << self as u8
     }
+}
+
+/// Whether `name` is `known` in letters of any case. `known` has lower-case letters, digits and `-` only.
+///
+/// Eight bytes at a time, of which the last eight may overlap those before: this runs for each field of
+/// each message.
+#[inline]
+fn equals(name: &[u8], known: &[u8]) -> bool {
+    const CASE: u64 = u64::from_ne_bytes([0x20; 8]);
+    const NO_CONTROL: u64 = u64::from_ne_bytes([0x60; 8]);
+    if name.len() != known.len() {
+        return false;
+    }
+    let (Some(last), Some(last_known)) = (name.last_chunk(), known.last_chunk()) else {
+        return name.eq_ignore_ascii_case(known);
+    };
+    let same = |bytes: &[u8; 8], known: &[u8; 8]| {
+        let (bytes, known) = (u64::from_ne_bytes(*bytes), u64::from_ne_bytes(*known));
+        // With the bit of the case set, a control character can look like `-` or a digit; it has
+        // neither of two bits of which every other has one.
+        let other = (bytes & NO_CONTROL) | ((bytes & NO_CONTROL) << 1);
+        (bytes | CASE) == known && other & (CASE << 1) == CASE << 1
+    };
+    let mut chunks = name.as_chunks().0.iter().zip(known.as_chunks().0);
+    chunks.all(|(bytes, known)| same(bytes, known)) && same(last, last_known)
 }
 
 /// Slot of a name in [`TABLE`]; letters of either case give the same slot.
@@ -161,6 +182,25 @@ mod tests {
             assert_eq!(Known::of(known.name().as_bytes()), Some(known));
             let upper = known.name().to_ascii_uppercase();
             assert_eq!(Known::of(upper.as_bytes()), Some(known));
+        }
+    }
+
+    /// With the bit of the case set, `\r` looks like `-`.
+    #[test]
+    fn a_name_that_differs_in_one_byte_is_another() {
+        for &known in Known::ALL {
+            let name = known.name().as_bytes();
+            for at in 0..name.len() {
+                for byte in 0..=u8::MAX {
+                    let mut other = name.to_vec();
+                    other[at] = byte;
+                    assert_eq!(
+                        equals(&other, name),
+                        other.eq_ignore_ascii_case(name),
+                        "{other:?}"
+                    );
+                }
+            }
         }
     }
 

@@ -17,8 +17,8 @@ use kgw_limit::{Tick, TokenBucket};
 use super::delta::Delta;
 use super::ir;
 use super::snapshot::{
-    Action, Backend, Carries, Cluster, Destination, FastMap, Forward, Listener, Redirect, Route,
-    Routes, Snapshot, TcpBackend, TcpForward, Traffic, Turn,
+    Action, Backend, Carries, Cluster, Destination, FastMap, FastSet, Forward, Listener, Redirect,
+    Route, Routes, Snapshot, TcpBackend, TcpForward, Traffic, Turn,
 };
 use crate::filter::RequestFilter;
 use crate::filter::header_mutation::HeaderMutation;
@@ -206,7 +206,7 @@ impl Compiler {
                 return Err(CompileError::Duplicate { what: "id", value });
             }
         }
-        let endpoints: HashSet<PoolKey> = compilation
+        let endpoints: FastSet<PoolKey> = compilation
             .clusters
             .values()
             .flat_map(|cluster| cluster.endpoints.iter().map(|&at| cluster.pool_key(at)))

@@ -1,6 +1,5 @@
 //! The compiled configuration: immutable, fully resolved, shared by all workers.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use crate::upstream::pool::PoolKey;
 use crate::upstream::proxy_protocol::ProxyProtocol;
 
 pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+pub(crate) type FastSet<K> = hashbrown::HashSet<K, foldhash::fast::RandomState>;
 
 /// One generation of the configuration.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     pub(crate) listeners: FastMap<Arc<str>, Arc<Listener>>,
     /// Every endpoint of every cluster: pooled connections to others are dropped.
-    pub(crate) endpoints: HashSet<PoolKey>,
+    pub(crate) endpoints: FastSet<PoolKey>,
     /// What could not be compiled and was replaced or left out.
     pub(crate) problems: Vec<String>,
 }

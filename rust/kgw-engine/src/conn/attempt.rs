@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use kgw_h1::{Framing, Method, Request};
+use kgw_h1::{Framing, Known, Method, Request};
 
 use super::exchange::Next;
 use super::message::{Downstream, Lost, Upstream};
@@ -200,12 +200,12 @@ pub(crate) async fn tunnel<D: Downstream>(
     for mutation in dispatch.response_headers.iter().copied().flatten() {
         mutation.apply(headers);
     }
-    if !headers.contains(b"date") {
+    if headers.get_known(Known::Date).is_none() {
         let now = conn.worker.now();
         conn.worker
-            .with_date(now, |date| headers.append(b"date", date));
+            .with_date(now, |date| headers.append_known(Known::Date, date));
     }
-    let request_id = conn.request.headers().get(b"x-request-id");
+    let request_id = conn.request.headers().get_known(Known::XRequestId);
     edge::finish_response(headers, &target.listener.http, request_id);
     let written = conn
         .down
@@ -504,6 +504,6 @@ fn address(request: &mut Request, dispatch: &Dispatch<'_>) {
         let text = number.format(forward.timeout_ms).as_bytes();
         request
             .headers_mut()
-            .set(b"x-envoy-expected-rq-timeout-ms", text);
+            .set_known(Known::XEnvoyExpectedRqTimeoutMs, text);
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use kgw_h1::{Framing, Headers, Method, connection_option};
+use kgw_h1::{Framing, Headers, Known, Method, connection_option};
 
 use super::exchange::Next;
 use super::message::{Downstream, Lost};
@@ -52,11 +52,11 @@ pub(crate) async fn reply<D: Downstream>(
     for mutation in response_headers.iter().copied().flatten() {
         mutation.apply(headers);
     }
-    if !headers.contains(b"date") {
+    if headers.get_known(Known::Date).is_none() {
         conn.worker
-            .with_date(now, |date| headers.append(b"date", date));
+            .with_date(now, |date| headers.append_known(Known::Date, date));
     }
-    let request_id = conn.request.headers().get(b"x-request-id");
+    let request_id = conn.request.headers().get_known(Known::XRequestId);
     let request_id = request_id.filter(|_| has_request);
     edge::finish_response(headers, &target.listener.http, request_id);
     if D::CONNECTION_FIELD

@@ -17,7 +17,8 @@ use std::io::ErrorKind;
 use std::task::{Context, Poll};
 
 use kgw_h1::{
-    Framing, Method, RequestContext, connection_option, response_framing, strip_hop_by_hop_response,
+    Framing, Known, Method, RequestContext, connection_option, response_framing,
+    strip_hop_by_hop_response,
 };
 
 use super::Conn;
@@ -349,7 +350,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             self.exchange.keep_alive &= response_framing(version, framing) != Framing::UntilClose;
             if let Some(option) = connection_option(version, self.exchange.keep_alive) {
                 let headers = self.conn.response.headers_mut();
-                headers.append(b"connection", option);
+                headers.append_known(Known::Connection, option);
             }
         }
         let written = self.conn.down.send_head(
@@ -380,15 +381,15 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         if let Some(complete_at) = self.complete_at.filter(|_| !self.switching) {
             let mut number = itoa::Buffer::new();
             let milliseconds = number.format(self.now.since(complete_at) / 1_000_000);
-            headers.set(b"x-envoy-upstream-service-time", milliseconds.as_bytes());
+            headers.set_known(Known::XEnvoyUpstreamServiceTime, milliseconds.as_bytes());
         }
         for mutation in self.dispatch.response_headers.iter().copied().flatten() {
             mutation.apply(headers);
         }
-        if !headers.contains(b"date") {
-            worker.with_date(self.now, |date| headers.append(b"date", date));
+        if headers.get_known(Known::Date).is_none() {
+            worker.with_date(self.now, |date| headers.append_known(Known::Date, date));
         }
-        let request_id = self.conn.request.headers().get(b"x-request-id");
+        let request_id = self.conn.request.headers().get_known(Known::XRequestId);
         edge::finish_response(headers, self.http, request_id);
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use kgw_h1::Headers;
+use kgw_h1::{Headers, Known};
 use smallvec::SmallVec;
 
 use crate::clock::Nanos;
@@ -303,7 +303,7 @@ impl Exchange<'_> {
                     b"http"
                 }),
                 headers: Some(request.headers()),
-                id: request.headers().get(b"x-request-id"),
+                id: request.headers().get_known(Known::XRequestId),
                 ..record.request
             };
         }

@@ -44,6 +44,8 @@ pub(crate) struct Worker {
     pub(crate) pools: RefCell<Pools>,
     date: RefCell<(u64, String)>,
     connections: Cell<u64>,
+    /// When the task that runs was woken.
+    moment: Cell<Nanos>,
     /// Wakers of every task that must look again when phase, generation or a manual clock changes.
     wakers: RefCell<Slab<Option<Waker>>>,
 }
@@ -94,6 +96,7 @@ async fn supervise(worker: Rc<Worker>) {
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     let mut lame_duck = Timer::new(worker.clock().clone());
     loop {
+        worker.look_at_clock();
         if worker.phase() == Phase::LameDuck && worker.now() >= worker.shared.accepts_until() {
             worker.shared.enter(Phase::Draining);
         }
@@ -121,7 +124,10 @@ async fn supervise(worker: Rc<Worker>) {
                 () = worker.shared.woken(worker.index) => break,
                 () = poll_fn(|cx| lame_duck.poll(cx, worker.shared.accepts_until())),
                     if phase == Phase::LameDuck => break,
-                _ = sweep.tick() => worker.pools.borrow_mut().sweep(&worker),
+                _ = sweep.tick() => {
+                    worker.look_at_clock();
+                    worker.pools.borrow_mut().sweep(&worker);
+                }
             }
         }
     }
@@ -148,6 +154,7 @@ impl Worker {
             pools: RefCell::default(),
             date: RefCell::default(),
             connections: Cell::new(0),
+            moment: Cell::new(shared.clock.now()),
             wakers: RefCell::default(),
             shared,
         }
@@ -161,8 +168,19 @@ impl Worker {
         &self.shared.clock
     }
 
+    /// Now, or rather when the task that runs was woken: one reading of the clock serves all that
+    /// happens then.
     pub(crate) fn now(&self) -> Nanos {
-        self.shared.clock.now()
+        if self.shared.clock.is_manual() {
+            // It may be turned at any time, and what follows must see it.
+            return self.shared.clock.now();
+        }
+        self.moment.get()
+    }
+
+    /// Says that a task was woken.
+    fn look_at_clock(&self) {
+        self.moment.set(self.shared.clock.now());
     }
 
     pub(crate) fn stats(&self) -> &Stats {
@@ -288,6 +306,7 @@ impl Worker {
 
     /// Registers the calling task to be woken when phase, generation or a manual clock changes.
     pub(crate) fn register(self: &Rc<Self>) -> Registration {
+        self.look_at_clock();
         let key = self.wakers.borrow_mut().insert(None);
         Registration {
             worker: Rc::clone(self),
@@ -323,8 +342,10 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// Names the task that runs now as the one to wake.
+    /// Names the task that runs now as the one to wake. To be called whenever it was woken, before
+    /// the time is asked for.
     pub(crate) fn update(&self, cx: &Context<'_>) {
+        self.worker.look_at_clock();
         let mut wakers = self.worker.wakers.borrow_mut();
         let waker = &mut wakers[self.key];
         if !waker
