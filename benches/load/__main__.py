@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--only", type=_names(EXPERIMENTS), help="some of it: get,waypoint")
     run.add_argument("--peers", type=_names(PROXIES), help="some of the proxies: kgw,haproxy")
     run.add_argument("--rounds", type=int, help="rounds at saturation (4; quick: 2)")
-    run.add_argument("--seconds", type=float, help="of each sample (1.5; quick: 0.7)")
+    run.add_argument("--seconds", type=float, help="of each sample (1.2; quick: 0.7)")
     run.add_argument("--minutes", type=float, help="the most that it may take (25; quick: 2)")
     run.add_argument(
         "--nice",
@@ -105,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("report", parents=[shared], help="the tables of earlier runs")
     show.add_argument("--runs", type=int, default=1, help="how many of the last runs (1)")
     show.add_argument("--markdown", action="store_true", help="as the section of the README")
+    show.add_argument(
+        "--into", type=Path, metavar="FILE", help="put that section into a file, for the one there"
+    )
     show.add_argument("--json", action="store_true", help="as JSON")
     commands.add_parser("list", help="what can be measured, and with which proxies")
     return parser
@@ -137,7 +140,7 @@ def _run(options: argparse.Namespace) -> int:
     programs = Programs(options.tools.absolute(), dict(options.program))
     quick = bool(options.quick)
     rounds = options.rounds or (2 if quick else 4)
-    seconds = options.seconds or (0.7 if quick else 1.5)
+    seconds = options.seconds or (0.7 if quick else 1.2)
     minutes = options.minutes or (2.0 if quick else 25.0)
     names = options.only or (QUICK if quick else tuple(EXPERIMENTS))
     wanted = options.peers or tuple(PROXIES)
@@ -163,7 +166,6 @@ def _run(options: argparse.Namespace) -> int:
         names = tuple(name for name in names if name != "h2")
     for skip in journal.measured.skips:
         print(f"skipped: {skip.what}: {skip.why}", file=sys.stderr)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     bench = Bench(rig, journal, peers, rounds, seconds, started + 60 * minutes, is_quick=quick)
     try:
         with rig.origin():
@@ -199,7 +201,10 @@ def _report(options: argparse.Namespace) -> int:
     with options.results.open() as lines:
         runs = results.read(lines)
     summary = Summary(runs[-options.runs :])
-    if options.json:
+    if options.into is not None:
+        text = options.into.read_text()
+        options.into.write_text(report.with_section(text, report.markdown(summary)))
+    elif options.json:
         print(json.dumps(report.as_json(summary), indent=2))
     else:
         print((report.markdown if options.markdown else report.plain)(summary), end="")
@@ -207,4 +212,5 @@ def _report(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves nothing running
     sys.exit(main())

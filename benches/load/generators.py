@@ -36,7 +36,7 @@ class Load:
     """How a proxy is asked."""
 
     connections: int = 64
-    seconds: float = 2.0
+    seconds: float = 1.2
     """How long it is measured."""
     warmup: float = 0.5
     """Seconds before that."""

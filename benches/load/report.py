@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from benches.load.targets import FIGURES, RATIOS
@@ -90,7 +91,7 @@ def figures(summary: Summary) -> str:
     rows = [
         [
             target.title + (f", {target.unit}" if target.unit else ""),
-            *(number(target.measure(summary, peer), target.digits) for peer in COMPARED),
+            *(_figure(target, summary, peer) for peer in COMPARED),
             *_bounds(target),
             VERDICTS[target.bounds.verdict(value) if target.bounds else None],
         ]
@@ -99,6 +100,14 @@ def figures(summary: Summary) -> str:
     ]
     head = ["", *(NAMES[peer] for peer in COMPARED), "must", "goal", "reached"]
     return table(head, rows) if rows else ""
+
+
+def _figure(target: FigureTarget, summary: Summary, peer: str) -> str:
+    text = number(target.measure(summary, peer), target.digits)
+    noise = None if target.noise is None else target.noise(summary, peer)
+    if text == "-" or noise is None or not math.isfinite(noise):
+        return text
+    return f"{text} ± {number(noise, target.digits)}"
 
 
 def _bounds(target: FigureTarget) -> tuple[str, str]:
@@ -113,7 +122,7 @@ def details(summary: Summary, workload: str) -> str:
     rows = []
     for peer in summary.peers(workload):
         costs = summary.values(workload, peer, "cpu_us")
-        if not costs:
+        if not costs or not summary.values(workload, peer, "rps"):
             continue
         middle = summary.median(workload, peer, "cpu_us")
         assert middle is not None
@@ -190,10 +199,37 @@ def markdown(summary: Summary) -> str:
         " HAProxy and nginx in a row; the *C floor* moves bytes and does nothing else.",
         ratios(summary).rstrip(),
         figures(summary).rstrip(),
+        _collapsed(summary),
         f"Not saturated, so that a request costs more:\n\n{spare}" if spare else "",
         f"Not measured:\n\n{missing}".rstrip() if missing else "",
     ]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def _collapsed(summary: Summary) -> str:
+    """Returns the tables of the workloads with targets, behind one line."""
+    tables = [
+        f"{BY_NAME[target.workload].title}:\n\n{detail}"
+        for target in RATIOS
+        if (detail := details(summary, target.workload))
+    ]
+    if not tables:
+        return ""
+    title = "Requests per second, latency at saturation and memory"
+    body = "\n".join(tables)
+    return f"<details><summary>{title}</summary>\n\n{body}\n</details>"
+
+
+def with_section(text: str, section: str) -> str:
+    """Returns a Markdown document with a section in place of that of the same heading, if any."""
+    heading, _, _ = section.partition("\n")
+    lines = text.splitlines(keepends=True)
+    places = [place for place, line in enumerate(lines) if line.startswith("## ")] + [len(lines)]
+    for place, end in pairwise(places):
+        if lines[place].strip() == heading:
+            rest = "".join(lines[end:])
+            return "".join(lines[:place]) + section + ("\n" if rest else "") + rest
+    return text.rstrip() + "\n\n" + section
 
 
 def conditions(summary: Summary) -> str:
@@ -207,10 +243,11 @@ def conditions(summary: Summary) -> str:
     )
     days = sorted({measured.run.id[:10] for measured in runs})
     settings = ", ".join(f"{name} {value}" for name, value in run.settings.items())
+    rounds = f", medians of {summary.rounds()} rounds" if summary.rounds() else ""
     lines = [
         f"Measured on {' and '.join(days)}: {run.machine['cpu']}, {run.machine['cores']} cores,"
         f" {run.machine['memory']}, {run.machine['system']}; loopback; {versions}.",
-        f"{_runs(runs)}, medians of {summary.rounds()} rounds; {settings}.",
+        f"{_runs(runs)}{rounds}; {settings}.",
         _noise(summary),
     ]
     return "\n".join(line for line in lines if line) + "\n"

@@ -104,6 +104,7 @@ class Rig:
         with _directory(peer.name) as directory:
             spec = replace(spec, open_files=self.open_files)
             command = peer.command(self.programs, spec, directory)
+            began = time.perf_counter()
             with self.start(command, directory, is_free=is_free) as process:
                 data = probe.request(target)
                 if spec.proxy_protocol:
@@ -116,7 +117,7 @@ class Rig:
                         return probe.speaks_h2(spec.port)
                     return b" 200" in probe.answer(spec.port, data)[:16]
 
-                started = probe.until(is_ready, PATIENCE)
+                started = probe.until(is_ready, PATIENCE, began)
                 if started is None:
                     raise RuntimeError(f"{peer.name} does not answer: {_said(directory)}")
                 yield Running(peer, spec, directory, process.pid, started)
@@ -151,6 +152,9 @@ class Rig:
             pids: the processes whose use counts: those of a proxy.
             targets: a file of requests.
             is_free: whether the scheduler places the generator.
+
+        Raises:
+            RuntimeError: nothing was answered.
         """
         placement = self._free if is_free else self._load
         with _directory("load") as directory:
@@ -161,19 +165,22 @@ class Rig:
             else:
                 command = generators.kload(self.programs, spec, load, targets)
                 begins, ends = "START", "END"
-            with running(command, placement) as process:
-                assert process.stdout is not None
+            with contextlib.ExitStack() as stack:
                 with ahead(self._nice):  # snapshots must be taken on time
+                    process = stack.enter_context(running(command, placement))
                     _skip_to(process, begins)
-                    before = self._snapshot(list(pids))
+                    before = self._snapshot(list(pids), process.pid)
                     _skip_to(process, ends)
-                    after = self._snapshot(list(pids))
+                    after = self._snapshot(list(pids), process.pid)
+                assert process.stdout is not None
                 text = process.stdout.read()
             if load.streams:
                 with log.open() as lines:
                     values = generators.parse_h2load(text, lines, load.seconds)
             else:
                 values = generators.parse_kload(text)
+        if not values["requests"]:
+            raise RuntimeError("no request was answered")
         return values | _used(before, after, values) | _memory(list(pids))
 
     @contextlib.contextmanager
@@ -183,10 +190,14 @@ class Rig:
         with running(command, self._free, stdin=stdin) as process:
             yield Generator(process)
 
-    def _snapshot(self, pids: list[int]) -> _Snapshot:
+    def _snapshot(self, pids: list[int], generator: int) -> _Snapshot:
         origin = [] if self._origin is None else [self._origin]
         return _Snapshot(
-            time.perf_counter(), procfs.cpu(pids), procfs.cpu(origin), procfs.machine()
+            time.perf_counter(),
+            procfs.cpu(pids),
+            procfs.cpu(origin),
+            procfs.cpu([generator]),
+            procfs.machine(),
         )
 
 
@@ -211,6 +222,7 @@ class _Snapshot:
     time: float
     proxy: procfs.Cpu
     origin: procfs.Cpu
+    client: procfs.Cpu
     machine: procfs.Machine
 
 
@@ -228,12 +240,16 @@ def _used(before: _Snapshot, after: _Snapshot, values: Values) -> Values:
     """Returns what was used between two snapshots, by whom."""
     wall = after.time - before.time
     cpu, machine = after.proxy - before.proxy, after.machine - before.machine
-    origin, client = after.origin - before.origin, values.get("client_cpu_s", 0.0)
-    used: Values = {"busy": cpu.total / wall, "steal": machine.steal / wall}
-    if client:  # h2load does not say what it used, so what is left over is not known
-        foreign = machine.busy - cpu.total - origin.total - client
-        used["foreign"] = max(foreign, 0.0) / wall
-    if values["requests"] and cpu.total:
+    origin = after.origin - before.origin
+    # kload may have ended by now, but says itself what it used.
+    client = values.get("client_cpu_s", (after.client - before.client).total)
+    foreign = machine.busy - cpu.total - origin.total - client
+    used: Values = {
+        "busy": cpu.total / wall,
+        "foreign": max(foreign, 0.0) / wall,
+        "steal": machine.steal / wall,
+    }
+    if cpu.total:
         each = cpu.total / wall / values["rps"] * 1e6
         used |= {"cpu_us": each, "system_us": each * cpu.system_share}
     return used

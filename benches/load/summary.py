@@ -52,13 +52,17 @@ class Summary:
 
     def difference(self, workload: str, base: str, peer: str, name: str) -> float | None:
         """Returns the median, over rounds, of what one workload has more than another."""
+        differences = self.differences(workload, base, peer, name)
+        return statistics.median(differences) if differences else None
+
+    def differences(self, workload: str, base: str, peer: str, name: str) -> list[float]:
+        """Returns what one workload has more than another, in each round that has both."""
         ours, theirs = self._rounds[workload, peer], self._rounds[base, peer]
-        differences = [
+        return [
             sample.values[name] - other.values[name]
             for number, sample in ours.items()
             if (other := theirs.get(number)) and name in sample.values and name in other.values
         ]
-        return statistics.median(differences) if differences else None
 
     def ratio(self, workload: str, base: str, peer: str, name: str) -> float | None:
         """Returns the quotient of the medians of two workloads."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from benches.load.experiments.routes import SIZES, workload
+from benches.load.generators import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,10 +91,20 @@ class FigureTarget:
     measure: Measure
     bounds: Bounds | None = None
     digits: int = 1
+    noise: Measure | None = None
+    """Returns how far a figure may be off, where that matters."""
 
 
 def _median(name: str, value: str) -> Measure:
     return lambda summary, peer: summary.median(name, peer, value)
+
+
+def _mebibytes(name: str, value: str) -> Measure:
+    def measure(summary: Summary, peer: str) -> float | None:
+        found = summary.median(name, peer, value)
+        return None if found is None else found / 1024
+
+    return measure
 
 
 def _growth(kind: Literal["paths", "hosts", "mixed"]) -> Measure:
@@ -105,18 +116,25 @@ def _chain(summary: Summary, peer: str) -> float | None:
     return summary.difference("waypoint", "get", peer, "cpu_us")
 
 
+def _chain_noise(summary: Summary, peer: str) -> float | None:
+    return spread(summary.differences("waypoint", "get", peer, "cpu_us"))
+
+
 def _lost(summary: Summary, peer: str) -> float | None:
     return summary.worst("reload", peer, "lost")
 
 
 FIGURES = (
-    FigureTarget("the whole chain on top of a plain GET", "µs", _chain, Bounds(5, 3)),
+    FigureTarget(
+        "the whole chain on top of a plain GET", "µs", _chain, Bounds(5, 3), noise=_chain_noise
+    ),
     FigureTarget(
         "the rate limiter alone, two workers on one bucket",
         "µs",
         _median("limiter", "added_us"),
         Bounds(0.3, 0.1),
         digits=2,
+        noise=_median("limiter", "noise_us"),
     ),
     FigureTarget("100,000 paths against 10", "x", _growth("paths"), Bounds(1.10, 1.03), 2),
     FigureTarget("100,000 hosts against 10", "x", _growth("hosts"), Bounds(1.10, 1.03), 2),
@@ -142,6 +160,17 @@ FIGURES = (
                 digits=0,
             ),
         )
+    ),
+    FigureTarget(
+        "100,000 paths: start, to the first answer",
+        "s",
+        _median(workload("paths", SIZES[-1]), "started_s"),
+    ),
+    FigureTarget(
+        "100,000 paths: resident memory",
+        "MiB",
+        _mebibytes(workload("paths", SIZES[-1]), "rss_kib"),
+        digits=0,
     ),
     FigureTarget(
         "one change with 10,000 routes live: first new answer",
@@ -205,11 +234,7 @@ FIGURES = (
     FigureTarget(
         "resident memory then",
         "MiB",
-        lambda summary, peer: _scaled(summary.median("start", peer, "rss_kib"), 1 / 1024),
+        _mebibytes("start", "rss_kib"),
         digits=0,
     ),
 )
-
-
-def _scaled(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor

@@ -60,7 +60,7 @@ def test_h2load_that_failed() -> None:
 
 def test_commands_ask_for_what_the_load_says() -> None:
     spec = Spec(8080, 9090, proxy_protocol=True)
-    plain = generators.kload(NAMED, Spec(8080, 9090), Load(), None)
+    plain = generators.kload(NAMED, Spec(8080, 9090), Load(seconds=2.0), None)
     full = generators.kload(
         NAMED, spec, Load(4, 1.0, 0.1, body=9, per_connection=1, rate=50.0), Path("targets")
     )

@@ -204,3 +204,22 @@ class TestResults:
     def test_another_file_is_refused_with_its_line(self, line: str) -> None:
         with pytest.raises(ValueError, match="line 2 is not a result"):
             results.read(["", line])
+
+
+class TestReadme:
+    SECTION = "## Performance\n\nNew.\n"
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("# K\n\n## A\n", "# K\n\n## A\n\n## Performance\n\nNew.\n"),
+            (
+                "# K\n\n## Performance\n\nOld.\n\n### More\n\n## Z\n",
+                "# K\n\n## Performance\n\nNew.\n\n## Z\n",
+            ),
+            ("## Performance\n\nOld.\n", "## Performance\n\nNew.\n"),
+        ],
+    )
+    def test_the_section_is_replaced_or_appended(self, before: str, after: str) -> None:
+        assert report.with_section(before, self.SECTION) == after
+        assert report.with_section(after, self.SECTION) == after

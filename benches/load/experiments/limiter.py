@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from benches.load.peers.base import Peer
 
 NAME = "limiter"
-PAIRS = 12
+PAIRS = 10
 """Pairs of samples of one process, with and without: their differences are far below its noise."""
-SECONDS = 0.4
+SECONDS = 0.3
 
 
 def run(bench: Bench) -> None:

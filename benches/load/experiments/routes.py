@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SIZES = (10, 1_000, 100_000)
 QUICK_SIZES = (10, 1_000)
 PEERS = ("kgw", "haproxy", "envoy", "nginx")
-ROUNDS = 4
+ROUNDS = 3
 SECONDS = 1.0
 
 NAMES = tuple(f"routes-{kind}" for kind in KINDS)

@@ -61,8 +61,9 @@ def _example(bench: Bench, number: int) -> None:
     ):
         directory = Path(name)
         _write_example(directory / "manifests", bench.rig.backends["small"])
+        began = time.perf_counter()
         with bench.rig.start(command, directory) as process:
-            took = probe.until(lambda: b" 200" in probe.answer(port, data)[:16], PATIENCE)
+            took = probe.until(lambda: b" 200" in probe.answer(port, data)[:16], PATIENCE, began)
             if took is None:
                 raise RuntimeError("kgw does not answer for the example")
             values |= {"started_s": took, "cpu_s": procfs.cpu(procfs.tree(process.pid)).total}

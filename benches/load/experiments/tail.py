@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NAMES = ("tail-2500", "tail-half")
 RATE = 2_500
-SECONDS = 2.0
+SECONDS = 1.5
 STEAL = 0.02
 """Cores that the hypervisor may have taken; beyond that a tail is its doing, and taken again."""
 ATTEMPTS = 3
@@ -43,7 +43,7 @@ def _sample(bench: Bench, peer: Peer, spec: Spec, targets: Path, number: int) ->
         most = rig.load(Load(seconds=0.7), spec, pids, targets)["rps"]
         for name, rate in zip(NAMES, (float(RATE), most / 2), strict=True):
             with bench.sample(name, peer.name, number) as values:
-                load = Load(seconds=min(SECONDS, 2 * bench.seconds), rate=rate)
+                load = Load(seconds=min(SECONDS, bench.seconds), rate=rate)
                 values |= _calmest(bench, load, spec, pids, targets)
                 plain = replace(spec, port=spec.backend, proxy_protocol=False)
                 direct = _calmest(bench, load, plain, [], targets)
