@@ -5,9 +5,10 @@
 //!
 //! `listen` accepts it → `conn` reads what it says, a PROXY header (`conn::proxy_header`), requests
 //! (`conn::http1`) or just bytes (`conn::tcp`) → `pipeline` decides where a request goes → `filter`s let
-//! it pass, change it or answer it → `upstream` lends a connection to an endpoint → `conn::relay` or
+//! it pass, change it or answer it (those in Python through the `bridge`) → `upstream` lends a connection to an endpoint → `conn::relay` or
 //! `conn::tunnel` moves the bytes → `telemetry` writes down what happened.
 
+pub mod bridge;
 mod clock;
 pub mod config;
 mod conn;

@@ -92,6 +92,24 @@ stats! {
     splice_bytes,
     /// Times that such bytes were copied after all: no pipe was to be had, or the kernel does not do it.
     splice_refused,
+    /// Questions to filters in Python.
+    python_filter_total,
+    /// Questions that were not asked, since the filter's predicate does not hold.
+    python_filter_skipped,
+    /// Questions that a filter answered with a response of its own.
+    python_filter_responded,
+    /// Questions that a filter failed to answer: it raised an exception or returned something else.
+    python_filter_error,
+    /// Questions that were not answered in time.
+    python_filter_timeout,
+    /// Questions that were not asked, since as many as may be were waiting or being answered.
+    python_filter_overflow,
+    /// Questions that nobody was there to answer.
+    python_filter_closed,
+    /// Questions that were given up because the client was gone.
+    python_filter_abandoned,
+    /// Questions without an answer whose filter lets the message pass then.
+    python_filter_failure_allowed,
     /// Requests that a token bucket refused.
     rate_limited,
     /// Requests without a route.

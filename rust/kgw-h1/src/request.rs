@@ -196,6 +196,21 @@ impl Request {
         self.kind
     }
 
+    /// Replaces the method. Returns false, and changes nothing, when it is not a known one, or when
+    /// the old or the new one is HEAD or CONNECT: those say whether an answer has a body.
+    pub fn set_method(&mut self, method: &[u8]) -> bool {
+        let Some(kind) = Method::from_bytes(method) else {
+            return false;
+        };
+        let frames = |kind| matches!(kind, Method::Head | Method::Connect);
+        if kind != self.kind && (frames(kind) || frames(self.kind)) {
+            return false;
+        }
+        self.method = self.headers.store_raw(method);
+        self.kind = kind;
+        true
+    }
+
     /// Returns the path with the query, in origin form; `*` for `OPTIONS *`, empty for CONNECT.
     pub fn path(&self) -> &[u8] {
         self.headers.span(self.path)

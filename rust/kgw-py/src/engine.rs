@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kgw_engine::runtime::{self, EngineError, ListeningSocket, MemoryLimit, MemoryUsage, Options};
@@ -15,6 +16,7 @@ use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::bridge::Bridge;
 use crate::error::{config_error, not_running};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -33,13 +35,14 @@ struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, workers=None, manual_clock=false, max_connections=None, max_memory=None, memory_usage_file=None))]
+    #[pyo3(signature = (*, workers=None, manual_clock=false, max_connections=None, max_memory=None, memory_usage_file=None, bridge=None))]
     fn new(
         workers: Option<usize>,
         manual_clock: bool,
         max_connections: Option<u64>,
         max_memory: Option<u64>,
         memory_usage_file: Option<PathBuf>,
+        bridge: Option<&Bound<'_, Bridge>>,
     ) -> PyResult<Self> {
         if workers.is_some_and(|workers| !(1..=1024).contains(&workers)) {
             return Err(PyValueError::new_err("workers must be between 1 and 1024"));
@@ -60,6 +63,7 @@ impl Engine {
             manual_clock,
             max_connections: max_connections.unwrap_or(defaults.max_connections),
             memory: max_memory.map(|max| MemoryLimit { max, usage }),
+            bridge: bridge.map(|bridge| Arc::clone(&bridge.get().bridge)),
         };
         Ok(Self {
             engine: runtime::Engine::new(&options),

@@ -13,6 +13,7 @@ use pyo3::types::PyType;
 static INCOMPLETE_PROXY_HEADER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static PROXY_PROTOCOL_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static CONFIG_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static FILTER_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static NOT_RUNNING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 fn class<'py>(
@@ -38,6 +39,11 @@ fn raise(
 /// `kgw.errors.ConfigError`: a configuration that cannot be compiled.
 pub(crate) fn config_error(py: Python<'_>, message: &(impl Display + ?Sized)) -> PyErr {
     raise(py, &CONFIG_ERROR, "ConfigError", message.to_string())
+}
+
+/// `kgw.errors.FilterError`: a filter that does what it may not.
+pub(crate) fn filter_error(py: Python<'_>, message: &(impl Display + ?Sized)) -> PyErr {
+    raise(py, &FILTER_ERROR, "FilterError", message.to_string())
 }
 
 /// `kgw.errors.NotRunning`: an engine that was not started, or was stopped or forked.

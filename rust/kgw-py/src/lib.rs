@@ -4,6 +4,7 @@
 //! Users never import `kgw._native`; the modules of `python/kgw/` re-export what is public.
 
 mod access_log;
+mod bridge;
 mod engine;
 mod error;
 mod limit;
@@ -18,6 +19,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     submodule(module, "access_log", access_log::register)?;
+    submodule(module, "bridge", bridge::register)?;
     submodule(module, "engine", engine::register)?;
     submodule(module, "limit", limit::register)?;
     submodule(module, "manifest", manifest::register)?;

@@ -20,9 +20,11 @@ use super::snapshot::{
     Action, Backend, Carries, Cluster, Destination, FastMap, FastSet, Forward, Listener, Redirect,
     Route, Routes, Snapshot, TcpBackend, TcpForward, Traffic, Turn,
 };
+use crate::bridge::Bridge;
 use crate::filter::RequestFilter;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::filter::local_rate_limit::LocalRateLimit;
+use crate::filter::python::Chain as PythonChain;
 use crate::listen::socket::BindKey;
 use crate::telemetry::access_log::{AccessLog, LogWriter};
 use crate::tls::chain::{self, Chain, Chains};
@@ -104,6 +106,8 @@ pub(crate) struct Compiler {
     current: ir::Config,
     /// What was compiled last, and is not served yet.
     next: Option<ir::Config>,
+    /// Where filters in Python are asked.
+    bridge: Option<Arc<Bridge>>,
 }
 
 /// Most bytes that a head may be allowed to have.
@@ -120,6 +124,14 @@ struct Compilation<'a> {
 }
 
 impl Compiler {
+    /// Makes a compiler for routes whose Python filters are those of `bridge`.
+    pub(crate) fn new(bridge: Option<Arc<Bridge>>) -> Self {
+        Self {
+            bridge,
+            ..Self::default()
+        }
+    }
+
     /// Compiles `bytes` into a snapshot. Its addresses are not bound yet: that is the engine's part.
     pub(crate) fn compile(
         &mut self,
@@ -590,6 +602,7 @@ impl Compilation<'_> {
         let mut request_filters = Vec::new();
         let mut response_headers = Vec::new();
         let mut grpc_web = false;
+        let mut python = PythonChain::of(&route.name, self.compiler.bridge.clone());
         for filter in &route.filters {
             match filter {
                 ir::Filter::LocalRateLimit {
@@ -613,12 +626,15 @@ impl Compilation<'_> {
                     response_headers.push(HeaderMutation::compile(mutation)?);
                 }
                 ir::Filter::GrpcWeb => grpc_web = true,
+                ir::Filter::Python(filter) => python.add(filter, &mut request_filters)?,
             }
         }
+        python.attach(&mut request_filters)?;
         Ok(Route {
             name: route.name.clone(),
             request_filters: request_filters.into_boxed_slice(),
             response_headers: response_headers.into_boxed_slice(),
+            response_filters: python.responses(),
             grpc_web,
             action: self.action(&route.action)?,
         })
@@ -718,7 +734,7 @@ impl Compilation<'_> {
                 ir::Filter::ResponseHeaders(mutation) => {
                     response_headers.push(HeaderMutation::compile(mutation)?);
                 }
-                ir::Filter::LocalRateLimit { .. } | ir::Filter::GrpcWeb => {
+                ir::Filter::LocalRateLimit { .. } | ir::Filter::GrpcWeb | ir::Filter::Python(_) => {
                     return Err("only header changes can be a backend's own".to_owned());
                 }
             }
@@ -774,6 +790,7 @@ fn broken(name: String) -> Route {
         name,
         request_filters: Box::default(),
         response_headers: Box::default(),
+        response_filters: Box::default(),
         grpc_web: false,
         action: Action::Direct {
             status: 500,

@@ -662,6 +662,71 @@ pub enum Filter {
     ResponseHeaders(HeaderMutation),
     /// gRPC-Web requests become gRPC ones, and the answers gRPC-Web (Envoy `grpc_web`).
     GrpcWeb,
+    /// Python code that decides about requests and responses (`kgw.Proxy.filter`).
+    Python(PythonFilter),
+}
+
+/// A filter in Python. What is left out is as the filter itself declares it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PythonFilter {
+    /// The name that it is registered under. A route whose filter is not registered answers 500.
+    pub filter: String,
+    /// What it is asked about, of what it decides about.
+    #[serde(default)]
+    pub phases: Option<Vec<FilterPhase>>,
+    /// Time for one decision. Milliseconds, at least 1.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+    /// What becomes of a message that there is no decision about.
+    #[serde(default)]
+    pub on_error: Option<OnError>,
+    /// The requests that it is asked about.
+    #[serde(default)]
+    pub predicate: Option<Predicate>,
+}
+
+/// When a filter is asked.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterPhase {
+    /// When the request's head is there.
+    Request,
+    /// When the response's head is there.
+    Response,
+}
+
+/// What becomes of a message that a filter fails to decide about.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// It goes on as it is (Envoy `failure_mode_allow`).
+    Allow,
+    /// The client gets an error instead.
+    Deny,
+}
+
+/// A condition on requests; all of it must hold.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Predicate {
+    /// Whole leading segments of the path.
+    pub path_prefix: Option<String>,
+    /// The method is one of these; empty is any.
+    pub methods: Vec<String>,
+    /// The header fields that must be there.
+    pub headers: Vec<HeaderPredicate>,
+}
+
+/// A header field that must be there.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderPredicate {
+    /// The name, in any case.
+    pub name: String,
+    /// A value that one of the fields of the name must have; any, if left out.
+    #[serde(default)]
+    pub value: Option<String>,
 }
 
 /// Header field changes; applied as remove, then set, then add.

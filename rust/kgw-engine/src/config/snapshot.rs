@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::ir::{self, HttpOptions, PathRewrite, UpstreamProtocol};
 use crate::filter::RequestFilter;
 use crate::filter::header_mutation::HeaderMutation;
+use crate::filter::python::PythonFilter;
 use crate::listen::socket::BindKey;
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::{self, chain::Chains};
@@ -145,6 +146,8 @@ pub(crate) struct Route {
     pub(crate) name: String,
     pub(crate) request_filters: Box<[RequestFilter]>,
     pub(crate) response_headers: Box<[HeaderMutation]>,
+    /// Filters that see the answer before the client does, in the order in which they are asked.
+    pub(crate) response_filters: Box<[Arc<PythonFilter>]>,
     /// gRPC-Web requests are translated.
     pub(crate) grpc_web: bool,
     pub(crate) action: Action,

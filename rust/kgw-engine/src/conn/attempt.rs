@@ -309,6 +309,7 @@ impl<D: Downstream> Attempt<'_, '_, D> {
             now: sent_at,
             wrote,
             upstream_broken: false,
+            filtered_status: None,
         };
         let end = relay.run().await;
         let untouched = !relay.wrote;

@@ -2,10 +2,12 @@
 
 use kgw_h1::{Method, PathOutcome, RequestError, TargetForm, Version, strip_hop_by_hop_request};
 
+use super::filtering::{self, Asked};
 use super::message::Downstream;
 use super::{Addressed, Conn, Target, attempt, local, waypoint};
 use crate::clock::Nanos;
 use crate::config::snapshot::{Action, Route};
+use crate::filter::RequestFilter;
 use crate::filter::grpc_web::GrpcWeb;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::pipeline::exchange_log::{Dispatch, Exchange};
@@ -152,6 +154,21 @@ pub(crate) async fn serve<D: Downstream>(
     exchange.cluster = backend.and_then(|backend| backend.cluster.as_deref());
 
     for filter in &route.request_filters {
+        if let RequestFilter::Python(filter) = filter {
+            // Boxed: only exchanges with such a filter pay for what waiting needs.
+            match Box::pin(filtering::on_request(conn, &mut exchange, filter)).await {
+                Asked::Passed => {}
+                Asked::Answered(reply) => {
+                    return local::reply(conn, target, exchange, reply, response_headers).await;
+                }
+                Asked::ClientGone(lost) => {
+                    exchange.client_gone(lost, 0);
+                    exchange.finish(conn, target);
+                    return Next::Abort;
+                }
+            }
+            continue;
+        }
         if let Err(reply) = filter.on_request(&mut conn.request, now) {
             if reply.flag == Some(ResponseFlag::RateLimited) {
                 conn.worker.stats().rate_limited.increment();

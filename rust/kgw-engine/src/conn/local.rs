@@ -7,6 +7,7 @@ use std::task::Poll;
 use kgw_h1::{Framing, Headers, Known, Method, connection_option};
 
 use super::exchange::Next;
+use super::filtering::{self, Asked};
 use super::message::{Downstream, Lost};
 use super::{Conn, Target};
 use crate::filter::header_mutation::HeaderMutation;
@@ -20,7 +21,7 @@ pub(crate) async fn reply<D: Downstream>(
     conn: &mut Conn<D>,
     target: &Target,
     mut exchange: Exchange<'_>,
-    reply: Reply,
+    mut reply: Reply,
     response_headers: &[&[HeaderMutation]],
 ) -> Next {
     let has_request = exchange.has_request();
@@ -35,9 +36,11 @@ pub(crate) async fn reply<D: Downstream>(
     let mut number = itoa::Buffer::new();
     headers.append(
         b"content-length",
-        number.format(reply.body.len()).as_bytes(),
+        number.format(reply.body_bytes().len()).as_bytes(),
     );
-    if !reply.body.is_empty() {
+    let typed =
+        matches!(&reply.extra, Extra::Answer(answer) if answer.headers.contains(b"content-type"));
+    if !reply.body_bytes().is_empty() && !typed {
         headers.append(b"content-type", b"text/plain");
     }
     match &reply.extra {
@@ -48,10 +51,30 @@ pub(crate) async fn reply<D: Downstream>(
         Extra::RetryAfter(seconds) => {
             headers.append(b"retry-after", number.format(*seconds).as_bytes());
         }
+        Extra::Answer(answer) => {
+            for (name, value) in &answer.headers {
+                headers.append(name, value);
+            }
+        }
     }
     for mutation in response_headers.iter().copied().flatten() {
         mutation.apply(headers);
     }
+    if exchange.awaits_response_filters() {
+        match Box::pin(filtering::on_reply(conn, &mut exchange, &mut reply)).await {
+            Asked::Passed => {}
+            Asked::Answered(instead) => {
+                let answered = self::reply(conn, target, exchange, instead, response_headers);
+                return Box::pin(answered).await;
+            }
+            Asked::ClientGone(lost) => {
+                exchange.client_gone(lost, 0);
+                exchange.finish(conn, target);
+                return Next::Abort;
+            }
+        }
+    }
+    let headers = conn.response.headers_mut();
     if headers.get_known(Known::Date).is_none() {
         conn.worker
             .with_date(now, |date| headers.append_known(Known::Date, date));
@@ -123,7 +146,7 @@ fn spoken<'r>(
         grpc::state_failure(headers, reply);
         return (200, Cow::Borrowed(b""));
     }
-    (reply.status, Cow::Borrowed(reply.body.as_bytes()))
+    (reply.status, Cow::Borrowed(reply.body_bytes()))
 }
 
 /// Does without the rest of the request's body, if the connection can.

@@ -3,6 +3,7 @@
 mod attempt;
 mod detect;
 mod exchange;
+pub(crate) mod filtering;
 pub(crate) mod h1_side;
 mod head;
 mod http1;

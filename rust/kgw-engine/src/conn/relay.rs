@@ -22,6 +22,7 @@ use kgw_h1::{
 };
 
 use super::Conn;
+use super::filtering;
 use super::message::{Downstream, Lost, Piece, Upstream};
 use super::splice::Splice;
 use crate::clock::Nanos;
@@ -60,6 +61,8 @@ pub(crate) enum End {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Answer {
     Head,
+    /// Its head is there, and filters are looking at it.
+    Filtering,
     Body,
     Done,
 }
@@ -85,6 +88,8 @@ pub(crate) struct Relay<'a, 'x, D, U> {
     pub(crate) wrote: bool,
     /// The upstream takes no more of the request; it may still be answering.
     pub(crate) upstream_broken: bool,
+    /// The status that filters gave the answer so far.
+    pub(crate) filtered_status: Option<u16>,
 }
 
 impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
@@ -248,6 +253,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         let mut moved = false;
         match self.answer {
             Answer::Head => moved |= self.poll_answer_head(cx, interim)?,
+            Answer::Filtering => moved |= self.poll_filters(cx)?,
             Answer::Body => {
                 moved |= self.take_answer_body()?;
                 if self.answer == Answer::Body && self.conn.down.has_room() {
@@ -299,7 +305,14 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 return Err(self.fail(Reply::upstream_protocol_error()));
             }
             if status >= 200 {
-                self.pass_answer_head();
+                self.note_answer_head();
+                if self.exchange.awaits_response_filters() {
+                    strip_hop_by_hop_response(&mut self.conn.response, false);
+                    self.add_configured_fields();
+                    self.answer = Answer::Filtering;
+                    return self.poll_filters(cx);
+                }
+                self.pass_answer_head(status);
                 self.take_answer_body()?;
                 return Ok(true);
             }
@@ -310,6 +323,25 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 return Err(self.fail(Reply::upstream_protocol_error()));
             }
             self.conn.response.clear();
+        }
+    }
+
+    /// Shows the answer's head to filters, and passes it on once they have seen it. Returns whether it
+    /// was passed on.
+    fn poll_filters(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut status = self.filtered_status.unwrap_or(self.conn.response.status());
+        let filtered = filtering::poll_response(cx, self.conn, self.exchange, &mut status);
+        self.filtered_status = Some(status);
+        match filtered {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Some(reply)) => Err(End::Refused(reply)),
+            Poll::Ready(None) => {
+                let timings = &mut self.exchange.timings;
+                timings.set(Point::DownstreamTxBegin, self.now.0);
+                self.pass_answer_head(status);
+                self.take_answer_body()?;
+                Ok(true)
+            }
         }
     }
 
@@ -332,13 +364,11 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
     }
 
     /// Passes the answer's head on, as the client is to see it.
-    fn pass_answer_head(&mut self) {
-        self.note_answer_head();
+    fn pass_answer_head(&mut self, mut status: u16) {
         self.exchange.keep_alive &= !self.conn.is_draining();
         let response = &mut self.conn.response;
         strip_hop_by_hop_response(response, false);
         let (mut framing, mut advertised) = (response.framing(), response.content_length());
-        let mut status = response.status();
         if let Some(web) = &mut self.exchange.grpc_web {
             status = web.on_response_head(status, response.headers_mut());
             (framing, advertised) = (Framing::Chunked, None);
@@ -375,7 +405,21 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
 
     /// Makes the proxy's changes to the answer's fields.
     fn edit_answer_head(&mut self) {
+        // What filters saw has the configured ones.
+        if self.answer == Answer::Head {
+            self.add_configured_fields();
+        }
         let worker = std::rc::Rc::clone(&self.conn.worker);
+        let headers = self.conn.response.headers_mut();
+        if headers.get_known(Known::Date).is_none() {
+            worker.with_date(self.now, |date| headers.append_known(Known::Date, date));
+        }
+        let request_id = self.conn.request.headers().get_known(Known::XRequestId);
+        edge::finish_response(headers, self.http, request_id);
+    }
+
+    /// Makes the changes to the answer's fields that the route asks for.
+    fn add_configured_fields(&mut self) {
         let headers = self.conn.response.headers_mut();
         // Envoy: not of a request that asks for another protocol, for it never ends.
         if let Some(complete_at) = self.complete_at.filter(|_| !self.switching) {
@@ -386,11 +430,6 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         for mutation in self.dispatch.response_headers.iter().copied().flatten() {
             mutation.apply(headers);
         }
-        if headers.get_known(Known::Date).is_none() {
-            worker.with_date(self.now, |date| headers.append_known(Known::Date, date));
-        }
-        let request_id = self.conn.request.headers().get_known(Known::XRequestId);
-        edge::finish_response(headers, self.http, request_id);
     }
 
     /// Moves what has arrived of the answer's body to the client.
@@ -464,7 +503,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
     /// A failure: an answer of its own if there is none yet, else the end of the one under way.
     fn fail(&self, reply: Reply) -> End {
         match self.answer {
-            Answer::Head => End::Refused(reply),
+            Answer::Head | Answer::Filtering => End::Refused(reply),
             Answer::Body | Answer::Done => match reply.flag {
                 Some(ResponseFlag::UpstreamProtocolError) => End::Truncated(
                     reply.flag,

@@ -77,6 +77,13 @@ const RESERVED: [&str; 10] = [
     "upgrade",
 ];
 
+/// Whether the proxy alone decides about the fields of a name.
+pub(crate) fn is_reserved(name: &[u8]) -> bool {
+    RESERVED
+        .iter()
+        .any(|reserved| name.eq_ignore_ascii_case(reserved.as_bytes()))
+}
+
 fn check(name: &str, value: &str) -> Result<(), String> {
     if !kgw_h1::is_valid_name(name.as_bytes()) {
         return Err(format!("{name:?} is not a header field name"));
@@ -88,10 +95,7 @@ fn check(name: &str, value: &str) -> Result<(), String> {
     }
     // The proxy decides how messages are framed and where they go; a filter that changed these
     // would let its requests be read differently by the next hop.
-    if RESERVED
-        .iter()
-        .any(|reserved| name.eq_ignore_ascii_case(reserved))
-    {
+    if is_reserved(name.as_bytes()) {
         return Err(format!("header field {name} cannot be changed by a filter"));
     }
     Ok(())

@@ -6,6 +6,9 @@
 pub(crate) mod grpc_web;
 pub(crate) mod header_mutation;
 pub(crate) mod local_rate_limit;
+pub(crate) mod python;
+
+use std::sync::Arc;
 
 use kgw_h1::Request;
 
@@ -13,12 +16,15 @@ use crate::clock::Nanos;
 use crate::pipeline::reply::Reply;
 use header_mutation::HeaderMutation;
 use local_rate_limit::LocalRateLimit;
+use python::PythonFilter;
 
 /// A filter on the way to the upstream.
 #[derive(Debug)]
 pub(crate) enum RequestFilter {
     Headers(HeaderMutation),
     LocalRateLimit(LocalRateLimit),
+    /// One that is waited for: see `conn::filtering`.
+    Python(Arc<PythonFilter>),
 }
 
 impl RequestFilter {
@@ -30,6 +36,7 @@ impl RequestFilter {
                 Ok(())
             }
             Self::LocalRateLimit(limit) => limit.on_request(now),
+            Self::Python(_) => Ok(()),
         }
     }
 }

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::clock::Nanos;
 use crate::config::snapshot::{Cluster, Forward, Route};
+use crate::conn::filtering::Filtered;
 use crate::conn::io::Traffic;
 use crate::conn::message::{Lost, Side};
 use crate::conn::{Conn, Target};
@@ -50,6 +51,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) call_deadline: Nanos,
     /// The client speaks gRPC-Web.
     pub(crate) grpc_web: Option<GrpcWeb>,
+    /// What filters that were waited for left here.
+    pub(crate) filtered: Option<Box<Filtered>>,
     /// The answer's trailer fields.
     pub(crate) trailers: Option<Headers>,
     /// The last byte of the request has arrived.
@@ -114,6 +117,7 @@ impl Exchange<'_> {
             is_grpc: false,
             call_deadline: Nanos::NEVER,
             grpc_web: None,
+            filtered: None,
             trailers: None,
             request_complete: false,
             received_at: None,
@@ -229,7 +233,9 @@ impl Exchange<'_> {
         if target.listener.logs.is_empty() {
             return;
         }
-        let record = self.record(conn, target, now);
+        let metadata = self.filtered.as_ref().and_then(|one| one.log_metadata());
+        let mut record = self.record(conn, target, now);
+        record.metadata = metadata.as_ref();
         for log in &*target.listener.logs {
             log.log(conn.worker.index(), &record);
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kgw_h1::{BodyError, RequestError};
 
+use crate::bridge::{Answer, Failure};
 use crate::conn::message::Lost;
 use crate::telemetry::flags::ResponseFlag;
 use crate::telemetry::grpc::DEADLINE_EXCEEDED;
@@ -32,6 +33,8 @@ pub(crate) enum Extra {
     None,
     Location(Vec<u8>),
     RetryAfter(u64),
+    /// All of an answer that a filter made: fields, and a body of bytes.
+    Answer(Box<Answer>),
 }
 
 const CONNECT_ERROR: &str =
@@ -228,6 +231,33 @@ impl Reply {
     /// The request took too long to arrive.
     pub(crate) fn request_took_too_long() -> Self {
         Self::new(408, "request timeout", "request_overall_timeout", None).closing()
+    }
+
+    /// An answer that the filter of this name made.
+    pub(crate) fn by_filter(filter: &str, answer: Answer) -> Self {
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        let details = format!("python_filter_response{{{filter}}}");
+        let reply = Self::new(answer.status, body, details, None);
+        Self {
+            extra: Extra::Answer(Box::new(answer)),
+            ..reply
+        }
+    }
+
+    /// The filter of this name did not decide. Envoy's `ext_proc` answers in the same way, with
+    /// `ext_proc_error_...`.
+    pub(crate) fn filter_failed(filter: &str, failure: Failure) -> Self {
+        let flag = Some(ResponseFlag::PythonFilterError);
+        let details = format!("python_filter_error_{}{{{filter}}}", failure.word());
+        Self::new(failure.status(), "", details, flag)
+    }
+
+    /// The bytes of the body.
+    pub(crate) fn body_bytes(&self) -> &[u8] {
+        match &self.extra {
+            Extra::Answer(answer) => &answer.body,
+            _ => self.body.as_bytes(),
+        }
     }
 
     /// The details as those of an answer that was cut short, if they are the same for all replies of a

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::memory::{MemoryLimit, MemoryWatch};
 use super::shared::{Phase, Shared};
 use super::worker;
+use crate::bridge::Bridge;
 use crate::clock::Clock;
 use crate::config::compile::{CompileError, Compiler};
 use crate::config::snapshot::Snapshot;
@@ -33,6 +34,8 @@ pub struct Options {
     pub max_connections: u64,
     /// Memory above which load is shed; none is no limit.
     pub memory: Option<MemoryLimit>,
+    /// Where filters in Python are asked; none if there are none.
+    pub bridge: Option<Arc<Bridge>>,
 }
 
 impl Default for Options {
@@ -43,6 +46,7 @@ impl Default for Options {
             // Envoy's edge guide advises this for the process.
             max_connections: 50_000,
             memory: None,
+            bridge: None,
         }
     }
 }
@@ -97,6 +101,7 @@ pub struct Engine {
     workers: usize,
     max_connections: u64,
     memory: Option<MemoryLimit>,
+    bridge: Option<Arc<Bridge>>,
     /// The process that has the threads.
     owner: u32,
     state: Mutex<State>,
@@ -152,8 +157,12 @@ impl Engine {
             workers: workers.max(1),
             max_connections: options.max_connections,
             memory: options.memory.clone(),
+            bridge: options.bridge.clone(),
             owner: process::id(),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                compiler: Compiler::new(options.bridge.clone()),
+                ..State::default()
+            }),
         }
     }
 
@@ -354,6 +363,8 @@ impl Engine {
         if let Some(memory) = &running.memory {
             stats.insert("memory_used".to_owned(), memory.used().into());
         }
+        let active = self.bridge.as_ref().map_or(0, |bridge| bridge.active());
+        stats.insert("python_filter_active".to_owned(), active.into());
         let logs = running.logs.sinks().into_iter().map(|sink| {
             let counters = sink.counters();
             serde_json::json!({

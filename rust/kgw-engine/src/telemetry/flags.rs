@@ -7,7 +7,7 @@ use std::fmt;
 
 /// One way a request ended, or one thing that happened to it on the way.
 ///
-/// The names and the two spellings are Envoy's (`StreamInfo::CoreResponseFlag`).
+/// The names and the two spellings are Envoy's (`StreamInfo::CoreResponseFlag`), but for the last.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u8)]
 pub enum ResponseFlag {
@@ -71,11 +71,14 @@ pub enum ResponseFlag {
     DownstreamRemoteReset,
     /// `UDO`: the endpoints' overload policy drops everything.
     UnconditionalDropOverload,
+    /// `PFE`: a filter in Python failed to decide. The proxy's own, as Envoy's filters may have flags of
+    /// theirs.
+    PythonFilterError,
 }
 
 impl ResponseFlag {
-    /// Every flag, in Envoy's order.
-    pub const ALL: [Self; 30] = [
+    /// Every flag, in Envoy's order, then the proxy's own.
+    pub const ALL: [Self; 31] = [
         Self::FailedLocalHealthCheck,
         Self::NoHealthyUpstream,
         Self::UpstreamRequestTimeout,
@@ -106,6 +109,7 @@ impl ResponseFlag {
         Self::DropOverload,
         Self::DownstreamRemoteReset,
         Self::UnconditionalDropOverload,
+        Self::PythonFilterError,
     ];
 
     /// Returns the short spelling, as `%RESPONSE_FLAGS%` prints it.
@@ -237,6 +241,7 @@ const SPELLINGS: [(&str, &str); ResponseFlag::ALL.len()] = [
     ("DO", "DropOverload"),
     ("DR", "DownstreamRemoteReset"),
     ("UDO", "UnconditionalDropOverload"),
+    ("PFE", "PythonFilterError"),
 ];
 
 #[cfg(test)]

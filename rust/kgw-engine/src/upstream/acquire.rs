@@ -240,7 +240,7 @@ async fn wait<D: Downstream>(
 }
 
 /// Looks whether the client is gone, while something else is waited for.
-fn poll_client_gone<D: Downstream>(
+pub(crate) fn poll_client_gone<D: Downstream>(
     down: &mut D,
     request_complete: bool,
     cx: &mut Context<'_>,

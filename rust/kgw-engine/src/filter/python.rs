@@ -1,0 +1,284 @@
+//! Filters in Python, seen from here: whom to ask about which requests, and what happens without an
+//! answer.
+
+use std::sync::Arc;
+
+use kgw_h1::Request;
+
+use super::RequestFilter;
+use crate::bridge::Bridge;
+use crate::config::ir::{self, OnError};
+
+/// A filter of one route that is asked through the [bridge](crate::bridge).
+#[derive(Debug)]
+pub(crate) struct PythonFilter {
+    pub(crate) bridge: Arc<Bridge>,
+    /// Its place among the bridge's filters.
+    pub(crate) index: u16,
+    pub(crate) name: Box<str>,
+    /// The route's name.
+    pub(crate) route: Arc<str>,
+    /// Milliseconds.
+    pub(crate) timeout_ms: u64,
+    pub(crate) on_error: OnError,
+    pub(crate) on_request: bool,
+    pub(crate) on_response: bool,
+    predicate: Predicate,
+}
+
+/// The requests that a filter is asked about.
+#[derive(Debug)]
+struct Predicate {
+    path_prefix: Option<Box<[u8]>>,
+    methods: Box<[Box<[u8]>]>,
+    headers: Box<[Header]>,
+}
+
+/// A header field that must be there, of any value or of this one.
+#[derive(Debug)]
+struct Header {
+    name: Box<[u8]>,
+    value: Option<Box<[u8]>>,
+}
+
+impl PythonFilter {
+    /// Compiles a filter of the route called `route`: what `filter` leaves open is as the filter itself
+    /// declares it.
+    pub(crate) fn compile(
+        filter: &ir::PythonFilter,
+        route: &str,
+        bridge: Option<&Arc<Bridge>>,
+    ) -> Result<Self, String> {
+        let name = &filter.filter;
+        let found = bridge.and_then(|bridge| {
+            let mut declarations = bridge.declarations().iter();
+            let index = declarations.position(|declared| declared.name == *name)?;
+            Some((bridge, index))
+        });
+        let Some((bridge, index)) = found else {
+            return Err(format!("no Python filter {name:?} is registered"));
+        };
+        let declared = &bridge.declarations()[index];
+        let asked = |phase| {
+            let phases = filter.phases.as_deref();
+            phases.is_none_or(|phases| phases.contains(&phase))
+        };
+        let timeout_ms = filter.timeout_ms.unwrap_or(declared.timeout_ms);
+        if timeout_ms == 0 {
+            return Err(format!("Python filter {name:?} has no time to decide"));
+        }
+        let predicate = filter.predicate.as_ref().unwrap_or(&declared.predicate);
+        Ok(Self {
+            bridge: Arc::clone(bridge),
+            index: index as u16,
+            name: name.as_str().into(),
+            route: Arc::from(route),
+            timeout_ms,
+            on_error: filter.on_error.unwrap_or(declared.on_error),
+            on_request: declared.on_request && asked(ir::FilterPhase::Request),
+            on_response: declared.on_response && asked(ir::FilterPhase::Response),
+            predicate: Predicate::compile(predicate)?,
+        })
+    }
+
+    /// Whether the filter is asked about a request.
+    pub(crate) fn is_for(&self, request: &Request) -> bool {
+        self.predicate.holds(request)
+    }
+}
+
+/// The Python filters of one route, as they are compiled.
+#[derive(Debug)]
+pub(crate) struct Chain<'a> {
+    route: &'a str,
+    bridge: Option<Arc<Bridge>>,
+    filters: Vec<Arc<PythonFilter>>,
+}
+
+impl<'a> Chain<'a> {
+    pub(crate) fn of(route: &'a str, bridge: Option<Arc<Bridge>>) -> Self {
+        Self {
+            route,
+            bridge,
+            filters: Vec::new(),
+        }
+    }
+
+    /// Adds a filter that the route names, behind those of `requests`.
+    pub(crate) fn add(
+        &mut self,
+        filter: &ir::PythonFilter,
+        requests: &mut Vec<RequestFilter>,
+    ) -> Result<(), String> {
+        let at = requests.len();
+        self.insert(filter, requests, at)
+    }
+
+    /// Adds the filters that are attached to the route without being named by it, behind those it
+    /// names. Like those, they are asked about what limits let pass, and before fields are changed.
+    pub(crate) fn attach(&mut self, requests: &mut Vec<RequestFilter>) -> Result<(), String> {
+        let Some(bridge) = self.bridge.clone() else {
+            return Ok(());
+        };
+        for declared in bridge.declarations() {
+            let is_named = self.filters.iter().any(|one| *one.name == *declared.name);
+            if is_named || !declared.is_attached_to(self.route) {
+                continue;
+            }
+            let is_headers = |filter: &RequestFilter| matches!(filter, RequestFilter::Headers(_));
+            let at = requests.iter().position(is_headers);
+            let filter = ir::PythonFilter {
+                filter: declared.name.clone(),
+                ..ir::PythonFilter::default()
+            };
+            self.insert(&filter, requests, at.unwrap_or(requests.len()))?;
+        }
+        Ok(())
+    }
+
+    fn insert(
+        &mut self,
+        filter: &ir::PythonFilter,
+        requests: &mut Vec<RequestFilter>,
+        at: usize,
+    ) -> Result<(), String> {
+        let filter = Arc::new(PythonFilter::compile(
+            filter,
+            self.route,
+            self.bridge.as_ref(),
+        )?);
+        if filter.on_request {
+            requests.insert(at, RequestFilter::Python(Arc::clone(&filter)));
+        }
+        self.filters.push(filter);
+        Ok(())
+    }
+
+    /// Those that are asked about responses: the last of the chain first.
+    pub(crate) fn responses(self) -> Box<[Arc<PythonFilter>]> {
+        let mut filters = self.filters;
+        filters.retain(|filter| filter.on_response);
+        filters.reverse();
+        filters.into_boxed_slice()
+    }
+}
+
+impl Predicate {
+    fn compile(predicate: &ir::Predicate) -> Result<Self, String> {
+        let header = |header: &ir::HeaderPredicate| {
+            if !kgw_h1::is_valid_name(header.name.as_bytes()) {
+                return Err(format!("{:?} is not a header field name", header.name));
+            }
+            let value = header.value.as_ref();
+            Ok(Header {
+                name: header.name.as_bytes().into(),
+                value: value.map(|value| value.as_bytes().into()),
+            })
+        };
+        let path_prefix = predicate.path_prefix.as_deref();
+        if path_prefix.is_some_and(|prefix| !prefix.starts_with('/')) {
+            return Err(format!(
+                "{:?} is not a path",
+                path_prefix.unwrap_or_default()
+            ));
+        }
+        Ok(Self {
+            // As in routes, the prefix is of whole segments.
+            path_prefix: path_prefix.map(|prefix| prefix.trim_end_matches('/').as_bytes().into()),
+            methods: predicate
+                .methods
+                .iter()
+                .map(|method| method.as_bytes().into())
+                .collect(),
+            headers: predicate
+                .headers
+                .iter()
+                .map(header)
+                .collect::<Result<_, String>>()?,
+        })
+    }
+
+    fn holds(&self, request: &Request) -> bool {
+        let path = self.path_prefix.as_deref().is_none_or(|prefix| {
+            let rest = request.path_only().strip_prefix(prefix);
+            rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        });
+        path && (self.methods.is_empty()
+            || self.methods.iter().any(|one| **one == *request.method()))
+            && self.headers.iter().all(|header| match &header.value {
+                None => request.headers().contains(&header.name),
+                Some(value) => {
+                    let mut found = request.headers().get_all(&header.name);
+                    found.any(|found| *found == **value)
+                }
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kgw_h1::Limits;
+
+    use super::*;
+
+    fn request(line: &str, fields: &str) -> Request {
+        let mut request = Request::new();
+        let bytes = format!("{line} HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+        let limits = Limits {
+            max_head_bytes: 4096,
+            max_fields: 100,
+        };
+        request.parse(bytes.as_bytes(), &limits).unwrap();
+        request
+    }
+
+    #[test]
+    fn predicates() {
+        for (predicate, line, fields, expected) in [
+            ("{}", "GET /", "", true),
+            (r#"{"path_prefix": "/"}"#, "GET /x", "", true),
+            (r#"{"path_prefix": "/a"}"#, "GET /a?b", "", true),
+            (r#"{"path_prefix": "/a/"}"#, "GET /a/b", "", true),
+            (r#"{"path_prefix": "/a"}"#, "GET /ab", "", false),
+            (r#"{"methods": ["GET", "PUT"]}"#, "PUT /", "", true),
+            (r#"{"methods": ["GET", "PUT"]}"#, "POST /", "", false),
+            (
+                r#"{"headers": [{"name": "X-A"}]}"#,
+                "GET /",
+                "x-a: 1\r\n",
+                true,
+            ),
+            (
+                r#"{"headers": [{"name": "x-a"}]}"#,
+                "GET /",
+                "x-b: 1\r\n",
+                false,
+            ),
+            (
+                r#"{"headers": [{"name": "x-a", "value": "2"}]}"#,
+                "GET /",
+                "x-a: 1\r\nX-A: 2\r\n",
+                true,
+            ),
+            (
+                r#"{"headers": [{"name": "x-a", "value": "2"}, {"name": "x-b"}]}"#,
+                "GET /",
+                "x-a: 2\r\n",
+                false,
+            ),
+        ] {
+            let compiled = Predicate::compile(&serde_json::from_str(predicate).unwrap()).unwrap();
+            assert_eq!(
+                compiled.holds(&request(line, fields)),
+                expected,
+                "{predicate} {line}"
+            );
+        }
+        for bad in [
+            r#"{"path_prefix": "a"}"#,
+            r#"{"headers": [{"name": "a b"}]}"#,
+        ] {
+            assert!(Predicate::compile(&serde_json::from_str(bad).unwrap()).is_err());
+        }
+    }
+}
