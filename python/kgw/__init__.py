@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from kgw.config import load as load
     from kgw.diagnostics import Finding as Finding
     from kgw.errors import ConfigError as ConfigError
+    from kgw.errors import FilterError as FilterError
     from kgw.errors import IncompleteProxyHeader as IncompleteProxyHeader
     from kgw.errors import KgwError as KgwError
     from kgw.errors import NotRunning as NotRunning
     from kgw.errors import ProtocolError as ProtocolError
     from kgw.errors import ProxyProtocolError as ProxyProtocolError
+    from kgw.filters import Request as Request
+    from kgw.filters import Response as Response
     from kgw.limits import KeyedTokenBucket as KeyedTokenBucket
     from kgw.limits import TokenBucket as TokenBucket
     from kgw.proxy import BlockingProxy as BlockingProxy
@@ -36,6 +39,7 @@ __all__ = [
     "BlockingProxy",
     "Config",
     "ConfigError",
+    "FilterError",
     "Finding",
     "HeaderMatch",
     "IncompleteProxyHeader",
@@ -48,6 +52,8 @@ __all__ = [
     "ProxyHeader",
     "ProxyProtocolError",
     "QueryMatch",
+    "Request",
+    "Response",
     "Route",
     "RouteTable",
     "TokenBucket",
@@ -61,6 +67,7 @@ _HOMES = {
     "BlockingProxy": "kgw.proxy",
     "Config": "kgw.config",
     "ConfigError": "kgw.errors",
+    "FilterError": "kgw.errors",
     "Finding": "kgw.diagnostics",
     "HeaderMatch": "kgw.routing",
     "IncompleteProxyHeader": "kgw.errors",
@@ -73,6 +80,8 @@ _HOMES = {
     "ProxyHeader": "kgw.proxyproto",
     "ProxyProtocolError": "kgw.errors",
     "QueryMatch": "kgw.routing",
+    "Request": "kgw.filters",
+    "Response": "kgw.filters",
     "Route": "kgw.routing",
     "RouteTable": "kgw.routing",
     "TokenBucket": "kgw.limits",

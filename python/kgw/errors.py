@@ -2,6 +2,7 @@
 
 KgwError
 ├── ConfigError      a configuration that cannot be used
+├── FilterError      a filter that does what it may not, or comes too late
 ├── ProtocolError    bytes from the network that no peer may send
 │   ├── ProxyProtocolError      that are not an acceptable PROXY protocol header
 │   └── IncompleteProxyHeader   that may become one when more arrive
@@ -39,6 +40,10 @@ class ConfigError(KgwError, ValueError):
         self.path = path
         self.reason = reason
         self.code = code
+
+
+class FilterError(KgwError):
+    """A filter that does what it may not, or comes too late."""
 
 
 class ProtocolError(KgwError):

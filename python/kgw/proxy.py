@@ -34,7 +34,9 @@ from kgw._native import engine as native
 from kgw.api import Resource
 from kgw.binding import has_ipv6, rebind, without_ipv6
 from kgw.config import Config, load
-from kgw.errors import ConfigError, NotRunning
+from kgw.errors import ConfigError, FilterError, NotRunning
+from kgw.filters import MAX_CALLS, Filters
+from kgw.filters import TIMEOUT as FILTER_TIMEOUT
 from kgw.listening import ListeningSocket, checked
 
 if TYPE_CHECKING:
@@ -42,7 +44,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, TypeAlias
 
+    from kgw._native.bridge import Bridge
     from kgw.diagnostics import Finding
+    from kgw.filterloops import FilterLoop, ThreadLoop
+    from kgw.filters import OnError, When
 
     Configuration: TypeAlias = (
         Config
@@ -56,6 +61,7 @@ if TYPE_CHECKING:
     Addresses: TypeAlias = dict[str, list[tuple[str, int]]]
 
 _T = TypeVar("_T")
+_F = TypeVar("_F")
 
 __all__ = ["BlockingProxy", "ManualClock", "Proxy", "State"]
 
@@ -110,6 +116,7 @@ class _Core:
         sockets: Iterable[socket.socket | ListeningSocket],
         max_connections: int | None,
         max_memory: int | None,
+        max_filter_calls: int,
         strict: bool,
     ) -> None:
         _check_type(config)
@@ -117,6 +124,7 @@ class _Core:
             "workers": workers,
             "max_connections": max_connections,
             "max_memory": max_memory,
+            "max_filter_calls": max_filter_calls,
         }
         for name, limit in limits.items():
             if limit is not None and limit < 1:
@@ -131,6 +139,8 @@ class _Core:
         self._max_connections = max_connections
         self._max_memory = max_memory
         self._strict = strict
+        self.filters = Filters(max_filter_calls)
+        self._bridge: Bridge | None = None
         self._engine: native.Engine | None = None
         self._forked = False
         self._abandoned = False
@@ -155,6 +165,12 @@ class _Core:
                 raise NotRunning(f"a proxy is started once: this one is {self.state.value}")
             self.state = State.RUNNING
 
+    def bridge(self) -> Bridge | None:
+        """Makes the way to the filters, if there are any; what calls them is to be ready then."""
+        if self.filters and self._bridge is None:
+            self._bridge = self.filters.bridge()
+        return self._bridge
+
     def start(self) -> None:
         """Starts a claimed proxy."""
         try:
@@ -164,6 +180,7 @@ class _Core:
                 manual_clock=self._clock is not None,
                 max_connections=self._max_connections,
                 max_memory=self._max_memory,
+                bridge=self._bridge,
             )
             engine.start(ir, self._sockets)
         except BaseException:
@@ -266,6 +283,8 @@ class _Core:
 
     def _ended(self) -> None:
         self.state = State.CLOSED
+        if self._bridge is not None:
+            self._bridge.close()
         _RUNNING.discard(self)
         if self._clock is not None and self._engine in self._clock._engines:
             self._clock._engines.remove(self._engine)
@@ -296,6 +315,8 @@ class Proxy:
         max_connections: connections open at once (50,000); accepting pauses there.
         max_memory: bytes of this process's memory above which load is shed: idle connections are
             closed shortly before, and requests are answered with 503; by default no limit.
+        max_filter_calls: calls of filters that may wait and run at once (1,024). More of them have
+            the outcome that the filter declared for failures.
 
     Raises:
         TypeError: *config* is none of these.
@@ -314,6 +335,7 @@ class Proxy:
         drain_timeout: float = DRAIN_TIMEOUT,
         max_connections: int | None = None,
         max_memory: int | None = None,
+        max_filter_calls: int = MAX_CALLS,
     ) -> None:
         self._core = _Core(
             config,
@@ -323,9 +345,55 @@ class Proxy:
             sockets=sockets,
             max_connections=max_connections,
             max_memory=max_memory,
+            max_filter_calls=max_filter_calls,
             strict=strict,
         )
         self._drain_timeout = drain_timeout
+        self._filter_loop: FilterLoop | None = None
+        self._filter_thread: ThreadLoop | None = None
+
+    def filter(
+        self,
+        name: str,
+        *,
+        routes: Iterable[str] = (),
+        when: When | None = None,
+        timeout: float = FILTER_TIMEOUT,
+        on_error: OnError = "deny",
+    ) -> Callable[[_F], _F]:
+        """Registers what it decorates as a filter, before the proxy starts.
+
+        A function is called with each request, a `kgw.Request`. An object, or a class that is made
+        one without arguments, is called by its methods ``on_request(request)`` and
+        ``on_response(request, response)``; one of them is enough. All may be ``async def``. What
+        they return is None, which lets the message pass with the changes that were made to it, or a
+        `kgw.Response` that the client gets instead.
+
+        Args:
+            name: what an HTTPRoute's ``ExtensionRef`` filter names, with ``group: kgw.dev`` and
+                ``kind: PythonFilter``.
+            routes: routes that the filter is attached to without being named there:
+                ``"namespace/name"``, ``"namespace"``, or ``"*"`` for all.
+            when: the requests that it is asked about; by default all.
+            timeout: seconds for one decision.
+            on_error: what becomes of a message if the filter raises an exception, takes too long or
+                cannot be asked: ``"allow"`` lets it pass, ``"deny"`` answers with an error.
+
+        Raises:
+            FilterError: the proxy was started already.
+            TypeError: what is decorated is no filter.
+            ValueError: an argument is none of these, or the name is taken.
+        """
+
+        def register(handler: _F) -> _F:
+            if self._core.state is not State.NEW:
+                raise FilterError("filters are registered before the proxy starts")
+            self._core.filters.add(
+                name, handler, routes=routes, when=when, timeout=timeout, on_error=on_error
+            )
+            return handler
+
+        return register
 
     async def __aenter__(self) -> Self:
         """Loads the configuration, binds every listener and starts serving.
@@ -339,12 +407,22 @@ class Proxy:
         """
         self._core.claim()
         try:
+            if (bridge := self._core.bridge()) is not None:
+                from kgw import filterloops
+
+                self._filter_loop = filterloops.current(self._core.filters, bridge)
             await anyio.to_thread.run_sync(self._core.start)
         except BaseException:
             # A cancelled asyncio task does not wait for the thread, so the thread must know.
             self._core.abandon()
+            with anyio.CancelScope(shield=True):
+                await self._close_filters()
             raise
         return self
+
+    async def _close_filters(self) -> None:
+        if self._filter_loop is not None:
+            await self._filter_loop.aclose()
 
     async def __aexit__(
         self,
@@ -359,10 +437,16 @@ class Proxy:
             except NotRunning:
                 if self._core.state is State.DRAINING:
                     await self.wait_closed()
+            finally:
+                await self._close_filters()
 
     def __enter__(self) -> BlockingProxy:
         """Starts serving, without an event loop; see `__aenter__` for what it raises."""
         self._core.claim()
+        if (bridge := self._core.bridge()) is not None:
+            from kgw.filterloops import ThreadLoop
+
+            self._filter_thread = ThreadLoop(self._core.filters, bridge)
         self._core.start()
         return BlockingProxy(self._core)
 
@@ -378,6 +462,9 @@ class Proxy:
         except NotRunning:
             if self._core.state is State.DRAINING:
                 self._core.wait_closed(None)
+        finally:
+            if self._filter_thread is not None:
+                self._filter_thread.close()
 
     def __repr__(self) -> str:
         return f"<kgw.Proxy {self._core.state.value}>"

@@ -1,6 +1,7 @@
 """The Rust extension. Not for import by users: ``kgw`` re-exports what is public."""
 
 from . import access_log as access_log
+from . import bridge as bridge
 from . import engine as engine
 from . import limit as limit
 from . import manifest as manifest
@@ -11,6 +12,7 @@ from . import tls as tls
 __all__ = [
     "__version__",
     "access_log",
+    "bridge",
     "engine",
     "limit",
     "manifest",

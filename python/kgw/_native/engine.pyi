@@ -5,6 +5,8 @@ import socket
 from collections.abc import Sequence
 from typing import final
 
+from kgw._native.bridge import Bridge
+
 __all__ = ["IR_VERSION", "Engine"]
 
 IR_VERSION: int
@@ -26,6 +28,7 @@ class Engine:
         max_connections: int | None = None,
         max_memory: int | None = None,
         memory_usage_file: str | os.PathLike[str] | None = None,
+        bridge: Bridge | None = None,
     ) -> Engine:
         """Makes an engine that does nothing yet.
 
@@ -37,6 +40,7 @@ class Engine:
             max_memory: bytes of memory above which load is shed; by default no limit.
             memory_usage_file: a file that says how many bytes are used, as a cgroup's
                 ``memory.current`` does; by default the process's own anonymous memory counts.
+            bridge: the way to the filters that routes may name; by default there are none.
         """
 
     def start(

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kgw.api.core.service import ServicePort
-    from kgw.api.gateway.filters import Filter, HeaderModifier
+    from kgw.api.gateway.filters import Filter, HeaderModifier, LocalObjectReference
     from kgw.attach.gateways import GatewayState, ListenerState
     from kgw.attach.policies import Limit
 
 #: The filters of the IR in the order in which they run.
-ORDER: Final = ("grpc_web", "local_rate_limit", "request_headers", "response_headers")
+ORDER: Final = ("grpc_web", "local_rate_limit", "python", "request_headers", "response_headers")
 
 #: Fields that say how a message is framed, or where it goes: not a route's to change.
 PROTECTED: Final = frozenset(
@@ -86,10 +86,21 @@ def local_rate_limit(limit: Limit, scope: str) -> list[dict[str, Any]]:
     ]
 
 
-def header_filters(filters: Iterable[Filter]) -> list[dict[str, Any]]:
-    """The filters of header modifiers."""
-    found = []
+#: The group and kind by which an `ExtensionRef` names a filter in Python.
+PYTHON_FILTER: Final = ("kgw.dev", "PythonFilter")
+
+
+def is_python(ref: LocalObjectReference) -> bool:
+    """Whether an extension is a filter in Python. Which ones there are, the proxy knows."""
+    return (ref.group, ref.kind) == PYTHON_FILTER
+
+
+def rule_filters(filters: Iterable[Filter]) -> list[dict[str, Any]]:
+    """The filters of header modifiers, and those in Python that are named."""
+    found: list[dict[str, Any]] = []
     for one in filters:
+        if one.extension_ref is not None and is_python(one.extension_ref):
+            found.append({"type": "python", "filter": one.extension_ref.name})
         for kind, modifier in (
             ("request_headers", one.request_header_modifier),
             ("response_headers", one.response_header_modifier),

@@ -103,7 +103,7 @@ class RuleCompiler:
             rule.name,
             matches,
             fault,
-            [] if fault else filters.header_filters(rule.filters),
+            [] if fault else filters.rule_filters(rule.filters),
             policies,
             rule,
             frozenset(broken),
@@ -146,6 +146,8 @@ class RuleCompiler:
         for place, one in enumerate(given):
             where = (*path, place)
             if one.extension_ref is not None and not backend:
+                if filters.is_python(one.extension_ref):
+                    continue
                 found = self._policy(state, one, where)
                 if isinstance(found, str):
                     fault = fault or found

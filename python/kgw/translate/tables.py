@@ -243,7 +243,7 @@ class Tables:
                 {
                     "cluster": cluster,
                     "weight": backend.ref.weight,
-                    "filters": filters.chain(filters.header_filters(refs[place].filters))
+                    "filters": filters.chain(filters.rule_filters(refs[place].filters))
                     if usable
                     else [],
                 }
