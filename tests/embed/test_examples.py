@@ -10,16 +10,25 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT = 60.0
 
 
-def test_embed_runs() -> None:
+def output(example: str) -> str:
+    """What an example prints."""
     result = subprocess.run(
-        [sys.executable, "-W", "error", "examples/embed.py"],
+        [sys.executable, "-W", "error", f"examples/{example}.py"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
     )
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("default/kgateway-waypoint/proxy listens on [('127.0.0.1', ")
+    return result.stdout
+
+
+def test_embed_runs() -> None:
+    assert output("embed").startswith("default/kgateway-waypoint/proxy listens on [('127.0.0.1', ")
+
+
+def test_filter_runs() -> None:
+    assert output("filter") == "401 who are you?\n"
 
 
 def test_the_readme_shows_embed_as_it_is() -> None:

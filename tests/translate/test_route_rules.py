@@ -254,6 +254,18 @@ def test_operators_in_header_values_are_literal_and_warned_about() -> None:
     assert "`%REQ(X-B):3%`" in finding.message
 
 
+def test_filters_in_python_are_named_in_order_before_the_others() -> None:
+    python = "{type: ExtensionRef, extensionRef: {group: kgw.dev, kind: PythonFilter, name: NAME}}"
+    modifier = "{type: RequestHeaderModifier, requestHeaderModifier: {remove: [x-a]}}"
+    listed = [python.replace("NAME", "b"), modifier, python.replace("NAME", "a")]
+    found = run(EDGE, rule(f"filters: [{', '.join(listed)}]"))
+    ((first, second, third),) = filters(found).values()
+    assert first == {"type": "python", "filter": "b"}
+    assert second == {"type": "python", "filter": "a"}
+    assert third["type"] == "request_headers"
+    assert found.findings == ()
+
+
 # === What cannot be used ===
 
 
@@ -276,6 +288,15 @@ def test_a_filter_that_is_not_supported_answers_500_for_its_rule_alone(text: str
     )
     assert actions(found)["default/route/0/0"] == REPLACED
     assert actions(found)["default/route/1/0"]["type"] == "forward"
+    assert codes(found) == ["KGW502"]
+
+
+def test_a_backend_has_no_filter_in_python() -> None:
+    ref = "{group: kgw.dev, kind: PythonFilter, name: a}"
+    backend = f"{{name: web, port: 80, filters: [{{type: ExtensionRef, extensionRef: {ref}}}]}}"
+    found = run(EDGE, rules(f"[{{backendRefs: [{backend}]}}]"))
+    (action,) = actions(found).values()
+    assert [one["cluster"] for one in action["backends"]] == [None]
     assert codes(found) == ["KGW502"]
 
 

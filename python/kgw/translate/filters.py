@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kgw.attach.policies import Limit
 
 #: The filters of the IR in the order in which they run.
-ORDER: Final = ("grpc_web", "local_rate_limit", "python", "request_headers", "response_headers")
+ORDER: Final = ("grpc_web", "python", "local_rate_limit", "request_headers", "response_headers")
 
 #: Fields that say how a message is framed, or where it goes: not a route's to change.
 PROTECTED: Final = frozenset(

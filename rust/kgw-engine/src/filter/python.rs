@@ -114,8 +114,8 @@ impl<'a> Chain<'a> {
         self.insert(filter, requests, at)
     }
 
-    /// Adds the filters that are attached to the route without being named by it, behind those it
-    /// names. Like those, they are asked about what limits let pass, and before fields are changed.
+    /// Adds the filters that are attached to the route without being named by it: behind those it
+    /// names, else in front of all.
     pub(crate) fn attach(&mut self, requests: &mut Vec<RequestFilter>) -> Result<(), String> {
         let Some(bridge) = self.bridge.clone() else {
             return Ok(());
@@ -125,13 +125,13 @@ impl<'a> Chain<'a> {
             if is_named || !declared.is_attached_to(self.route) {
                 continue;
             }
-            let is_headers = |filter: &RequestFilter| matches!(filter, RequestFilter::Headers(_));
-            let at = requests.iter().position(is_headers);
+            let is_python = |filter: &RequestFilter| matches!(filter, RequestFilter::Python(_));
+            let last = requests.iter().rposition(is_python);
             let filter = ir::PythonFilter {
                 filter: declared.name.clone(),
                 ..ir::PythonFilter::default()
             };
-            self.insert(&filter, requests, at.unwrap_or(requests.len()))?;
+            self.insert(&filter, requests, last.map_or(0, |last| last + 1))?;
         }
         Ok(())
     }
