@@ -886,6 +886,7 @@ def test_a_client_that_leaves_takes_the_call_about_its_response_with_it(tmp_path
         eventually(lambda: loop.bridge.active == 1)
         client.reset()
         assert gateway.log_lines(1)[0]["flags"] == "DC"
+        assert filter_stats(gateway)["abandoned"] == 1
         loop.drain()
         assert loop.bridge.active == 0
         assert upstream.connections == 1

@@ -59,6 +59,11 @@ pub(crate) struct Filtered {
 }
 
 impl Filtered {
+    /// Whether a filter is looking at the answer still.
+    pub(crate) fn is_being_asked(&self) -> bool {
+        self.responses.asked.is_some()
+    }
+
     /// What filters noted, in the form of access logs: under one namespace.
     pub(crate) fn log_metadata(&self) -> Option<Map<String, Value>> {
         if self.metadata.is_empty() {

@@ -251,6 +251,13 @@ impl Exchange<'_> {
             500..=599 => stats.downstream_rq_5xx.increment(),
             _ => {}
         }
+        if self
+            .filtered
+            .as_ref()
+            .is_some_and(|one| one.is_being_asked())
+        {
+            stats.python_filter_abandoned.increment();
+        }
         stats.downstream_rx_body_bytes.add(self.bytes_received);
         stats.downstream_tx_body_bytes.add(self.bytes_sent);
     }
