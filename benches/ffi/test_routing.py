@@ -30,6 +30,19 @@ def test_match(benchmark: BenchmarkFixture, size: int) -> None:
     assert found.index == last
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("prefix", ["", "*."], ids=["exact", "wildcard"])
+def test_match_hosts(benchmark: BenchmarkFixture, size: int, prefix: str) -> None:
+    table = RouteTable(
+        [Route("/v1", i, hosts=(f"{prefix}team-{i}.api.example",)) for i in range(size)]
+    )
+    last = size - 1
+    host = f"{'www.' if prefix else ''}team-{last}.api.example:8080"
+    found = benchmark(table.match, "/v1/users", host=host)
+    assert found is not None
+    assert found.index == last
+
+
 def test_match_with_headers(benchmark: BenchmarkFixture) -> None:
     table = RouteTable([Route("/", i, headers={"x-tenant": str(i)}) for i in range(8)])
     headers = {"accept": "*/*", "user-agent": "bench", "x-tenant": "3", "x-other": "y"}

@@ -85,6 +85,15 @@ def _table(counted: Iterable[tuple[Any, int]], requests: int, top: int) -> list[
     return [f"{cost / requests:10,.1f}  {name}" for cost, name in rows if cost > 0]
 
 
+def _callers(counts: Counts, requests: int) -> list[str]:
+    rows = []
+    for callee, _ in counts.exclusive.most_common(10):
+        rows.append(f"{'':10}  {callee}")
+        calls = ((call.caller, n) for call, n in counts.calls.items() if call.callee == callee)
+        rows += [f"  {row}" for row in _table(calls, requests, 8)]
+    return rows
+
+
 def profile(case: Case, result: Result, top: int) -> str:
     """Says where the instructions of a request are."""
     requests, worker = result.requests, result.worker
@@ -97,6 +106,8 @@ def profile(case: Case, result: Result, top: int) -> str:
             f"{case.name}: {result.instructions:,} instructions per request ({case.about})",
             "\nBy function, inlined ones with their callers:",
             *_table(worker.exclusive.items(), requests, top),
+            "\nCalls of the first ten of these, by caller:",
+            *_callers(worker, requests),
             "\nBy function and what it calls:",
             *_table(worker.inclusive.items(), requests, top),
             "\nBy file, inlined code where it is written:",

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+class Call(NamedTuple):
+    """Who calls whom."""
+
+    caller: str
+    callee: str
+
+
 class Line(NamedTuple):
     """A line of source, also of code that was inlined elsewhere."""
 
@@ -33,6 +40,8 @@ class Counts:
     """By function, inlined ones with their callers."""
     inclusive: Counter[str] = field(default_factory=Counter)
     """By function and what it calls; what recurs is counted each time."""
+    calls: Counter[Call] = field(default_factory=Counter)
+    """How often, not how many instructions."""
     lines: Counter[Line] = field(default_factory=Counter)
 
     def since(self, earlier: Counts) -> Counts:
@@ -41,10 +50,12 @@ class Counts:
             self.total - earlier.total,
             Counter(self.exclusive),
             Counter(self.inclusive),
+            Counter(self.calls),
             Counter(self.lines),
         )
         later.exclusive.subtract(earlier.exclusive)
         later.inclusive.subtract(earlier.inclusive)
+        later.calls.subtract(earlier.calls)
         later.lines.subtract(earlier.lines)
         return later
 
@@ -94,6 +105,7 @@ def _parse(lines: Iterable[str]) -> tuple[int, Counts]:
             callee = _name(names, "function", value)
         elif key == "calls":
             is_call = True
+            counts.calls[Call(function, callee)] += int(value.split()[0])
     return thread, counts
 
 
