@@ -42,7 +42,7 @@ soak: build $(STAMPS)/test ## reloads, ends and upgrades under load, each for SO
 check: build $(STAMPS)/test $(STAMPS)/lint ## formatting, lints, types, stubs
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
-	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features kgw-engine/bench --quiet -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -57,7 +57,7 @@ fmt: $(STAMPS)/lint ## format everything
 bench: bench-rust bench-python ## micro benchmarks of the primitives
 
 bench-rust: ## in Rust
-	$(CARGO) bench --workspace --benches
+	$(CARGO) bench --workspace --benches --features kgw-engine/bench
 
 bench-python: optimised ## through the FFI, with an optimised extension
 	$(BIN)/python -m pytest benches --benchmark-enable --benchmark-only $(ARGS)

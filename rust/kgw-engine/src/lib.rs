@@ -8,6 +8,9 @@
 //! it pass, change it or answer it (those in Python through the `bridge`) → `upstream` lends a connection to an endpoint → `conn::relay` or
 //! `conn::tunnel` moves the bytes → `telemetry` writes down what happened.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 pub mod bridge;
 mod clock;
 pub mod config;

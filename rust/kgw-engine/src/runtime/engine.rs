@@ -316,7 +316,7 @@ impl Engine {
         Ok((snapshot, sockets))
     }
 
-    fn shared(&self) -> Result<Arc<Shared>, EngineError> {
+    pub(crate) fn shared(&self) -> Result<Arc<Shared>, EngineError> {
         let state = self.state.lock();
         let running = state.running.as_ref().ok_or(EngineError::NotRunning)?;
         Ok(Arc::clone(&running.shared))
