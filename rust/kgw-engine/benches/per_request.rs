@@ -63,7 +63,7 @@ fn snapshot_check(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| assert_eq!(black_box(&worker).generation(), 1));
 }
 
-/// A token taken and a field added, the clock read once.
+/// A token taken and a field added.
 #[divan::bench(sample_size = 100)]
 fn filter_chain(bencher: Bencher<'_, '_>) {
     let engine = engine();

@@ -48,7 +48,7 @@ impl BenchWorker {
 }
 
 impl FilterChain {
-    /// Whether the filters let a request pass. It is changed as they say, the clock is read once.
+    /// Whether the filters let a request pass, which they may change.
     pub fn run(&self, request: &mut Request) -> bool {
         let now = self.worker.now();
         let mut filters = self.route.request_filters.iter();
