@@ -33,6 +33,13 @@ PATIENCE = 120.0
 OPEN_FILES = 24_000
 """What each process may have open: two for each of 10,000 connections, and some more."""
 
+ATTEMPTS = 3
+LATE = 0.05
+"""A sample is taken again if its snapshots are this share of its time, or more, too early or late.
+
+On a busy machine the bench itself may have to wait for a core.
+"""
+
 _PORTS = 3
 """How many proxies may listen at once."""
 
@@ -144,7 +151,7 @@ class Rig:
         *,
         is_free: bool = False,
     ) -> Values:
-        """Puts load on a port and returns one sample.
+        """Puts load on a port and returns one sample: the first whose snapshots are on time.
 
         Args:
             load: how.
@@ -157,6 +164,21 @@ class Rig:
             RuntimeError: nothing was answered.
         """
         placement = self._free if is_free else self._load
+        samples: list[Values] = []
+        for _ in range(ATTEMPTS):
+            samples.append(self._sample(load, spec, list(pids), targets, placement))
+            if samples[-1]["late"] <= LATE:
+                break
+        return min(samples, key=lambda sample: sample["late"])
+
+    def _sample(
+        self,
+        load: Load,
+        spec: Spec,
+        pids: list[int],
+        targets: Path | None,
+        placement: Placement,
+    ) -> Values:
         with _directory("load") as directory:
             log = directory / "h2load.log"
             if load.streams:
@@ -169,9 +191,9 @@ class Rig:
                 with ahead(self._nice):  # snapshots must be taken on time
                     process = stack.enter_context(running(command, placement))
                     _skip_to(process, begins)
-                    before = self._snapshot(list(pids), process.pid)
+                    before = self._snapshot(pids, process.pid)
                     _skip_to(process, ends)
-                    after = self._snapshot(list(pids), process.pid)
+                    after = self._snapshot(pids, process.pid)
                 assert process.stdout is not None
                 text = process.stdout.read()
             if load.streams:
@@ -181,7 +203,8 @@ class Rig:
                 values = generators.parse_kload(text)
         if not values["requests"]:
             raise RuntimeError("no request was answered")
-        return values | _used(before, after, values) | _memory(list(pids))
+        late = abs(after.time - before.time - load.seconds) / load.seconds
+        return values | _used(before, after, values) | _memory(pids) | {"late": late}
 
     @contextlib.contextmanager
     def generator(self, arguments: list[str], stdin: int | None = None) -> Iterator[Generator]:

@@ -32,7 +32,7 @@ def test_a_run_is_measured_appended_and_reported(
     file = tmp_path / "load.jsonl"
     shared = ["--results", str(file)]
     options = ["--only", "get,waypoint", "--peers", "floor,nginx", "--program", "nginx=/bin/false"]
-    options += ["--rounds", "1", "--seconds", "0.2", "--tools", str(tools)]
+    options += ["--rounds", "1", "--seconds", "0.5", "--tools", str(tools)]
 
     assert main([*options, *shared]) == 0
     assert "floor" in capsys.readouterr().out
