@@ -12,6 +12,10 @@ pub(crate) const fn is_value(byte: u8) -> bool {
 
 /// Whether all bytes are such as a field value may contain. Without a branch or a table, so that many
 /// bytes are looked at at once.
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "a branch would look at bytes one by one"
+)]
 pub(crate) fn is_all_value(value: &[u8]) -> bool {
     value.iter().fold(true, |all, &byte| {
         all & ((byte >= 0x20) & (byte != 0x7f) | (byte == b'\t'))

@@ -2,7 +2,7 @@
 
 use crate::error::BodyError;
 use crate::framing::Framing;
-use crate::headers::Headers;
+use crate::headers::{Headers, Piece};
 use crate::known::Known;
 use crate::{Request, TargetForm, Version};
 
@@ -323,19 +323,19 @@ fn framing_field(framing: Framing) -> Option<FramingField> {
 
 /// Writes all fields, with the framing field where the message had one, and the empty line.
 fn write_fields(out: &mut Vec<u8>, headers: &Headers, mut framing: Option<FramingField>) {
-    for (known, name, value) in headers.iter_known() {
-        match known {
-            Some(Known::ContentLength) => match framing.take() {
-                Some(FramingField::Length(length)) => write_length(out, name, length),
-                other => framing = other,
-            },
-            Some(Known::TransferEncoding) => match framing.take() {
-                Some(FramingField::Chunked) => write_field(out, name, b"chunked"),
-                other => framing = other,
-            },
-            _ => write_field(out, name, value),
-        }
-    }
+    let apart = |known| matches!(known, Known::ContentLength | Known::TransferEncoding);
+    headers.pieces(apart, |piece| match piece {
+        Piece::Lines(lines) => out.extend_from_slice(lines),
+        Piece::Field(Some(Known::ContentLength), name, _) => match framing.take() {
+            Some(FramingField::Length(length)) => write_length(out, name, length),
+            other => framing = other,
+        },
+        Piece::Field(Some(Known::TransferEncoding), name, _) => match framing.take() {
+            Some(FramingField::Chunked) => write_field(out, name, b"chunked"),
+            other => framing = other,
+        },
+        Piece::Field(_, name, value) => write_field(out, name, value),
+    });
     match framing {
         Some(FramingField::Length(length)) => write_length(out, b"content-length", length),
         Some(FramingField::Chunked) => write_field(out, b"transfer-encoding", b"chunked"),

@@ -35,6 +35,14 @@ struct Field {
     removed: bool,
 }
 
+/// A part of the fields, as it goes on the wire.
+pub(crate) enum Piece<'a> {
+    /// Whole lines.
+    Lines(&'a [u8]),
+    /// A field whose parts lie apart, or that was asked for apart.
+    Field(Option<Known>, &'a [u8], &'a [u8]),
+}
+
 /// Iterator over the live fields of a [`Headers`].
 #[derive(Debug, Clone)]
 pub struct Iter<'a> {
@@ -212,9 +220,7 @@ impl Headers {
 
     /// Appends a field of a known name behind the others. Same rules as [`set`](Self::set).
     pub fn append_known(&mut self, known: Known, value: &[u8]) {
-        let name = self.store_raw(known.name().as_bytes());
-        let value = self.store(value);
-        self.push(name, value, Some(known));
+        self.append_line(known.name().as_bytes(), value, Some(known));
     }
 
     /// Appends a field behind the others. Same rules as [`set`](Self::set).
@@ -222,13 +228,19 @@ impl Headers {
         if !is_valid_name(name) {
             return false;
         }
-        let known = Known::of(name);
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(name);
-        let name = Span::new(start, name.len());
-        let value = self.store(value);
-        self.push(name, value, known);
+        self.append_line(name, value, Known::of(name));
         true
+    }
+
+    /// Appends a field the way it is written.
+    fn append_line(&mut self, name: &[u8], value: &[u8], known: Option<Known>) {
+        self.bytes.reserve(name.len() + value.len() + 4);
+        let name = self.store_raw(name);
+        self.bytes.extend_from_slice(b": ");
+        let value = self.store(value);
+        self.bytes.truncate(value.end as usize);
+        self.bytes.extend_from_slice(b"\r\n");
+        self.push(name, value, known);
     }
 
     /// Removes all fields called `name` and returns how many there were.
@@ -265,12 +277,52 @@ impl Headers {
         }
     }
 
-    /// Iterates the fields with the number of the name where it has one.
-    pub(crate) fn iter_known(&self) -> impl Iterator<Item = (Option<Known>, &[u8], &[u8])> {
-        self.fields
-            .iter()
-            .filter(|field| !field.removed)
-            .map(|field| (field.known, self.span(field.name), self.span(field.value)))
+    /// Gives out all fields in order, those that lie one after the other in one piece: most of a
+    /// message that was received, and what was added to it. Known names that are `apart` are fields of
+    /// their own.
+    pub(crate) fn pieces<'a>(
+        &'a self,
+        apart: impl Fn(Known) -> bool,
+        mut give: impl FnMut(Piece<'a>),
+    ) {
+        let mut lines = Span::default();
+        for field in self.fields.iter().filter(|field| !field.removed) {
+            let line = self.line(field);
+            if let Some(line) = line
+                && line.start == lines.end
+                && !field.known.is_some_and(&apart)
+            {
+                lines.end = line.end;
+                continue;
+            }
+            if lines.start < lines.end {
+                give(Piece::Lines(self.span(lines)));
+                lines = Span::default();
+            }
+            match line {
+                Some(line) if !field.known.is_some_and(&apart) => lines = line,
+                _ => give(Piece::Field(
+                    field.known,
+                    self.span(field.name),
+                    self.span(field.value),
+                )),
+            }
+        }
+        if lines.start < lines.end {
+            give(Piece::Lines(self.span(lines)));
+        }
+    }
+
+    /// Where the line of a field is, if the arena has it as it would be written.
+    fn line(&self, field: &Field) -> Option<Span> {
+        let (name, value) = (field.name.end as usize, field.value.end as usize);
+        let is_line = field.value.start == field.name.end + 2
+            && self.bytes.get(name..name + 2) == Some(b": ")
+            && self.bytes.get(value..value + 2) == Some(b"\r\n");
+        is_line.then_some(Span {
+            start: field.name.start,
+            end: field.value.end + 2,
+        })
     }
 
     /// Copies a received head in; fields are added with [`push`](Self::push).

@@ -608,3 +608,47 @@ fn clients_of_http_10_get_its_version_and_no_chunks() {
     );
     assert_eq!(out, b"HTTP/1.0 200 OK\r\n\r\n");
 }
+
+/// What is written for a field by itself.
+fn lines(headers: &Headers) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (name, value) in headers {
+        lines.extend_from_slice(&[name, b": ", value, b"\r\n"].concat());
+    }
+    lines
+}
+
+proptest! {
+    /// Fields that lie one after the other are written in one piece; nobody can tell.
+    #[test]
+    fn edited_heads_are_written_field_by_field(
+        received in prop::collection::vec(("[A-Za-z-]{1,12}", ":[ \t]{0,2}", "[!-~]{0,3}( [!-~]{1,3})?", "[ \t]?"), 0..8),
+        edits in prop::collection::vec((0..4_u8, "[a-z-]{1,12}", "[ -~\t\n]{0,8}"), 0..12),
+    ) {
+        let mut text = "GET / HTTP/1.1\r\nhost: h\r\n".to_owned();
+        for (name, colon, value, space) in &received {
+            // Neither framing nor connection options: those are written by other rules.
+            text.extend(["x", name, colon, value, space, "\r\n"]);
+        }
+        text.push_str("\r\n");
+        let mut request = parsed(text.as_bytes());
+        for (kind, name, value) in &edits {
+            // Half of the names are those of received fields.
+            let name = match received.get(name.len() / 2) {
+                Some((received, ..)) if name.len() % 2 == 0 => format!("x{received}"),
+                _ => format!("x{name}"),
+            };
+            let headers = request.headers_mut();
+            match kind {
+                0 => { headers.append(name.as_bytes(), value.as_bytes()); }
+                1 => { headers.set(name.as_bytes(), value.as_bytes()); }
+                2 => { headers.remove(name.as_bytes()); }
+                _ => { headers.set(b"server", value.as_bytes()); }
+            }
+        }
+        let mut written = Vec::new();
+        write_request_head(&mut written, &request, Framing::None);
+        let expected = [b"GET / HTTP/1.1\r\n", &*lines(request.headers()), b"\r\n"].concat();
+        prop_assert_eq!(written.escape_ascii().to_string(), expected.escape_ascii().to_string());
+    }
+}

@@ -7,7 +7,7 @@ use kgw_h1::{Framing, Known, Method, Request};
 use super::exchange::Next;
 use super::message::{Downstream, Lost, Upstream};
 use super::pipe::Pipe;
-use super::relay::{Answer, End, Relay};
+use super::relay::{Answer, End, Quiet, Relay};
 use super::tunnel;
 use super::{Conn, Target, local};
 use crate::clock::Nanos;
@@ -307,6 +307,7 @@ impl<D: Downstream> Attempt<'_, '_, D> {
             complete_at: None,
             moved_at: sent_at,
             now: sent_at,
+            quiet: Quiet::default(),
             wrote,
             upstream_broken: false,
             filtered_status: None,

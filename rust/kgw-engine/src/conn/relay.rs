@@ -67,6 +67,15 @@ pub(crate) enum Answer {
     Done,
 }
 
+/// Who was seen to have sent nothing since the task was woken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Quiet {
+    /// The client, behind its request.
+    client: bool,
+    /// The endpoint, no answer yet.
+    upstream: bool,
+}
+
 /// An exchange under way.
 #[derive(Debug)]
 pub(crate) struct Relay<'a, 'x, D, U> {
@@ -84,6 +93,8 @@ pub(crate) struct Relay<'a, 'x, D, U> {
     pub(crate) moved_at: Nanos,
     /// When the task was last woken: one reading of the clock serves all that happens then.
     pub(crate) now: Nanos,
+    /// Who need not be looked at again before the task is woken again.
+    pub(crate) quiet: Quiet,
     /// A byte of the request was written.
     pub(crate) wrote: bool,
     /// The upstream takes no more of the request; it may still be answering.
@@ -101,6 +112,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
     fn poll(&mut self, cx: &mut Context<'_>, interim: &mut u8) -> Poll<End> {
         self.conn.registration.update(cx);
         self.now = self.conn.worker.now();
+        self.quiet = Quiet::default();
         let mut moved = false;
         loop {
             let mut again = false;
@@ -141,11 +153,13 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         }
         if self.exchange.request_complete {
             // Nothing more belongs to this exchange. Looking tells whether the client is still
-            // there, and takes the next request out of the socket's way.
-            match self.conn.down.poll_gone(cx) {
-                Poll::Ready(Ok(count)) => moved |= count > 0,
-                Poll::Ready(Err(lost)) => return Err(self.client_lost(lost)),
-                Poll::Pending => {}
+            // there, and takes the next request out of the socket's way. Once a wake is enough.
+            if !self.quiet.client {
+                match self.conn.down.poll_gone(cx) {
+                    Poll::Ready(Ok(count)) => moved |= count > 0,
+                    Poll::Ready(Err(lost)) => return Err(self.client_lost(lost)),
+                    Poll::Pending => self.quiet.client = D::CONNECTION_FIELD,
+                }
             }
         } else if self.up.has_room() && !self.upstream_broken {
             match self.receive_request(cx) {
@@ -284,6 +298,9 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
     }
 
     fn poll_answer_head(&mut self, cx: &mut Context<'_>, interim: &mut u8) -> Result<bool, End> {
+        if self.quiet.upstream {
+            return Ok(false);
+        }
         let context = RequestContext {
             head: self.conn.request.method_kind() == Method::Head,
             connect: false,
@@ -292,7 +309,11 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         let mut moved = false;
         loop {
             match self.up.poll_head(cx, &mut self.conn.response, context) {
-                Poll::Pending => return Ok(moved),
+                Poll::Pending => {
+                    // A stream may answer only once its request has left.
+                    self.quiet.upstream = U::PROTOCOL != "HTTP/2";
+                    return Ok(moved);
+                }
                 Poll::Ready(Err(lost)) => return Err(self.upstream_lost(lost)),
                 Poll::Ready(Ok(())) => moved = true,
             }

@@ -224,10 +224,6 @@ impl Drop for Acceptor {
 }
 
 fn start(worker: &Rc<Worker>, orders: &Orders, stream: TcpStream, peer: SocketAddr, slots: Slots) {
-    // An answer is written whole; waiting for more of it would only delay it.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
     let Ok(local) = stream.local_addr() else {
         return;
     };

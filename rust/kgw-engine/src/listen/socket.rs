@@ -9,7 +9,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Weak};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;
@@ -96,7 +96,7 @@ impl BoundAddress {
     ) -> io::Result<Self> {
         let taken = inherited.take(key);
         match taken.first() {
-            Some(first) => Ok(Self::of(first.local_addr()?, taken, workers, leases)),
+            Some(first) => Self::of(first.local_addr()?, taken, workers, leases),
             None => Self::bind(key.requested, workers, leases),
         }
     }
@@ -113,7 +113,7 @@ impl BoundAddress {
         for _ in 1..workers {
             sockets.push(bind(local)?);
         }
-        Ok(Self::of(local, sockets, workers, leases))
+        Self::of(local, sockets, workers, leases)
     }
 
     fn of(
@@ -121,15 +121,20 @@ impl BoundAddress {
         sockets: Vec<TcpListener>,
         workers: usize,
         leases: &mut Leases,
-    ) -> Self {
+    ) -> io::Result<Self> {
+        // An answer is written whole; waiting for more of it would only delay it. Accepted sockets have
+        // what theirs has, which spares a system call for each.
+        for socket in &sockets {
+            SockRef::from(socket).set_tcp_nodelay(true)?;
+        }
         let lease = Arc::new(());
         leases.0.push((local.port(), Arc::downgrade(&lease)));
-        Self {
+        Ok(Self {
             local,
             lease,
             sockets,
             workers,
-        }
+        })
     }
 
     /// Duplicates of the sockets that are the worker's. Where there are more sockets than workers, a

@@ -18,13 +18,9 @@ use crate::telemetry::access_log::Point;
 
 /// A connection that can carry the request.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is moved once; a box would be an allocation a request"
-)]
 pub(crate) enum Acquired {
     /// One of its own, and whether it carried others before.
-    Http1(UpstreamConnection, bool),
+    Http1(Box<UpstreamConnection>, bool),
     /// A shared one, and whether it carried others before.
     Http2(Rc<Http2Connection>, bool),
 }
@@ -201,7 +197,7 @@ async fn establish<D: Downstream>(
         pools.agreed(&conn.worker, key, http2);
     }
     if !http2 {
-        let connection = UpstreamConnection::new(opened, key);
+        let connection = Box::new(UpstreamConnection::new(opened, key));
         return Ok(Acquired::Http1(connection, false));
     }
     let max_requests = cluster.max_requests_per_connection;

@@ -39,7 +39,8 @@ pub(crate) struct PoolKey {
     pub(crate) transport: u64,
 }
 
-/// An HTTP/1.1 connection to an endpoint.
+/// An HTTP/1.1 connection to an endpoint. It is boxed once: each request moves it out of the pool and
+/// back.
 #[derive(Debug)]
 pub(crate) struct UpstreamConnection {
     pub(crate) http1: Http1,
@@ -81,7 +82,11 @@ impl UpstreamConnection {
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     /// Idle HTTP/1.1 connections, last in first out.
-    idle: FastMap<PoolKey, Vec<UpstreamConnection>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "moving one out and back is moving a pointer"
+    )]
+    idle: FastMap<PoolKey, Vec<Box<UpstreamConnection>>>,
     count: usize,
     /// HTTP/2 connections, idle or not.
     http2: HashMap<PoolKey, Http2Pool>,
@@ -136,12 +141,17 @@ impl Drop for Opening {
 
 impl Pools {
     /// Takes the HTTP/1.1 connection that was used last and is still usable.
-    pub(crate) fn take(&mut self, worker: &Worker, key: &PoolKey) -> Option<UpstreamConnection> {
+    pub(crate) fn take(
+        &mut self,
+        worker: &Worker,
+        key: &PoolKey,
+    ) -> Option<Box<UpstreamConnection>> {
+        let now = worker.now();
         let idle = self.idle.get_mut(key)?;
         while let Some(mut connection) = idle.pop() {
             self.count -= 1;
             worker.stats().upstream_cx_idle.decrement();
-            if connection.is_fresh(worker.now()) && connection.is_quiet() {
+            if connection.is_fresh(now) && connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -150,7 +160,7 @@ impl Pools {
 
     /// Keeps a connection for reuse. Its last exchange must have ended exactly at the end of a
     /// message: whatever follows an answer would be taken for the next one.
-    pub(crate) fn put(&mut self, worker: &Worker, mut connection: UpstreamConnection) {
+    pub(crate) fn put(&mut self, worker: &Worker, mut connection: Box<UpstreamConnection>) {
         if self.count >= MAX_IDLE || connection.http1.stream.unsent() > 0 || !connection.is_quiet()
         {
             return;
@@ -253,7 +263,7 @@ impl Pools {
 
     fn keep(&mut self, worker: &Worker, mut keep: impl FnMut(&mut UpstreamConnection) -> bool) {
         for idle in self.idle.values_mut() {
-            idle.retain_mut(&mut keep);
+            idle.retain_mut(|connection| keep(connection));
         }
         self.idle.retain(|_, idle| !idle.is_empty());
         let count: usize = self.idle.values().map(Vec::len).sum();
