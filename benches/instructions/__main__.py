@@ -137,8 +137,8 @@ def check(results: dict[str, Result], baseline: dict[str, Any], here: dict[str, 
             shrunk.append(name)
         print(f"{name:12}{before:12,}{now:12,}{change:+9.1%}")
     if differing:
-        told = ", ".join(f"{key} {baseline['environment'].get(key)}" for key in differing)
-        print(f"\nNo verdict: the baseline is of {told}; here is another.")
+        told = ", ".join(str(baseline["environment"].get(key)) for key in differing)
+        print(f"\nNo verdict: the baseline is of {told}; this is another environment.")
         return True
     if grown:
         print(
@@ -181,6 +181,11 @@ def main() -> int:
     here = environment()
     baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     if arguments.update:
+        if arguments.only and baseline.get("environment") != here:
+            print(
+                "bench-check: a baseline is of one environment: update all cases", file=sys.stderr
+            )
+            return 2
         kept = baseline.get("instructions", {}) if arguments.only else {}
         counted = {name: result.instructions for name, result in results.items()}
         written = {"environment": here, "instructions": kept | counted}
