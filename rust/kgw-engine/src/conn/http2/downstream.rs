@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use kgw_h1::{Framing, Method, Request, Response};
 
 use super::data::{Data, lost};
@@ -72,30 +72,29 @@ impl Downstream for ClientStream {
         framing: Framing,
         advertised: Option<u64>,
     ) -> u64 {
-        let mut map = fields::map_of(response.headers());
-        map.remove(http::header::CONTENT_LENGTH);
         // A switch of protocols is a success here, and the handshake's fields have no meaning
         // (RFC 8441 5).
         let (status, switched) = match status {
             101 if request.extended_connect() => (200, true),
             status => (status, false),
         };
-        if switched {
-            map.remove("sec-websocket-accept");
-        }
+        let without: &[&[u8]] = if switched {
+            &[b"content-length", b"sec-websocket-accept"]
+        } else {
+            &[b"content-length"]
+        };
+        let headers = response.headers();
+        let mut map = HeaderMap::with_capacity(headers.len() + 1);
+        let mut bytes = fields::append_to(&mut map, headers, without);
         let length = match framing {
             Framing::Length(length) if length > 0 => Some(length),
             Framing::Length(_) | Framing::None if !switched => advertised,
             _ => None,
         };
         if let Some(length) = length {
-            map.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+            bytes += fields::append_length(&mut map, length);
         }
         let is_tunnel = request.method_kind() == Method::Connect && status == 200;
-        let bytes = map
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len() + 4)
-            .sum::<usize>();
         let mut head = http::Response::new(());
         *head.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
         *head.headers_mut() = map;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use h2::client::ResponseFuture;
 use h2::ext::Protocol;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderMap, Uri};
 use kgw_h1::{Framing, Limits, Request, RequestContext, Response, TargetForm};
 
 use super::data::{Data, lost};
@@ -78,15 +78,10 @@ impl Upstream for ServerStream {
     fn send_head(&mut self, request: &Request, framing: Framing) -> u64 {
         self.switching = request.upgrade().is_some() && request.headers().contains(b"upgrade");
         let is_whole = framing.is_empty() && !self.switching;
-        let Some(head) = self.head_of(request, framing) else {
+        let Some((head, bytes)) = self.head_of(request, framing) else {
             self.failed = Some(Lost::Malformed);
             return 0;
         };
-        let bytes = head
-            .headers()
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len() + 4)
-            .sum::<usize>();
         match self.connection.send(head, is_whole) {
             Ok((answer, send)) => {
                 self.answer = Some(answer);
@@ -162,8 +157,9 @@ impl Upstream for ServerStream {
 }
 
 impl ServerStream {
-    /// The request's head in HTTP/2 terms. None if it cannot be said in them.
-    fn head_of(&self, request: &Request, framing: Framing) -> Option<http::Request<()>> {
+    /// The request's head in HTTP/2 terms, and how many bytes its fields would have in HTTP/1. None if it
+    /// cannot be said in them.
+    fn head_of(&self, request: &Request, framing: Framing) -> Option<(http::Request<()>, usize)> {
         let mut head = http::Request::new(());
         *head.version_mut() = http::Version::HTTP_2;
         let mut uri = http::uri::Parts::default();
@@ -178,6 +174,12 @@ impl ServerStream {
         uri.authority = Some(Authority::try_from(request.authority()).ok()?);
         *head.uri_mut() = Uri::from_parts(uri).ok()?;
         let mut map = HeaderMap::with_capacity(request.headers().len());
+        let without: &[&[u8]] = if self.switching {
+            &[b"host", b"content-length", b"sec-websocket-key"]
+        } else {
+            &[b"host", b"content-length"]
+        };
+        let mut bytes = fields::append_to(&mut map, request.headers(), without);
         if self.switching {
             if !self.connection.takes_extended_connect() {
                 return None;
@@ -188,16 +190,13 @@ impl ServerStream {
         } else {
             *head.method_mut() = http::Method::from_bytes(request.method()).ok()?;
         }
-        fields::append_to(&mut map, request.headers());
-        map.remove(http::header::HOST);
-        map.remove(http::header::CONTENT_LENGTH);
-        if self.switching {
-            map.remove("sec-websocket-key");
-        } else if let Framing::Length(length) = framing {
-            map.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+        if let Framing::Length(length) = framing
+            && !self.switching
+        {
+            bytes += fields::append_length(&mut map, length);
         }
         *head.headers_mut() = map;
-        Some(head)
+        Some((head, bytes))
     }
 }
 
