@@ -20,6 +20,7 @@ use super::memory::Pressure;
 use super::{Phase, Shared};
 use crate::clock::{Clock, Nanos, Timer};
 use crate::config::snapshot::Snapshot;
+use crate::conn::http2::StreamTasks;
 use crate::listen::accept;
 use crate::listen::limit::ConnectionLimit;
 use crate::listen::reserve::Reserve;
@@ -42,6 +43,7 @@ pub(crate) struct Worker {
     reserve: Reserve,
     snapshot: RefCell<Arc<Snapshot>>,
     pub(crate) pools: RefCell<Pools>,
+    pub(crate) stream_tasks: StreamTasks,
     date: RefCell<(u64, String)>,
     connections: Cell<u64>,
     /// When the task that runs was woken.
@@ -127,6 +129,7 @@ async fn supervise(worker: Rc<Worker>) {
                 _ = sweep.tick() => {
                     worker.look_at_clock();
                     worker.pools.borrow_mut().sweep(&worker);
+                    worker.stream_tasks.sweep(worker.must_shrink());
                 }
             }
         }
@@ -152,6 +155,7 @@ impl Worker {
             reserve: Reserve::new(),
             snapshot: RefCell::new(snapshot),
             pools: RefCell::default(),
+            stream_tasks: StreamTasks::default(),
             date: RefCell::default(),
             connections: Cell::new(0),
             moment: Cell::new(shared.clock.now()),

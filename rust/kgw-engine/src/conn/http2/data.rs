@@ -18,6 +18,9 @@ use crate::conn::pipe::Pipe;
 /// Buffered output above which no more is taken. Bytes.
 const WRITE_WATERMARK: usize = 32 * 1024;
 
+/// Room for output that is kept from one stream to the next. Bytes.
+const KEPT_OUTPUT: usize = 4 * 1024;
+
 /// A stream's data.
 #[derive(Debug, Default)]
 pub(crate) struct Data {
@@ -61,6 +64,19 @@ enum End {
 }
 
 impl Data {
+    /// Lets go of the stream. Only the storage of the output stays, if it is small.
+    pub(crate) fn release(&mut self) {
+        let mut output = std::mem::take(&mut self.output);
+        output.clear();
+        if output.capacity() > KEPT_OUTPUT {
+            output = BytesMut::new();
+        }
+        *self = Self {
+            output,
+            ..Self::default()
+        };
+    }
+
     /// The peer's message follows.
     pub(crate) fn begin_receiving(&mut self, receive: RecvStream) {
         self.receive = Some(receive);

@@ -13,27 +13,14 @@ use super::fields;
 use super::stream::Stream;
 use crate::conn::message::{Downstream, Lost, Piece};
 
-/// A stream that a client opened.
-#[derive(Debug)]
+/// A stream that a client opened, or the place for one.
+#[derive(Debug, Default)]
 pub(crate) struct ClientStream {
-    respond: SendResponse<Bytes>,
+    respond: Option<SendResponse<Bytes>>,
     data: Data,
     answered: bool,
     /// The answer ends here and is not whole.
     aborted: bool,
-}
-
-impl ClientStream {
-    pub(crate) fn new(respond: SendResponse<Bytes>, receive: RecvStream) -> Self {
-        let mut data = Data::default();
-        data.begin_receiving(receive);
-        Self {
-            respond,
-            data,
-            answered: false,
-            aborted: false,
-        }
-    }
 }
 
 impl Stream for ClientStream {
@@ -49,7 +36,10 @@ impl Stream for ClientStream {
         if self.answered {
             return self.data.poll_reset(cx);
         }
-        match self.respond.poll_reset(cx) {
+        let Some(respond) = &mut self.respond else {
+            return Poll::Pending;
+        };
+        match respond.poll_reset(cx) {
             Poll::Ready(Ok(reason)) => Poll::Ready(Lost::Reset(reason)),
             Poll::Ready(Err(error)) => Poll::Ready(lost(&error)),
             Poll::Pending => Poll::Pending,
@@ -101,7 +91,9 @@ impl Downstream for ClientStream {
         let is_whole = framing.is_empty() && !switched && !is_tunnel;
         self.answered = true;
         // This fails only where the stream is gone already, which the next poll tells.
-        if let Ok(send) = self.respond.send_response(head, is_whole) {
+        if let Some(respond) = &mut self.respond
+            && let Ok(send) = respond.send_response(head, is_whole)
+        {
             self.data.begin_sending(send);
         }
         if is_whole {
@@ -114,8 +106,10 @@ impl Downstream for ClientStream {
     fn send_continue(&mut self) {
         let mut head = http::Response::new(());
         *head.status_mut() = StatusCode::CONTINUE;
-        // As above.
-        let _ = self.respond.send_informational(head);
+        if let Some(respond) = &mut self.respond {
+            // As above.
+            let _ = respond.send_informational(head);
+        }
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
@@ -139,6 +133,21 @@ impl Downstream for ClientStream {
 }
 
 impl ClientStream {
+    /// Takes a stream's place.
+    pub(super) fn begin(&mut self, respond: SendResponse<Bytes>, receive: RecvStream) {
+        self.release();
+        self.respond = Some(respond);
+        self.data.begin_receiving(receive);
+    }
+
+    /// Lets go of the stream: what is not at its end is reset.
+    pub(super) fn release(&mut self) {
+        self.respond = None;
+        self.data.release();
+        self.answered = false;
+        self.aborted = false;
+    }
+
     /// Whether the request has ended with its head.
     pub(crate) fn is_whole(&self) -> bool {
         self.data.is_receive_ended()
@@ -155,8 +164,8 @@ impl ClientStream {
         tokio::task::yield_now().await;
         if self.answered {
             self.data.reset(Reason::INTERNAL_ERROR);
-        } else {
-            self.respond.send_reset(Reason::INTERNAL_ERROR);
+        } else if let Some(respond) = &mut self.respond {
+            respond.send_reset(Reason::INTERNAL_ERROR);
         }
     }
 }

@@ -6,6 +6,8 @@ mod fields;
 pub(crate) mod guard;
 pub(crate) mod server;
 mod stream;
+mod tasks;
 mod upstream;
 
+pub(crate) use tasks::StreamTasks;
 pub(crate) use upstream::ServerStream;

@@ -1,5 +1,5 @@
-//! HTTP/2 on a downstream connection: a task for the connection, which moves frames, and one for
-//! each stream.
+//! HTTP/2 on a downstream connection: a task for the connection, which moves frames, and [one for
+//! each stream](super::tasks).
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -17,12 +17,12 @@ use super::fields;
 use super::guard::budget::Role;
 use super::guard::settings::server_builder;
 use super::guard::{GuardState, Guarded};
+use super::tasks::Opened;
 use crate::clock::{Nanos, Timer};
 use crate::config::ir::HttpOptions;
 use crate::conn::exchange::{self, Next};
 use crate::conn::head::DRAIN_IDLE_MS;
 use crate::conn::io::Stream;
-use crate::conn::lent::Lent;
 use crate::conn::message::Downstream;
 use crate::conn::{Accepted, Addressed, Conn, Newer, Peers, Target, waypoint};
 use crate::runtime::{Phase, Registration, Worker};
@@ -31,14 +31,14 @@ use crate::runtime::{Phase, Registration, Worker};
 const LINGER_MS: u64 = 1_000;
 
 /// A connection.
-struct Serving<'a> {
+struct Serving {
     worker: Rc<Worker>,
     connection: Connection<Guarded<Stream>, Bytes>,
     guard: Rc<GuardState>,
     timer: Timer,
     registration: Registration,
     peers: Rc<Peers>,
-    listener: &'a str,
+    listener: Rc<str>,
     target: Rc<Target>,
     /// Requests so far.
     requests: u64,
@@ -91,7 +91,7 @@ pub(crate) async fn serve(accepted: Accepted, listener: &str, target: Target) {
         timer,
         registration,
         peers: Rc::new(peers),
-        listener,
+        listener: Rc::from(listener),
         target: Rc::new(target),
         requests: 0,
         has_streams: false,
@@ -103,12 +103,12 @@ pub(crate) async fn serve(accepted: Accepted, listener: &str, target: Target) {
     poll_fn(|cx| serving.poll(cx)).await;
 }
 
-impl Serving<'_> {
+impl Serving {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.registration.update(cx);
-        self.follow();
-        self.guard.begin_turn();
         let now = self.worker.now();
+        self.follow(now);
+        self.guard.begin_turn();
         loop {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => self.open(request, respond, now),
@@ -130,16 +130,16 @@ impl Serving<'_> {
     }
 
     /// Follows the configuration, and tells the client to go when the connection has to end.
-    fn follow(&mut self) {
+    fn follow(&mut self, now: Nanos) {
         let options = &self.target.listener.http;
         let most = options.max_requests_per_connection;
         let is_worn = most > 0 && self.requests >= most
-            || self.worker.now()
+            || now
                 >= self
                     .peers
                     .opened
                     .after_ms(options.max_connection_duration_ms);
-        let newer = self.target.newer(&self.worker, self.listener, &self.peers);
+        let newer = self.target.newer(&self.worker, &self.listener, &self.peers);
         let served = !matches!(newer, Newer::Gone);
         if let Newer::Changed(newer) = newer {
             self.target = Rc::new(newer);
@@ -148,7 +148,7 @@ impl Serving<'_> {
         if (!served || is_worn || is_spared || self.worker.phase() != Phase::Running)
             && self.ending_since.is_none()
         {
-            self.ending_since = Some(self.worker.now());
+            self.ending_since = Some(now);
             self.connection.graceful_shutdown();
         }
     }
@@ -207,51 +207,66 @@ impl Serving<'_> {
         now: Nanos,
     ) {
         self.requests += 1;
-        self.follow();
-        let (parts, receive) = request.into_parts();
-        let mut conn = Conn {
-            down: ClientStream::new(respond, receive),
-            timer: Timer::new(self.worker.clock().clone()),
-            registration: self.worker.register(),
+        self.follow(now);
+        let (head, receive) = request.into_parts();
+        let opened = Opened {
+            head,
+            receive,
+            respond,
+            listener: Rc::clone(&self.listener),
+            target: Rc::clone(&self.target),
             peers: Rc::clone(&self.peers),
-            worker: Rc::clone(&self.worker),
-            request: Lent::none(),
-            response: Lent::none(),
+            guard: Rc::clone(&self.guard),
+            began: now,
         };
-        let mut target = Rc::clone(&self.target);
-        let listener: Rc<str> = Rc::from(self.listener);
-        let guard = Rc::clone(&self.guard);
-        tokio::task::spawn_local(async move {
-            let is_whole = conn.down.is_whole();
-            let taken = take_head(&mut conn.request, &parts, is_whole, &target.listener.http);
-            drop(parts);
-            guard.saw_head(taken.is_ok(), now);
-            if taken.is_ok() && conn.peers.addressed == Addressed::Nothing {
-                // The host of a request can say what the connection's PROXY header could not.
-                let Some((peers, found)) = find(&conn, &listener, &target) else {
-                    conn.worker.stats().proxy_header_no_destination.increment();
-                    conn.down.abort();
-                    conn.down.finish().await;
-                    return;
-                };
-                conn.peers = Rc::new(peers);
-                target = Rc::new(found);
-            }
-            let next = match taken {
-                Ok(()) => exchange::serve(&mut conn, &target, now, true).await,
-                Err(error) => {
-                    let next = exchange::refuse(&mut conn, &target, now, &error).await;
-                    // It does not tell how much there was of it.
-                    conn.request.give_back();
-                    next
-                }
-            };
-            if next == Next::Abort {
-                conn.down.abort();
-            }
-            conn.down.finish().await;
-        });
+        self.worker.stream_tasks.serve(&self.worker, opened);
     }
+}
+
+/// Serves a stream to its end.
+pub(super) async fn serve_stream(conn: &mut Conn<ClientStream>, opened: Opened) {
+    let Opened {
+        head,
+        receive,
+        respond,
+        listener,
+        mut target,
+        peers,
+        guard,
+        began,
+    } = opened;
+    conn.down.begin(respond, receive);
+    conn.peers = peers;
+    let is_whole = conn.down.is_whole();
+    let taken = take_head(&mut conn.request, &head, is_whole, &target.listener.http);
+    drop(head);
+    guard.saw_head(taken.is_ok(), began);
+    drop(guard);
+    if taken.is_ok() && conn.peers.addressed == Addressed::Nothing {
+        // The host of a request can say what the connection's PROXY header could not.
+        let Some((peers, found)) = find(conn, &listener, &target) else {
+            conn.worker.stats().proxy_header_no_destination.increment();
+            conn.down.abort();
+            conn.down.finish().await;
+            return;
+        };
+        conn.peers = Rc::new(peers);
+        target = Rc::new(found);
+    }
+    drop(listener);
+    let next = match taken {
+        Ok(()) => exchange::serve(conn, &target, began, true).await,
+        Err(error) => {
+            let next = exchange::refuse(conn, &target, began, &error).await;
+            // It does not tell how much there was of it.
+            conn.request.give_back();
+            next
+        }
+    };
+    if next == Next::Abort {
+        conn.down.abort();
+    }
+    conn.down.finish().await;
 }
 
 fn take_head(
