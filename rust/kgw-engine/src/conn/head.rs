@@ -91,20 +91,22 @@ pub(crate) async fn detect(
 
 /// Waits for the next request, while `target` follows the configuration. A connection that nothing
 /// serves any longer, or whose worker drains, ends soon if it is idle.
-pub(crate) async fn read(session: &mut Session) -> Head {
-    let Session {
-        conn,
-        listener,
-        target,
-        ..
-    } = session;
-    conn.request.give_back();
-    conn.response.give_back();
-    let worker = Rc::clone(&conn.worker);
-    let idle_since = worker.now();
+///
+/// Idle connections are in here: no `async fn`, which would have its variables and references to them.
+pub(crate) fn read(session: &mut Session) -> impl Future<Output = Head> {
+    session.conn.request.give_back();
+    session.conn.response.give_back();
+    let idle_since = session.conn.worker.now();
     let mut began: Option<Nanos> = None;
     let mut ending_since: Option<Nanos> = None;
-    poll_fn(|cx| {
+    poll_fn(move |cx| {
+        let Session {
+            conn,
+            listener,
+            target,
+            ..
+        } = &mut *session;
+        let worker = Rc::clone(&conn.worker);
         conn.registration.update(cx);
         loop {
             let served = target.refresh(&worker, listener, &conn.peers);
@@ -167,7 +169,6 @@ pub(crate) async fn read(session: &mut Session) -> Head {
             };
         }
     })
-    .await
 }
 
 /// When a connection without a request is closed: after its idle time, or once it has lived its own

@@ -39,7 +39,7 @@ pub(crate) async fn serve(session: &mut Session) {
                 return;
             };
             let peers = Rc::make_mut(&mut conn.peers);
-            peers.local = address;
+            peers.state(peers.remote, address);
             peers.addressed = Addressed::ByHost;
             match Target::find(&worker.snapshot(), listener, &conn.peers) {
                 Some(found) => *target = found,

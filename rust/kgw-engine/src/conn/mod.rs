@@ -66,10 +66,8 @@ pub(crate) struct Peers {
     pub(crate) remote: SocketAddr,
     /// What the client addressed: the destination in the PROXY header, else the socket's own address.
     pub(crate) local: SocketAddr,
-    /// The socket's peer.
-    pub(crate) direct_remote: SocketAddr,
-    /// The socket's own address.
-    pub(crate) direct_local: SocketAddr,
+    /// The socket's peer and its own address, where something said otherwise.
+    direct: Option<Box<(SocketAddr, SocketAddr)>>,
     /// The client's mesh identity, vouched for by ztunnel: a SPIFFE URI.
     pub(crate) principal: Option<Box<str>>,
     /// The TLVs of the PROXY header that a header towards an upstream may repeat.
@@ -80,6 +78,26 @@ pub(crate) struct Peers {
     pub(crate) server_name: Option<Box<str>>,
     /// The TLS session that ends here.
     pub(crate) tls: Option<Rc<TlsInfo>>,
+}
+
+impl Peers {
+    /// Takes over who speaks to whom as a PROXY header, or a request in its stead, says.
+    pub(crate) fn state(&mut self, remote: SocketAddr, local: SocketAddr) {
+        let direct = (self.direct_remote(), self.direct_local());
+        self.direct = Some(Box::new(direct));
+        self.remote = remote;
+        self.local = local;
+    }
+
+    /// The socket's peer.
+    pub(crate) fn direct_remote(&self) -> SocketAddr {
+        self.direct.as_ref().map_or(self.remote, |direct| direct.0)
+    }
+
+    /// The socket's own address.
+    pub(crate) fn direct_local(&self) -> SocketAddr {
+        self.direct.as_ref().map_or(self.local, |direct| direct.1)
+    }
 }
 
 /// What says where a connection goes.
@@ -226,8 +244,7 @@ async fn begin(incoming: Box<Incoming>) -> Option<Box<Session>> {
             is_secure: false,
             remote: peer,
             local,
-            direct_remote: peer,
-            direct_local: local,
+            direct: None,
             principal: None,
             tlvs: Box::default(),
             addressed: Addressed::ByConnection,
@@ -364,8 +381,10 @@ mod tests {
     #[test]
     fn an_idle_connection_needs_little() {
         let task = size_of_task(serve);
-        assert!(task <= 256, "{task}");
+        assert!(task <= 152, "{task}");
         let session = size_of::<Session>();
-        assert!(session <= 448, "{session}");
+        assert!(session <= 400, "{session}");
+        let peers = size_of::<Peers>();
+        assert!(peers <= 152, "{peers}");
     }
 }

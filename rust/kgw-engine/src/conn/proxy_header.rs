@@ -159,8 +159,7 @@ fn take(
 ) -> Result<(), Unusable> {
     match header.tcp() {
         Ok(Some((source, destination))) => {
-            peers.remote = source;
-            peers.local = destination;
+            peers.state(source, destination);
         }
         // ztunnel sends this when client and service have addresses of different families: it knows
         // who the client is, but cannot say where it goes.

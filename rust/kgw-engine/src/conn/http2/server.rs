@@ -311,7 +311,8 @@ fn take_head(
 /// Where a request goes whose connection leads nowhere in particular.
 fn find(conn: &Conn<ClientStream>, listener: &str, target: &Target) -> Option<(Peers, Target)> {
     let mut peers = Peers::clone(&conn.peers);
-    peers.local = waypoint::named_address(&conn.request, &target.listener)?;
+    let address = waypoint::named_address(&conn.request, &target.listener)?;
+    peers.state(peers.remote, address);
     peers.addressed = Addressed::ByHost;
     let found = Target::find(&conn.worker.snapshot(), listener, &peers)?;
     Some((peers, found))
