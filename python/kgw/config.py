@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from anyio import to_thread
-
 from kgw import api, diagnostics, source
 from kgw.diagnostics import Finding, Severity
 from kgw.errors import ConfigError
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from kgw.source import RawObject
     from kgw.source.files import Paths
 
-__all__ = ["Config", "load", "watch"]
+__all__ = ["Config", "Manifests", "load", "watch"]
 
 
 @dataclass(frozen=True)
@@ -153,10 +151,39 @@ async def watch(
     A change is noticed in about 20 ms; only files and objects that changed are parsed again. What
     is wrong after a change is in the findings, and the caller decides whether to keep the last.
     """
-    files, parser = Files(paths), _Parser()
-    async with aclosing(source.watch(files, since=Loaded([]))) as changes:
-        async for loaded in changes:
-            yield await to_thread.run_sync(parser.config, loaded, options)
+    async with aclosing(Manifests(paths, options=options).changes()) as changes:
+        async for config in changes:
+            yield config
+
+
+class Manifests:
+    """Files and the configuration that is in them, read once and followed from there.
+
+    What `load` gives needs no event loop, so a program can serve before it has one.
+    """
+
+    def __init__(self, paths: Paths | Iterable[Paths], *, options: Options | None = None) -> None:
+        self._files = Files(paths)
+        self._options = options
+        self._parser = _Parser()
+        self._loaded = Loaded([])
+
+    def load(self) -> Config:
+        """Returns the configuration as it is; see the function `load`."""
+        self._loaded = self._files.load()
+        return self._parser.config(self._loaded, self._options)
+
+    async def changes(self) -> AsyncGenerator[Config, None]:
+        """Yields the configuration whenever it is another than the last, or than that of `load`.
+
+        See `watch`.
+        """
+        from anyio import to_thread
+
+        async with aclosing(source.watch(self._files, since=self._loaded)) as changes:
+            async for loaded in changes:
+                self._loaded = loaded
+                yield await to_thread.run_sync(self._parser.config, loaded, self._options)
 
 
 class _Parser:

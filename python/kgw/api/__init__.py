@@ -1,29 +1,39 @@
 """Kubernetes objects as pydantic models, one kind a file, and how raw objects become them.
 
 Nothing here knows what the objects mean together: that is :mod:`kgw.attach`.
+Models are imported when they are first used, here and in :mod:`kgw.api.kinds`.
 """
 
 from __future__ import annotations
 
-from kgw.api import remains
-from kgw.api.core.config_map import ConfigMap
-from kgw.api.core.namespace import Namespace
-from kgw.api.core.secret import Secret
-from kgw.api.core.service import Service
-from kgw.api.discovery.endpoint_slice import EndpointSlice
-from kgw.api.gateway.backend_tls_policy import BackendTLSPolicy
-from kgw.api.gateway.gateway import Gateway
-from kgw.api.gateway.gateway_class import GatewayClass
-from kgw.api.gateway.http_route import HTTPRoute
-from kgw.api.gateway.reference_grant import ReferenceGrant
-from kgw.api.gateway.tcp_route import TCPRoute
-from kgw.api.gateway.tls_route import TLSRoute
-from kgw.api.kgateway.backend_config_policy import BackendConfigPolicy
-from kgw.api.kgateway.http_listener_policy import HTTPListenerPolicy
-from kgw.api.kgateway.listener_policy import ListenerPolicy
-from kgw.api.kgateway.traffic_policy import TrafficPolicy
-from kgw.api.meta import ObjectMeta, Opaque, Resource, ResourceKey
-from kgw.api.parse import KINDS, Parsed, parse, parse_all
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from kgw.api.kinds import HOMES, KINDS
+from kgw.api.parse import Parsed, parse, parse_all
+
+if TYPE_CHECKING:
+    from kgw.api import remains as remains
+    from kgw.api.core.config_map import ConfigMap as ConfigMap
+    from kgw.api.core.namespace import Namespace as Namespace
+    from kgw.api.core.secret import Secret as Secret
+    from kgw.api.core.service import Service as Service
+    from kgw.api.discovery.endpoint_slice import EndpointSlice as EndpointSlice
+    from kgw.api.gateway.backend_tls_policy import BackendTLSPolicy as BackendTLSPolicy
+    from kgw.api.gateway.gateway import Gateway as Gateway
+    from kgw.api.gateway.gateway_class import GatewayClass as GatewayClass
+    from kgw.api.gateway.http_route import HTTPRoute as HTTPRoute
+    from kgw.api.gateway.reference_grant import ReferenceGrant as ReferenceGrant
+    from kgw.api.gateway.tcp_route import TCPRoute as TCPRoute
+    from kgw.api.gateway.tls_route import TLSRoute as TLSRoute
+    from kgw.api.kgateway.backend_config_policy import BackendConfigPolicy as BackendConfigPolicy
+    from kgw.api.kgateway.http_listener_policy import HTTPListenerPolicy as HTTPListenerPolicy
+    from kgw.api.kgateway.listener_policy import ListenerPolicy as ListenerPolicy
+    from kgw.api.kgateway.traffic_policy import TrafficPolicy as TrafficPolicy
+    from kgw.api.meta import ObjectMeta as ObjectMeta
+    from kgw.api.meta import Opaque as Opaque
+    from kgw.api.meta import Resource as Resource
+    from kgw.api.meta import ResourceKey as ResourceKey
 
 __all__ = [
     "KINDS",
@@ -52,3 +62,27 @@ __all__ = [
     "parse_all",
     "remains",
 ]
+
+_OTHERS = {
+    "ObjectMeta": "kgw.api.meta",
+    "Opaque": "kgw.api.meta",
+    "Resource": "kgw.api.meta",
+    "ResourceKey": "kgw.api.meta",
+}
+
+
+if not TYPE_CHECKING:  # for a type checker, every name would exist
+
+    def __getattr__(name: str) -> Any:
+        """Imports a name on its first use (PEP 562)."""
+        home = HOMES.get(name) or _OTHERS.get(name)
+        if home is None:
+            raise AttributeError(f"module 'kgw.api' has no attribute {name!r}")
+        value = getattr(importlib.import_module(home), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    """Returns the names, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -29,6 +29,9 @@ class Model(BaseModel):
         alias_generator=to_camel,
         validate_by_name=True,
         validate_by_alias=True,
+        # A validator is built when an object comes that needs it. Most models are parts of others,
+        # whose validators have them inside; theirs would only cost time at the start.
+        defer_build=True,
     )
 
     #: Fields of the CRD that this version does not act on, with the severity of using one. An

@@ -14,22 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from kgw.api.base import Model, shape, without_nulls
-from kgw.api.core.config_map import ConfigMap
-from kgw.api.core.namespace import Namespace
-from kgw.api.core.secret import Secret
-from kgw.api.core.service import Service
-from kgw.api.discovery.endpoint_slice import EndpointSlice
-from kgw.api.gateway.backend_tls_policy import BackendTLSPolicy
-from kgw.api.gateway.gateway import Gateway
-from kgw.api.gateway.gateway_class import GatewayClass
-from kgw.api.gateway.http_route import HTTPRoute
-from kgw.api.gateway.reference_grant import ReferenceGrant
-from kgw.api.gateway.tcp_route import TCPRoute
-from kgw.api.gateway.tls_route import TLSRoute
-from kgw.api.kgateway.backend_config_policy import BackendConfigPolicy
-from kgw.api.kgateway.http_listener_policy import HTTPListenerPolicy
-from kgw.api.kgateway.listener_policy import ListenerPolicy
-from kgw.api.kgateway.traffic_policy import TrafficPolicy
+from kgw.api.kinds import GATEWAY_GROUP, KGATEWAY_GROUP, KINDS
 from kgw.api.meta import ObjectMeta, Opaque, Resource
 from kgw.api.names import LEGAL
 from kgw.diagnostics import Finding, Severity, suggest
@@ -40,32 +25,8 @@ if TYPE_CHECKING:
 
     from kgw.source.memory import FieldPath, RawObject
 
-#: The kinds that kgw reads, by group and kind.
-KINDS: Final[dict[tuple[str, str], type[Resource]]] = {
-    (model.group, model.__name__): model
-    for model in (
-        BackendConfigPolicy,
-        BackendTLSPolicy,
-        ConfigMap,
-        EndpointSlice,
-        Gateway,
-        GatewayClass,
-        HTTPListenerPolicy,
-        HTTPRoute,
-        ListenerPolicy,
-        Namespace,
-        ReferenceGrant,
-        Secret,
-        Service,
-        TCPRoute,
-        TLSRoute,
-        TrafficPolicy,
-    )
-}
-
-
 #: Groups whose objects all configure a gateway: one of an unknown kind is worth a warning.
-_OWN_GROUPS: Final = (Gateway.group, TrafficPolicy.group)
+_OWN_GROUPS: Final = (GATEWAY_GROUP, KGATEWAY_GROUP)
 
 #: Kinds of these groups that exist but are spelled almost like one that is read.
 _SIBLINGS: Final = frozenset({"GRPCRoute", "UDPRoute"})

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from kgw.api.base import Model, without_nulls
-from kgw.api.gateway.http_route import HTTPRoute, HTTPRouteSpec, Rule
 from kgw.api.gateway.references import GATEWAY_GROUP, ParentReference
-from kgw.api.gateway.tcp_route import StreamRule, TCPRoute, TCPRouteSpec
-from kgw.api.gateway.tls_route import TLSRoute, TLSRouteSpec
 from kgw.api.kgateway.targets import PolicyTargetReference, PolicyTargetSelector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kgw.api.gateway.http_route import HTTPRoute, Rule
+    from kgw.api.gateway.tcp_route import TCPRoute
+    from kgw.api.gateway.tls_route import TLSRoute
     from kgw.api.meta import Opaque
 
 M = TypeVar("M", bound=Model)
@@ -49,6 +49,8 @@ def route(refused: Opaque) -> HTTPRoute:
 
     A rule whose matches cannot be read is about all requests, and so is a route without rules.
     """
+    from kgw.api.gateway.http_route import HTTPRoute, HTTPRouteSpec, Rule
+
     spec = _spec(refused)
     rules = tuple(_rule(one) for one in _items(spec.get("rules"))) or (Rule(),)
     found = HTTPRoute.model_construct(
@@ -67,6 +69,9 @@ def route(refused: Opaque) -> HTTPRoute:
 
 def stream_route(refused: Opaque) -> TCPRoute | TLSRoute:
     """What a refused TCPRoute or TLSRoute is about: parents and hostnames, and no backends."""
+    from kgw.api.gateway.tcp_route import StreamRule, TCPRoute, TCPRouteSpec
+    from kgw.api.gateway.tls_route import TLSRoute, TLSRouteSpec
+
     spec = _spec(refused)
     parent_refs = tuple(ref for _, ref in parents(refused))
     rules = (StreamRule.model_construct(backend_refs=()),)
@@ -92,6 +97,8 @@ def stream_route(refused: Opaque) -> TCPRoute | TLSRoute:
 
 
 def _hostnames(spec: dict[str, Any]) -> tuple[str, ...]:
+    from kgw.api.gateway.http_route import HTTPRouteSpec
+
     return tuple(
         host
         for text in _items(spec.get("hostnames"))
@@ -101,6 +108,8 @@ def _hostnames(spec: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _rule(value: Any) -> Rule:
+    from kgw.api.gateway.http_route import Rule
+
     if not isinstance(value, dict):
         return Rule()
     kept = {key: value[key] for key in ("name", "matches") if key in value}

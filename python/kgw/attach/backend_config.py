@@ -11,9 +11,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from kgw.api import BackendConfigPolicy, Opaque, remains
+from kgw.api import Opaque, loaded, remains
 from kgw.api.gateway.references import ObjectReference
 from kgw.api.kgateway import tlvs
+from kgw.api.kinds import KGATEWAY_GROUP
 from kgw.attach import certificates
 from kgw.attach.certificates import AUTHORITIES, CHAIN, KEY
 from kgw.attach.effects import contend
@@ -25,7 +26,7 @@ from kgw.diagnostics import Severity, suggest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from kgw.api import Service
+    from kgw.api import BackendConfigPolicy, Service
     from kgw.api.kgateway.backend_config_policy import (
         BackendTargetReference,
         BackendTargetSelector,
@@ -64,7 +65,7 @@ class BackendConfig:
         for policy in index.backend_config_policies.values():
             self._add(policy)
         for key, refused in index.refused.items():
-            if (key.group, key.kind) == (BackendConfigPolicy.group, "BackendConfigPolicy"):
+            if (key.group, key.kind) == (KGATEWAY_GROUP, "BackendConfigPolicy"):
                 self._add(refused)
         for states in self._by_service.values():
             states.sort(key=PolicyState.order)
@@ -211,7 +212,7 @@ class BackendConfig:
 def _fields(state: BackendConfigState) -> dict[str, Any]:
     """The fields that a policy sets; TLS that cannot be used is set all the same."""
     policy = state.policy
-    if state.errors or not isinstance(policy, BackendConfigPolicy):
+    if state.errors or not isinstance(policy, loaded.BackendConfigPolicy):
         return {"tls": None} if state.secures else {}
     given = {
         name: getattr(policy.spec, name)

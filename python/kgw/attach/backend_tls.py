@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kgw.api import BackendTLSPolicy, Opaque, remains
-from kgw.api.gateway.references import ObjectReference
+from kgw.api import Opaque, remains
+from kgw.api.gateway.references import GATEWAY_GROUP, ObjectReference
 from kgw.attach import certificates
 from kgw.attach.status import Outcome
 from kgw.attach.upstream import Tls
@@ -20,7 +20,7 @@ from kgw.diagnostics import Severity, suggest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kgw.api import Service
+    from kgw.api import BackendTLSPolicy, Service
     from kgw.api.core.service import ServicePort
     from kgw.attach.index import Index
     from kgw.source.memory import FieldPath
@@ -58,7 +58,7 @@ class BackendTLS:
         refused = [
             one
             for key, one in index.refused.items()
-            if (key.group, key.kind) == (BackendTLSPolicy.group, "BackendTLSPolicy")
+            if (key.group, key.kind) == (GATEWAY_GROUP, "BackendTLSPolicy")
         ]
         policies: list[BackendTLSPolicy | Opaque] = [*index.backend_tls_policies.values(), *refused]
         for policy in sorted(policies, key=lambda one: one.age()):

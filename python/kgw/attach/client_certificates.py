@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from kgw.api import ListenerPolicy
+from kgw.api import loaded
 from kgw.attach.effects import authenticates
 from kgw.attach.status import Outcome
 from kgw.attach.tls_options import Reader
@@ -60,7 +60,7 @@ def _ask(index: Index, listener: ListenerState, state: PolicyState) -> None:
         if not tls.by_policy:
             _idle(index, state, "the Gateway itself says what is asked of clients")
         return
-    if state.errors or not isinstance(policy, ListenerPolicy) or policy.validation is None:
+    if state.errors or not isinstance(policy, loaded.ListenerPolicy) or policy.validation is None:
         listener.fault = Outcome(False, "Invalid", f"{policy.key}: {state.accepted.message}")
         return
     mode = _MODES[policy.validation.mode]

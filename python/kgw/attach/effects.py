@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kgw.api import HTTPListenerPolicy, ListenerPolicy, Opaque, TrafficPolicy
+from kgw.api import HTTPListenerPolicy, Opaque, TrafficPolicy, loaded
 from kgw.api.kgateway.http_settings import HTTPSettings
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def settings_fields(state: PolicyState, port: int) -> dict[str, tuple[Any, Field
     A policy that is not valid sets none: it may not displace a valid one.
     """
     policy = state.policy
-    if state.errors or not isinstance(policy, HTTPListenerPolicy | ListenerPolicy):
+    if state.errors or not isinstance(policy, (HTTPListenerPolicy, loaded.ListenerPolicy)):
         return {}
     found = {}
     for part, path in policy.parts(port):
@@ -35,7 +35,7 @@ def settings_fields(state: PolicyState, port: int) -> dict[str, tuple[Any, Field
 
 def authenticates(policy: Resource) -> bool:
     """Whether a listener policy, valid or not, asks for client certificates."""
-    if isinstance(policy, ListenerPolicy):
+    if isinstance(policy, loaded.ListenerPolicy):
         return policy.validation is not None
     if not isinstance(policy, Opaque) or not isinstance(policy.spec, dict):
         return False

@@ -6,25 +6,17 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, TypeVar
 
 from kgw.api import (
-    BackendConfigPolicy,
-    BackendTLSPolicy,
-    ConfigMap,
     EndpointSlice,
     Gateway,
-    GatewayClass,
     HTTPListenerPolicy,
     HTTPRoute,
-    ListenerPolicy,
     Namespace,
     Opaque,
-    ReferenceGrant,
     Resource,
     ResourceKey,
-    Secret,
     Service,
-    TCPRoute,
-    TLSRoute,
     TrafficPolicy,
+    loaded,
     remains,
 )
 from kgw.diagnostics import Finding, Severity
@@ -33,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from kgw.api import ListenerPolicy, ReferenceGrant, TCPRoute, TLSRoute
     from kgw.source.memory import FieldPath
 
 R = TypeVar("R", bound=Resource)
@@ -58,28 +51,28 @@ class Index:
             if isinstance(resource, EndpointSlice):
                 if resource.service is not None:
                     self._slices[resource.namespace, resource.service].append(resource)
-            elif isinstance(resource, ReferenceGrant):
+            elif isinstance(resource, loaded.ReferenceGrant):
                 self._grants[resource.namespace].append(resource)
         self.gateways = self._of(Gateway)
-        self.classes = {name: one for (_, name), one in self._of(GatewayClass).items()}
+        self.classes = {name: one for (_, name), one in self._of(loaded.GatewayClass).items()}
         self.namespaces = {name: one for (_, name), one in self._of(Namespace).items()}
         self.services = self._of(Service)
-        self.secrets = self._of(Secret)
-        self.config_maps = self._of(ConfigMap)
+        self.secrets = self._of(loaded.Secret)
+        self.config_maps = self._of(loaded.ConfigMap)
         #: Objects of a known kind that are not valid; they count where ignoring them is unsafe.
         self.refused = {one.key: one for one in self.opaque if one.refused}
         self.routes = self._routes()
-        self.backend_config_policies = self._of(BackendConfigPolicy)
-        self.backend_tls_policies = self._of(BackendTLSPolicy)
+        self.backend_config_policies = self._of(loaded.BackendConfigPolicy)
+        self.backend_tls_policies = self._of(loaded.BackendTLSPolicy)
         self.stream_routes = self._stream_routes()
         self.traffic_policies = self._of(TrafficPolicy)
         self.listener_policies: list[HTTPListenerPolicy | ListenerPolicy] = [
             *self._of(HTTPListenerPolicy).values(),
-            *self._of(ListenerPolicy).values(),
+            *self._of(loaded.ListenerPolicy).values(),
         ]
 
     def _of(self, model: type[R]) -> dict[Named, R]:
-        return self._kinds[model]  # type: ignore[return-value]  # keyed by the type itself
+        return self._kinds.get(model, {})  # type: ignore[return-value]  # keyed by the type itself
 
     def _routes(self) -> dict[Named, HTTPRoute]:
         """The routes, with what can be read of refused ones."""
@@ -92,13 +85,13 @@ class Index:
     def _stream_routes(self) -> list[TCPRoute | TLSRoute]:
         """The TCPRoutes and TLSRoutes by age, with what can be read of refused ones."""
         found: list[TCPRoute | TLSRoute] = [
-            *self._of(TCPRoute).values(),
-            *self._of(TLSRoute).values(),
+            *self._of(loaded.TCPRoute).values(),
+            *self._of(loaded.TLSRoute).values(),
         ]
         found += [
             remains.stream_route(one)
             for key, one in self.refused.items()
-            if key.group == TCPRoute.group and key.kind in ("TCPRoute", "TLSRoute")
+            if key.group == Gateway.group and key.kind in ("TCPRoute", "TLSRoute")
         ]
         return sorted(found, key=lambda one: (one.age(), one.kind))
 

@@ -10,20 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kgw.api import HTTPRoute, TCPRoute, TLSRoute
+from kgw.api import HTTPRoute, loaded
 from kgw.api.gateway.references import GATEWAY_GROUP
 from kgw.attach import hostnames, protocols
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
-    from kgw.api import Service
+    from typing import TypeAlias
+
+    from kgw.api import Service, TCPRoute, TLSRoute
     from kgw.api.gateway.references import ParentReference
     from kgw.attach.gateways import GatewayState, ListenerState
     from kgw.attach.index import Index, Named
     from kgw.attach.waypoints import Binding
 
-Route = HTTPRoute | TLSRoute | TCPRoute
+    Route: TypeAlias = HTTPRoute | TLSRoute | TCPRoute
 
 ACCEPTED = Outcome(True, "Accepted", "Successfully accepted Route")
 
@@ -164,7 +166,7 @@ class Parents:
     ) -> ParentState:
         name = "/".join(named)
         service = self._index.services.get(named)
-        if isinstance(route, TLSRoute):
+        if isinstance(route, loaded.TLSRoute):
             message = "a TLSRoute cannot have a Service as its parent in this version of kgw"
             return self._refused(
                 route,
@@ -246,4 +248,4 @@ class Parents:
 
 
 def _hostnames(route: Route) -> tuple[str, ...]:
-    return () if isinstance(route, TCPRoute) else route.spec.hostnames
+    return () if isinstance(route, loaded.TCPRoute) else route.spec.hostnames

@@ -14,7 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from kgw.api import ListenerPolicy, Opaque, TrafficPolicy
+from kgw.api import Opaque, TrafficPolicy, loaded
 from kgw.api.kgateway.targets import KGATEWAY_GROUP
 from kgw.attach import certificates, native
 from kgw.attach.effects import contend, settings_fields, traffic_fields
@@ -26,7 +26,7 @@ from kgw.diagnostics import Severity
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kgw.api import HTTPListenerPolicy
+    from kgw.api import HTTPListenerPolicy, ListenerPolicy
     from kgw.api.kgateway.traffic_policy import LocalRateLimit
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named
@@ -251,7 +251,7 @@ def _authorities(
     index: Index, state: PolicyState, policy: HTTPListenerPolicy | ListenerPolicy
 ) -> None:
     """The authorities of the client certificates that a policy asks for; one is enough."""
-    if not isinstance(policy, ListenerPolicy) or policy.validation is None:
+    if not isinstance(policy, loaded.ListenerPolicy) or policy.validation is None:
         return
     path = ("spec", "default", "clientCertificateValidation", "caCertificateRefs")
     found = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kgw.api import BackendConfigPolicy, HTTPRoute, Opaque, remains
+from kgw.api import HTTPRoute, Opaque, loaded, remains
 from kgw.api.gateway.references import GATEWAY_GROUP
 from kgw.api.kgateway.targets import PolicyTargetReference
 from kgw.attach.status import Outcome
@@ -42,7 +42,7 @@ class Targets:
     def attach(self, state: PolicyState, slots: dict[Target, list[PolicyState]]) -> None:
         """Puts a policy at its targets; of a refused one at those that can still be read."""
         policy = state.policy
-        assert not isinstance(policy, BackendConfigPolicy)  # `kgw.attach.backend_config`
+        assert not isinstance(policy, loaded.BackendConfigPolicy)  # `kgw.attach.backend_config`
         if isinstance(policy, Opaque):
             refs, selectors = remains.targets(policy), remains.selectors(policy)
         else:

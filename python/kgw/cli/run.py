@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from kgw.cli import eventlog, memory
+from kgw.cli import eventlog, memory, signals
 from kgw.cli.addresses import bindings as checked_bindings
 from kgw.cli.exits import Exit
 from kgw.cli.manifests import files_option, print_findings
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from kgw.addresses import Address
-    from kgw.cli.upgrade import UpgradeSocket
-    from kgw.config import Config
+    from kgw.cli.upgrade import Successor, UpgradeSocket
+    from kgw.config import Config, Manifests
     from kgw.diagnostics import Finding
     from kgw.proxy import Proxy
 
@@ -132,8 +132,6 @@ def command(
     A running process is replaced by a newer one without losing a connection: start both with
     --upgrade-socket PATH, and the newer one with --upgrade too.
     """
-    import anyio
-
     if drain_min > drain_timeout:
         raise click.UsageError("--drain-min is a part of --drain-timeout, and cannot be longer")
     if upgrade and upgrade_socket is None:
@@ -152,7 +150,7 @@ def command(
         upgrade_socket=upgrade_socket,
         upgrade=upgrade,
     )
-    code = anyio.run(server.serve)
+    code = server.serve()
     if code is not Exit.OK:
         raise click.exceptions.Exit(code)
 
@@ -212,67 +210,60 @@ class _Server:
         self._refusals = Refusals()
         self._cut_off = False
 
-    async def serve(self) -> Exit:
-        """Serves until a signal ends it."""
-        import anyio
+    def serve(self) -> Exit:
+        """Serves until a signal ends it.
 
-        from kgw.config import watch
-
-        # From the first moment on: a signal during the start is obeyed after it.
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            async with aclosing(watch(self._files)) as configs:
-                return await self._serve(configs, signals)
-
-    async def _serve(
-        self,
-        configs: AsyncIterator[Config],
-        signals: AsyncIterator[signal.Signals],
-    ) -> Exit:
+        The start blocks, and the event loop comes after it: importing one would take a third of
+        the time to the first answer.
+        """
+        from kgw.config import Manifests
         from kgw.proxy import unreadable
 
-        config = await anext(configs)
-        print_findings(_noteworthy(config))
-        if refused := _objects(unreadable(config)):
-            if not self._lenient:
-                eventlog.error(
-                    f"does not start: {refused} cannot be read (--lenient serves without)"
-                )
+        # From the first moment on: a signal during the start is obeyed after it.
+        with signals.held(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as held:
+            manifests = Manifests(self._files)
+            config = manifests.load()
+            print_findings(_noteworthy(config))
+            if refused := _objects(unreadable(config)):
+                if not self._lenient:
+                    eventlog.error(
+                        f"does not start: {refused} cannot be read (--lenient serves without)"
+                    )
+                    return Exit.FINDINGS
+                eventlog.warn(f"serving without {refused} that cannot be read")
+            if not config.ir["listeners"]:
+                eventlog.error("nothing can be served: no Gateway has a listener that works")
                 return Exit.FINDINGS
-            eventlog.warn(f"serving without {refused} that cannot be read")
-        if not config.ir["listeners"]:
-            eventlog.error("nothing can be served: no Gateway has a listener that works")
-            return Exit.FINDINGS
-        return await self._start(config, configs, signals)
+            return self._start(config, manifests, held)
 
-    async def _start(
-        self,
-        config: Config,
-        configs: AsyncIterator[Config],
-        signals: AsyncIterator[signal.Signals],
-    ) -> Exit:
+    def _start(self, config: Config, manifests: Manifests, held: signals.Held) -> Exit:
         """Serves *config* on sockets of its own, of systemd, and of the process to be replaced."""
-        import anyio.to_thread
-
         from kgw.cli.systemd import notify, passed_sockets
-        from kgw.cli.upgrade import Successor, UpgradeFailed, UpgradeSocket
         from kgw.errors import ConfigError
         from kgw.proxy import Proxy
 
         started = time.monotonic()
-        successor: Successor | None = None
-        upgrades: UpgradeSocket | None = None
         with ExitStack() as stack:
             try:
                 sockets = passed_sockets()
-                if self._upgrade and self._upgrade_socket:
-                    successor = await anyio.to_thread.run_sync(Successor, self._upgrade_socket)
-                    stack.callback(successor.close)
-                    sockets += successor.sockets
-                elif self._upgrade_socket:
-                    upgrades = stack.enter_context(UpgradeSocket(self._upgrade_socket))
-            except (UpgradeFailed, OSError, ValueError) as error:
+            except (OSError, ValueError) as error:
                 eventlog.error("does not start", because=error)
                 return Exit.UNREACHABLE
+            successor: Successor | None = None
+            upgrades: UpgradeSocket | None = None
+            if self._upgrade_socket:
+                from kgw.cli import upgrade
+
+                try:
+                    if self._upgrade:
+                        successor = upgrade.Successor(self._upgrade_socket)
+                        stack.callback(successor.close)
+                        sockets += successor.sockets
+                    else:
+                        upgrades = stack.enter_context(upgrade.UpgradeSocket(self._upgrade_socket))
+                except (upgrade.UpgradeFailed, OSError, ValueError) as error:
+                    eventlog.error("does not start", because=error)
+                    return Exit.UNREACHABLE
             passed = {one.address for one in sockets}
             proxy = Proxy(
                 config,
@@ -285,19 +276,18 @@ class _Server:
                 drain_timeout=0,
             )
             try:
-                async with proxy:
+                with proxy:
                     self._announce(proxy, config)
                     self._report_unused(proxy, passed)
                     notify(f"READY=1\nMAINPID={os.getpid()}")
                     if successor is not None and self._upgrade_socket:
-                        drains = await anyio.to_thread.run_sync(successor.ready)
+                        drains = successor.ready()
                         eventlog.info(
                             "took over", sockets=len(sockets), drains="yes" if drains else "no"
                         )
                         upgrades = self._next_upgrade(stack, self._upgrade_socket)
                     eventlog.info(READY, **_extent(config), ms=_ms_since(started))
-                    _import_the_rest()
-                    await self._until_ended(proxy, configs, signals, upgrades)
+                    self._follow_until_ended(proxy, manifests, held, upgrades)
             except ConfigError as error:
                 eventlog.error("the configuration cannot be served", because=error)
                 return Exit.FINDINGS
@@ -344,22 +334,29 @@ class _Server:
         for problem in proxy.problems:
             _report(problem)
 
-    async def _until_ended(
+    def _follow_until_ended(
         self,
         proxy: Proxy,
-        configs: AsyncIterator[Config],
-        signals: AsyncIterator[signal.Signals],
+        manifests: Manifests,
+        held: signals.Held,
         upgrades: UpgradeSocket | None,
     ) -> None:
+        """Serves what the files say, on an event loop, until a signal ends it."""
         import anyio
 
-        async with anyio.create_task_group() as tasks:
-            if self._watching:
-                tasks.start_soon(self._follow, proxy, configs)
-            if upgrades is not None:
-                tasks.start_soon(self._wait_for_successor, upgrades, proxy, tasks)
-            tasks.start_soon(self._report_refusals, proxy)
-            await self._obey(signals, proxy, tasks)
+        _import_the_rest()
+
+        async def run() -> None:
+            with anyio.open_signal_receiver(*held.numbers) as received, held.released():
+                async with anyio.create_task_group() as tasks:
+                    if self._watching:
+                        tasks.start_soon(self._follow, proxy, manifests)
+                    if upgrades is not None:
+                        tasks.start_soon(self._wait_for_successor, upgrades, proxy, tasks)
+                    tasks.start_soon(self._report_refusals, proxy)
+                    await self._obey(received, proxy, tasks)
+
+        anyio.run(run)
 
     # === Refused connections ===
 
@@ -392,9 +389,10 @@ class _Server:
 
     # === Reloading ===
 
-    async def _follow(self, proxy: Proxy, configs: AsyncIterator[Config]) -> None:
-        async for config in configs:
-            await self._reload(proxy, config)
+    async def _follow(self, proxy: Proxy, manifests: Manifests) -> None:
+        async with aclosing(manifests.changes()) as configs:
+            async for config in configs:
+                await self._reload(proxy, config)
 
     async def _reload(self, proxy: Proxy, config: Config) -> None:
         """Serves *config*, unless an object of it cannot be read."""
@@ -425,13 +423,13 @@ class _Server:
     # === Signals ===
 
     async def _obey(
-        self, signals: AsyncIterator[signal.Signals], proxy: Proxy, tasks: TaskGroup
+        self, received: AsyncIterator[signal.Signals], proxy: Proxy, tasks: TaskGroup
     ) -> None:
         import anyio.to_thread
 
         from kgw.cli.systemd import notify
 
-        async for number in signals:
+        async for number in received:
             if number == signal.SIGHUP:
                 if not self._ending:
                     eventlog.info("reopening logs, reading the files", signal=number.name)

@@ -12,9 +12,6 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-import anyio
-from anyio import to_thread
-
 from kgw.source.files import STDIN, Files, files_of
 
 if TYPE_CHECKING:
@@ -48,6 +45,8 @@ async def watch(
         debounce: seconds without another change before a change is looked at.
         poll: seconds between looks without a notification, for file systems that send none.
     """
+    from anyio import to_thread
+
     files = paths if isinstance(paths, Files) else Files(paths)
     last = await to_thread.run_sync(files.load) if since is None else since
     while True:
@@ -118,6 +117,9 @@ def _notify(targets: Iterable[str]) -> RustNotify | None:
 
 async def _change(notify: RustNotify | None, debounce: float, poll: float) -> None:
     """Waits for a notification, but not longer than *poll*."""
+    import anyio
+    from anyio import to_thread
+
     if notify is None:
         await anyio.sleep(poll)
         return

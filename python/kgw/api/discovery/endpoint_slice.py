@@ -28,7 +28,7 @@ class Endpoint(Model):
     ignored = frozenset({"hints", "hostname", "nodeName", "targetRef", "zone"})
 
     addresses: Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
-    conditions: EndpointConditions = Field(default_factory=EndpointConditions)
+    conditions: EndpointConditions = Field(default_factory=EndpointConditions.model_construct)
     deprecated_topology: Labels
 
     @property

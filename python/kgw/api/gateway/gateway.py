@@ -78,7 +78,7 @@ class RouteGroupKind(Model):
 class AllowedRoutes(Model):
     """Routes that may attach."""
 
-    namespaces: RouteNamespaces = Field(default_factory=RouteNamespaces)
+    namespaces: RouteNamespaces = Field(default_factory=RouteNamespaces.model_construct)
     kinds: Annotated[tuple[RouteGroupKind, ...], Field(max_length=8)] = ()
 
 
@@ -107,7 +107,7 @@ class Listener(Model):
     port: Port
     protocol: Protocol
     tls: ListenerTLS | None = None
-    allowed_routes: AllowedRoutes = Field(default_factory=AllowedRoutes)
+    allowed_routes: AllowedRoutes = Field(default_factory=AllowedRoutes.model_construct)
 
     @model_validator(mode="after")
     def _rules(self) -> Self:

@@ -67,7 +67,7 @@ class QueryParamMatch(Model):
 class RouteMatch(Model):
     """Predicates that must all hold."""
 
-    path: PathMatch = Field(default_factory=PathMatch)
+    path: PathMatch = Field(default_factory=PathMatch.model_construct)
     headers: Annotated[tuple[HeaderMatch, ...], Field(max_length=16)] = ()
     query_params: Annotated[tuple[QueryParamMatch, ...], Field(max_length=16)] = ()
     method: (
@@ -101,10 +101,12 @@ class Rule(Model):
     }
 
     name: SectionName | None = None
-    matches: Annotated[tuple[RouteMatch, ...], Field(max_length=64)] = (RouteMatch(),)
+    matches: Annotated[tuple[RouteMatch, ...], Field(max_length=64)] = Field(
+        default_factory=lambda: (RouteMatch.model_construct(),)
+    )
     filters: Annotated[tuple[Filter, ...], Field(max_length=16)] = ()
     backend_refs: Annotated[tuple[HTTPBackendRef, ...], Field(max_length=16)] = ()
-    timeouts: Timeouts = Field(default_factory=Timeouts)
+    timeouts: Timeouts = Field(default_factory=Timeouts.model_construct)
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -147,7 +149,9 @@ class HTTPRouteSpec(Model):
 
     parent_refs: Annotated[tuple[ParentReference, ...], Field(max_length=32)] = ()
     hostnames: Annotated[tuple[Hostname, ...], Field(max_length=16)] = ()
-    rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=16)] = (Rule(),)
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=16)] = Field(
+        default_factory=lambda: (Rule.model_construct(),)
+    )
 
     @model_validator(mode="after")
     def _rules(self) -> Self:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, Strict, model_validator
 
 from kgw.api.base import Model, Port, contradiction, repeated
 from kgw.api.gateway.filters import Filter, filter_rules
+from kgw.api.kinds import GATEWAY_GROUP as GATEWAY_GROUP
 from kgw.api.names import Group, Kind, NamespaceName, ObjectName, SectionName
-
-GATEWAY_GROUP: Final = "gateway.networking.k8s.io"
 
 
 class ParentReference(Model):

@@ -34,7 +34,7 @@ class ListenerConfig(Model):
         "tcpKeepalive": Severity.ERROR,
     }
 
-    http_settings: HTTPSettings = Field(default_factory=HTTPSettings)
+    http_settings: HTTPSettings = Field(default_factory=HTTPSettings.model_construct)
     proxy_protocol: ProxyProtocol | None = None
     transport_socket_connect_timeout: Duration | None = None
 
@@ -56,7 +56,7 @@ class ListenerPortConfig(Model):
     """Settings of the listeners of one port, which replace the default ones altogether."""
 
     port: Port
-    listener: ListenerConfig = Field(default_factory=ListenerConfig)
+    listener: ListenerConfig = Field(default_factory=ListenerConfig.model_construct)
 
 
 class ListenerPolicySpec(Model):

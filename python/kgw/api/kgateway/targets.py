@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from kgw.api.base import Model, contradiction
+from kgw.api.kinds import KGATEWAY_GROUP as KGATEWAY_GROUP
 from kgw.api.names import Group, Kind, ObjectName, SectionName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-KGATEWAY_GROUP: Final = "gateway.kgateway.dev"
 
 
 class PolicyTargetReference(Model):

@@ -1,0 +1,65 @@
+"""The kinds that kgw reads, and where the model of each is.
+
+A model is imported when an object of its kind comes: most configurations have objects of a few
+kinds only, and pydantic takes a millisecond of every start for each class.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kgw.api.meta import Resource
+
+GATEWAY_GROUP: Final = "gateway.networking.k8s.io"
+"""The Gateway API's group."""
+
+KGATEWAY_GROUP: Final = "gateway.kgateway.dev"
+"""The group of kgateway's policies."""
+
+_MODULES: Final[Mapping[tuple[str, str], str]] = {
+    (KGATEWAY_GROUP, "BackendConfigPolicy"): "kgw.api.kgateway.backend_config_policy",
+    (GATEWAY_GROUP, "BackendTLSPolicy"): "kgw.api.gateway.backend_tls_policy",
+    ("", "ConfigMap"): "kgw.api.core.config_map",
+    ("discovery.k8s.io", "EndpointSlice"): "kgw.api.discovery.endpoint_slice",
+    (GATEWAY_GROUP, "Gateway"): "kgw.api.gateway.gateway",
+    (GATEWAY_GROUP, "GatewayClass"): "kgw.api.gateway.gateway_class",
+    (KGATEWAY_GROUP, "HTTPListenerPolicy"): "kgw.api.kgateway.http_listener_policy",
+    (GATEWAY_GROUP, "HTTPRoute"): "kgw.api.gateway.http_route",
+    (KGATEWAY_GROUP, "ListenerPolicy"): "kgw.api.kgateway.listener_policy",
+    ("", "Namespace"): "kgw.api.core.namespace",
+    (GATEWAY_GROUP, "ReferenceGrant"): "kgw.api.gateway.reference_grant",
+    ("", "Secret"): "kgw.api.core.secret",
+    ("", "Service"): "kgw.api.core.service",
+    (GATEWAY_GROUP, "TCPRoute"): "kgw.api.gateway.tcp_route",
+    (GATEWAY_GROUP, "TLSRoute"): "kgw.api.gateway.tls_route",
+    (KGATEWAY_GROUP, "TrafficPolicy"): "kgw.api.kgateway.traffic_policy",
+}
+
+HOMES: Final[Mapping[str, str]] = {kind: module for (_, kind), module in _MODULES.items()}
+"""The module of each kind's model, which has the kind's name."""
+
+
+class _Kinds(Mapping[tuple[str, str], "type[Resource]"]):
+    """Imports a model when it is looked up, and none to say which there are."""
+
+    def __getitem__(self, key: tuple[str, str]) -> type[Resource]:
+        model: type[Resource] = getattr(importlib.import_module(_MODULES[key]), key[1])
+        return model
+
+    def __contains__(self, key: object) -> bool:
+        return key in _MODULES
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(_MODULES)
+
+    def __len__(self) -> int:
+        return len(_MODULES)
+
+
+KINDS: Final[Mapping[tuple[str, str], type[Resource]]] = _Kinds()
+"""The model of each kind, by group and kind."""
