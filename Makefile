@@ -126,6 +126,7 @@ $(STAMPS)/venv: pyproject.toml
 
 $(STAMPS)/native: $(STAMPS)/venv $(RUST_SOURCES)
 	$(BIN)/maturin develop --quiet
+	$(BIN)/python -m compileall -q python/kgw # some environments keep Python from doing so itself
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/venv

@@ -5,10 +5,11 @@ Names are imported when they are first used, so ``import kgw`` costs next to not
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # what the name means to a type checker, without half of the time: typing
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from kgw._native import __version__ as __version__
     from kgw.config import Config as Config
     from kgw.config import load as load
@@ -96,6 +97,8 @@ if not TYPE_CHECKING:  # for a type checker, every name would exist
 
     def __getattr__(name: str) -> Any:
         """Imports a public name on its first use (PEP 562)."""
+        import importlib
+
         home = _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module 'kgw' has no attribute {name!r}")

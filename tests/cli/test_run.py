@@ -72,6 +72,18 @@ def test_run_serves_until_it_is_told_to_end(running: type[Running], directory: P
         fetch(at)
 
 
+def test_it_serves_before_it_imports_an_event_loop(
+    running: type[Running], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "1")
+    run.stderr.after(" serving ")
+    before = str(run.stderr).partition(" serving ")[0]
+    imported = {line.rpartition("|")[2].strip() for line in before.splitlines()}
+    assert "pydantic" in imported
+    assert not {"anyio", "asyncio", "watchfiles"} & imported
+
+
 def test_run_follows_changes(running: type[Running], directory: Path, upstream: Upstream) -> None:
     run = running("run", "-f", directory, "--bind", LOCAL, "--workers", "2")
     at = address(run)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import kgw
+from kgw.api.kinds import HOMES
+
+SCENARIO = Path(__file__).parents[2] / "examples" / "waypoint"
+
+HEAVY = {"pydantic", "pydantic_core", "anyio", "asyncio", "watchfiles", "ssl", "socket"}
 
 NAMES = [
     "BlockingProxy",
@@ -61,11 +67,33 @@ def modules_after(statement: str) -> set[str]:
     return set(result.stdout.split())
 
 
-def test_importing_kgw_imports_nothing_heavy() -> None:
-    heavy = {"kgw._native", "pydantic", "anyio", "click", "asyncio", "watchfiles"}
-    assert not heavy & modules_after("import kgw")
+def test_importing_kgw_imports_nothing() -> None:
+    before = modules_after("pass")
+    assert modules_after("import kgw") - before <= {"kgw", "__future__"}
 
 
-def test_the_command_line_imports_only_what_the_command_needs() -> None:
+def test_the_version_needs_click_and_the_extension_only() -> None:
     version = "from kgw.cli import main\ntry: main(['--version'])\nexcept SystemExit: pass"
-    assert not {"pydantic", "anyio", "asyncio", "watchfiles"} & modules_after(version)
+    found = modules_after(version)
+    ours = {name for name in found if name.startswith("kgw") and "_native." not in name}
+    assert ours == {"kgw", "kgw._native", "kgw.cli", "kgw.cli.exits", "kgw.cli.streams"}
+    assert not HEAVY & found
+
+
+def test_a_configuration_needs_the_models_of_its_kinds_only() -> None:
+    found = modules_after(f"import kgw\nkgw.load({str(SCENARIO)!r})")
+    used = {kind for kind, module in HOMES.items() if module in found}
+    assert used == {
+        "EndpointSlice",
+        "Gateway",
+        "HTTPListenerPolicy",
+        "HTTPRoute",
+        "Namespace",
+        "Service",
+        "TrafficPolicy",
+    }
+
+
+def test_serving_without_an_event_loop_imports_none() -> None:
+    serve = f"import kgw\nwith kgw.Proxy({str(SCENARIO)!r}, bind='127.0.0.1:0'): pass"
+    assert not {"anyio", "asyncio", "trio", "watchfiles"} & modules_after(serve)

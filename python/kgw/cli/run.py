@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import re
@@ -150,7 +151,11 @@ def command(
         upgrade_socket=upgrade_socket,
         upgrade=upgrade,
     )
-    code = server.serve()
+    gc.disable()  # what a start makes is kept: to look for garbage takes a twentieth of its time
+    try:
+        code = server.serve()
+    finally:
+        gc.enable()
     if code is not Exit.OK:
         raise click.exceptions.Exit(code)
 
@@ -345,6 +350,7 @@ class _Server:
         import anyio
 
         _import_the_rest()
+        gc.enable()
 
         async def run() -> None:
             with anyio.open_signal_receiver(*held.numbers) as received, held.released():
