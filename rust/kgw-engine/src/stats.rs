@@ -68,6 +68,8 @@ stats! {
     downstream_accept_error,
     /// Times that accepting paused, for a connection limit or for want of memory.
     downstream_accept_paused,
+    /// Connections that a worker accepted and handed to one that had fewer of their listener's.
+    downstream_cx_handed_over,
     /// Requests answered with 503 for want of memory.
     downstream_rq_overloaded,
     /// Requests that ended, with or without an answer.

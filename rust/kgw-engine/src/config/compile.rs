@@ -489,6 +489,7 @@ impl Compilation<'_> {
             proxy_protocol: listener.proxy_protocol.clone(),
             http: listener.http.clone(),
             max_connections: listener.max_connections,
+            balance: listener.balance,
             trusted_proxies: self.networks(&listener.id, &listener.http.xff_trusted_cidrs),
             logs: Arc::from(access_logs),
         })

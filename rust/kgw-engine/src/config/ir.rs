@@ -52,9 +52,23 @@ pub struct Listener {
     /// Open connections at which accepting pauses, over all workers. 0 is none.
     #[serde(default)]
     pub max_connections: u64,
+    /// Which worker serves a connection.
+    #[serde(default)]
+    pub balance: Balance,
     /// Access logs, each written for every request, or for every connection that is not HTTP.
     #[serde(default)]
     pub access_logs: Vec<AccessLog>,
+}
+
+/// Which worker serves a connection of a listener.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// The one that the kernel picks, by a hash of the addresses: fair over many connections.
+    #[default]
+    Kernel,
+    /// The one with the fewest connections of the listener: for few that stay long.
+    Exact,
 }
 
 /// A PROXY protocol header expected of a peer.

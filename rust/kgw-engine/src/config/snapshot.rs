@@ -44,6 +44,8 @@ pub(crate) struct Listener {
     pub(crate) http: HttpOptions,
     /// Open connections at which accepting pauses, over all workers. 0 is none.
     pub(crate) max_connections: u64,
+    /// Which worker serves a connection.
+    pub(crate) balance: ir::Balance,
     /// `http.xff_trusted_cidrs`, parsed.
     pub(crate) trusted_proxies: Box<[IpNet]>,
     /// Shared: a long connection that is passed on as bytes keeps these and not the listener.

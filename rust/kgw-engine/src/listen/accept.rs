@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::balance::{Handed, Seat};
 use super::limit::{ConnectionLimit, Slot};
 use super::socket::BACKLOG;
 use crate::conn::{self, Incoming};
-use crate::runtime::{Phase, Pressure, Registration, Worker};
+use crate::runtime::{ListenerCounts, Phase, Pressure, Registration, Worker};
 
 /// Pause after a failed `accept`: the usual cause is a want of file descriptors, which only other
 /// connections' ends can mend.
@@ -32,21 +33,21 @@ const CLOSED_AT_ONCE: usize = 128;
 /// What an accepting task is told by its worker.
 #[derive(Debug)]
 pub(crate) struct Orders {
-    listener: RefCell<(Arc<str>, Arc<ConnectionLimit>)>,
+    listener: RefCell<(Arc<str>, ListenerCounts)>,
     stop: Cell<bool>,
 }
 
 impl Orders {
-    pub(crate) fn new(listener: &Arc<str>, limit: Arc<ConnectionLimit>) -> Self {
+    pub(crate) fn new(listener: &Arc<str>, counts: ListenerCounts) -> Self {
         Self {
-            listener: RefCell::new((Arc::clone(listener), limit)),
+            listener: RefCell::new((Arc::clone(listener), counts)),
             stop: Cell::new(false),
         }
     }
 
-    /// Connections are the listener's from now on, and count for its limit.
-    pub(crate) fn accept_for(&self, listener: &Arc<str>, limit: Arc<ConnectionLimit>) {
-        *self.listener.borrow_mut() = (Arc::clone(listener), limit);
+    /// Connections are the listener's from now on, and count for it.
+    pub(crate) fn accept_for(&self, listener: &Arc<str>, counts: ListenerCounts) {
+        *self.listener.borrow_mut() = (Arc::clone(listener), counts);
     }
 
     /// The socket is given up; what waits on it is still taken.
@@ -102,7 +103,7 @@ fn poll_waiting(socket: &std::net::TcpListener) -> Poll<io::Result<(TcpStream, S
 }
 
 /// The rights to have a connection open: the process's and the listener's.
-type Slots = (Slot, Slot);
+pub(crate) type Slots = (Slot, Slot);
 
 /// An accepting task.
 struct Acceptor {
@@ -183,7 +184,7 @@ impl Acceptor {
             return Poll::Pending;
         }
         self.waker = Some(cx.waker().clone());
-        let limit = Arc::clone(&self.orders.listener.borrow().1);
+        let limit = Arc::clone(&self.orders.listener.borrow().1.limit);
         if let Some(before) = self.limit.replace(Arc::clone(&limit))
             && !Arc::ptr_eq(&before, &limit)
         {
@@ -223,11 +224,68 @@ impl Drop for Acceptor {
     }
 }
 
+/// Starts a connection that was accepted, or hands it to the worker that has the fewest.
 fn start(worker: &Rc<Worker>, orders: &Orders, stream: TcpStream, peer: SocketAddr, slots: Slots) {
+    let (listener, balance) = {
+        let listener = orders.listener.borrow();
+        (Arc::clone(&listener.0), listener.1.balance.clone())
+    };
+    let Some(balance) = balance else {
+        begin(worker, listener, stream, peer, slots, None);
+        return;
+    };
+    let seat = balance.seat(worker.index());
+    if seat.worker() == worker.index() {
+        begin(worker, listener, stream, peer, slots, Some(seat));
+        return;
+    }
+    // Leaves this worker's event loop.
+    let Ok(socket) = stream.into_std() else {
+        worker.stats().downstream_accept_error.increment();
+        return;
+    };
+    let handed = Handed {
+        listener,
+        socket,
+        peer,
+        slots,
+        seat,
+    };
+    match worker.inbox(handed.seat.worker()).put(handed) {
+        Ok(()) => worker.stats().downstream_cx_handed_over.increment(),
+        Err(mut kept) => {
+            kept.seat.change(worker.index());
+            begin_handed(worker, kept);
+        }
+    }
+}
+
+/// Starts a connection that another worker accepted for this one.
+pub(crate) fn begin_handed(worker: &Rc<Worker>, handed: Handed) {
+    match TcpStream::from_std(handed.socket) {
+        Ok(stream) => begin(
+            worker,
+            handed.listener,
+            stream,
+            handed.peer,
+            handed.slots,
+            Some(handed.seat),
+        ),
+        Err(_) => worker.stats().downstream_accept_error.increment(),
+    }
+}
+
+fn begin(
+    worker: &Rc<Worker>,
+    listener: Arc<str>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    slots: Slots,
+    seat: Option<Seat>,
+) {
     let Ok(local) = stream.local_addr() else {
         return;
     };
-    let listener = Arc::clone(&orders.listener.borrow().0);
     // Counted here and not in the task, which may run only after many more were accepted.
     let open = conn::Open::new(worker);
     let incoming = Box::new(Incoming {
@@ -238,15 +296,21 @@ fn start(worker: &Rc<Worker>, orders: &Orders, stream: TcpStream, peer: SocketAd
         local,
         open,
     });
-    spawn(move || conn::serve(incoming), slots);
+    // Boxed: few listeners have seats, and every idle connection would pay for the room.
+    let held = (slots, seat.map(Box::new));
+    spawn(move || conn::serve(incoming), held);
 }
 
-/// Runs a connection as a task of its own, so that a panic ends no other.
+/// Runs a connection as a task of its own, so that a panic ends no other. `held` is given back when
+/// it ends.
 ///
 /// The future is made inside of the task: one that is moved into it would be there twice.
-fn spawn<F: Future<Output = ()>>(connection: impl FnOnce() -> F + 'static, slots: Slots) {
+fn spawn<F: Future<Output = ()>>(
+    connection: impl FnOnce() -> F + 'static,
+    held: impl Sized + 'static,
+) {
     tokio::task::spawn_local(async move {
-        let _slots = slots;
+        let _held = held;
         connection().await;
     });
 }

@@ -1,6 +1,7 @@
 //! Listening sockets and accepting.
 
 pub(crate) mod accept;
+pub(crate) mod balance;
 pub(crate) mod limit;
 pub(crate) mod reserve;
 pub(crate) mod socket;

@@ -8,5 +8,5 @@ pub(crate) mod worker;
 pub use engine::{Engine, EngineError, ListeningSocket, Options};
 pub(crate) use memory::Pressure;
 pub use memory::{MemoryLimit, MemoryUsage};
-pub(crate) use shared::{Phase, Shared};
+pub(crate) use shared::{ListenerCounts, Phase, Shared};
 pub(crate) use worker::{Registration, Worker};

@@ -10,7 +10,9 @@ use tokio::sync::Notify;
 
 use super::memory::Pressure;
 use crate::clock::{Clock, Nanos};
+use crate::config::ir;
 use crate::config::snapshot::Snapshot;
+use crate::listen::balance::{Balance, Inbox};
 use crate::listen::limit::ConnectionLimit;
 use crate::listen::socket::Sockets;
 use crate::stats::Stats;
@@ -30,6 +32,14 @@ pub(crate) enum Phase {
     Closing = 3,
 }
 
+/// What is counted of a listener's open connections, over all workers.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenerCounts {
+    pub(crate) limit: Arc<ConnectionLimit>,
+    /// Where the workers even out what they have, those that were opened since it is asked for.
+    pub(crate) balance: Option<Arc<Balance>>,
+}
+
 /// The engine's side of the workers. Workers read it without locks on the hot path.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -44,13 +54,15 @@ pub(crate) struct Shared {
     /// Of all listeners together.
     pub(crate) connection_limit: Arc<ConnectionLimit>,
     /// Of each listener, by its id; a reload does not forget what is open.
-    listener_limits: Mutex<HashMap<Arc<str>, Arc<ConnectionLimit>>>,
+    listeners: Mutex<HashMap<Arc<str>, ListenerCounts>>,
     snapshot: Mutex<Arc<Snapshot>>,
     /// The listening sockets of the snapshot's listeners; none once draining began, so that the
     /// workers' duplicates are the last.
     sockets: Mutex<Sockets>,
     /// One per worker: "look again".
     wakes: Box<[Notify]>,
+    /// One per worker: what others accepted for it.
+    inboxes: Box<[Inbox]>,
     /// The generation that each worker runs; `u64::MAX` once it has ended.
     acknowledged: Mutex<Box<[u64]>>,
     acknowledgement: Condvar,
@@ -72,10 +84,11 @@ impl Shared {
             accepts_until: AtomicU64::new(u64::MAX),
             pressure: AtomicU8::new(Pressure::Normal as u8),
             connection_limit: Arc::new(ConnectionLimit::new(max_connections)),
-            listener_limits: Mutex::default(),
+            listeners: Mutex::default(),
             snapshot: Mutex::new(snapshot),
             sockets: Mutex::new(sockets),
             wakes: (0..workers).map(|_| Notify::new()).collect(),
+            inboxes: (0..workers).map(|_| Inbox::default()).collect(),
             acknowledged: Mutex::new(vec![0; workers].into_boxed_slice()),
             acknowledgement: Condvar::new(),
         };
@@ -132,24 +145,38 @@ impl Shared {
         }
     }
 
-    /// The limit of a listener of the snapshot.
-    pub(crate) fn listener_limit(&self, listener: &str) -> Option<Arc<ConnectionLimit>> {
-        self.listener_limits.lock().get(listener).map(Arc::clone)
+    /// The counts of a listener of the snapshot.
+    pub(crate) fn listener_counts(&self, listener: &str) -> Option<ListenerCounts> {
+        self.listeners.lock().get(listener).cloned()
     }
 
-    /// Makes the listeners' limits those of the snapshot.
+    /// What other workers accepted for a worker.
+    pub(crate) fn inbox(&self, worker: usize) -> &Inbox {
+        &self.inboxes[worker]
+    }
+
+    /// Makes the listeners' limits, and how they are balanced, those of the snapshot.
     fn set_limits(&self) {
         let snapshot = self.snapshot();
-        let mut limits = self.listener_limits.lock();
-        limits.retain(|id, limit| {
-            snapshot.listeners.contains_key(id) || Arc::strong_count(limit) > 1
+        let mut listeners = self.listeners.lock();
+        listeners.retain(|id, counts| {
+            snapshot.listeners.contains_key(id) || Arc::strong_count(&counts.limit) > 1
         });
         for (id, listener) in &snapshot.listeners {
             let max = listener.max_connections;
-            let limit = limits
+            let counts = listeners
                 .entry(Arc::clone(id))
-                .or_insert_with(|| Arc::new(ConnectionLimit::new(max)));
-            limit.change(max);
+                .or_insert_with(|| ListenerCounts {
+                    limit: Arc::new(ConnectionLimit::new(max)),
+                    balance: None,
+                });
+            counts.limit.change(max);
+            // One worker has nobody to share with.
+            if listener.balance == ir::Balance::Kernel || self.stats.len() == 1 {
+                counts.balance = None;
+            } else if counts.balance.is_none() {
+                counts.balance = Some(Arc::new(Balance::new(self.stats.len())));
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use crate::clock::{Clock, Nanos, Timer};
 use crate::config::snapshot::Snapshot;
 use crate::conn::http2::StreamTasks;
 use crate::listen::accept;
+use crate::listen::balance::Inbox;
 use crate::listen::limit::ConnectionLimit;
 use crate::listen::reserve::Reserve;
 use crate::listen::socket::{BindKey, BoundAddress};
@@ -88,6 +89,8 @@ impl Drop for Ended<'_> {
             // ends is noticed and replaced; one that swallows every n-th connection is not.
             self.shared.enter(Phase::Draining);
         }
+        // Nobody takes what waits there, or comes.
+        drop(self.shared.inbox(self.index).close());
         self.shared.acknowledge(self.index, u64::MAX);
     }
 }
@@ -106,6 +109,11 @@ async fn supervise(worker: Rc<Worker>) {
         worker.refresh();
         if phase < Phase::Draining {
             worker.listen(&mut accepting);
+        } else {
+            // From here on the others keep what they accept.
+            for handed in worker.inbox(worker.index).close() {
+                accept::begin_handed(&worker, handed);
+            }
         }
         worker.wake_all();
         // Only now are the sockets of this generation being listened on.
@@ -126,6 +134,11 @@ async fn supervise(worker: Rc<Worker>) {
                 () = worker.shared.woken(worker.index) => break,
                 () = poll_fn(|cx| lame_duck.poll(cx, worker.shared.accepts_until())),
                     if phase == Phase::LameDuck => break,
+                () = worker.inbox(worker.index).arrived() => {
+                    for handed in worker.inbox(worker.index).take() {
+                        accept::begin_handed(&worker, handed);
+                    }
+                }
                 _ = sweep.tick() => {
                     worker.look_at_clock();
                     worker.pools.borrow_mut().sweep(&worker);
@@ -210,6 +223,11 @@ impl Worker {
         &self.shared.connection_limit
     }
 
+    /// What other workers accepted for a worker.
+    pub(crate) fn inbox(&self, worker: usize) -> &Inbox {
+        self.shared.inbox(worker)
+    }
+
     /// A file descriptor for when there is no other.
     pub(crate) fn reserve(&self) -> &Reserve {
         &self.reserve
@@ -252,13 +270,13 @@ impl Worker {
         });
         for (id, listener) in &snapshot.listeners {
             // A newer generation may have taken the listener away; its look comes next.
-            let Some(limit) = self.shared.listener_limit(id) else {
+            let Some(counts) = self.shared.listener_counts(id) else {
                 continue;
             };
             for key in &listener.bind {
                 if let Some((_, orders)) = accepting.get(key) {
                     // A listener of another name may have the address now.
-                    orders.accept_for(id, Arc::clone(&limit));
+                    orders.accept_for(id, counts.clone());
                     continue;
                 }
                 let Some(bound) = sockets.get(key) else {
@@ -273,7 +291,7 @@ impl Worker {
                     self.stats().downstream_accept_error.increment();
                     continue;
                 };
-                let orders = Rc::new(accept::Orders::new(id, Arc::clone(&limit)));
+                let orders = Rc::new(accept::Orders::new(id, counts.clone()));
                 accepting.insert(key.clone(), (Arc::downgrade(bound), Rc::clone(&orders)));
                 for socket in own {
                     tokio::task::spawn_local(accept::run(
