@@ -55,6 +55,7 @@ HTTP: dict[str, tuple[str, dict[str, Any]]] = {
 #: The same for the annotations.
 ANNOTATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "codec": ("HTTP2", {"http": {"codec": "http2"}}),
+    "connection-balance": ("Exact", {"balance": "exact"}),
     "escaped-slashes": (
         "UnescapeAndRedirect",
         {"http": {"escaped_slashes": "unescape_and_redirect"}},
@@ -366,7 +367,7 @@ def test_every_option_of_a_listener_can_be_set_by_a_resource() -> None:
     assert reached == (
         fields("HttpOptions", "http.")
         | fields("ProxyProtocol", "proxy_protocol.")
-        | {"max_connections"}
+        | {"balance", "max_connections"}
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import math
 import os
 import re
 import signal
 import time
-from contextlib import ExitStack, aclosing, suppress
+from contextlib import ExitStack, aclosing, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -20,7 +22,7 @@ from kgw.cli.manifests import files_option, print_findings
 from kgw.cli.refusals import Refusals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from anyio.abc import TaskGroup
 
@@ -140,7 +142,8 @@ def command(
     if max_memory is None:
         container = memory.container_limit()
         max_memory = int(container * memory.SHARE) if container else None
-    limits = _Limits(workers, _max_connections(max_connections), max_memory or None)
+    most, files_suffice = _max_connections(max_connections)
+    limits = _Limits(workers, most, max_memory or None, files_suffice)
     server = _Server(
         files,
         bindings,
@@ -166,24 +169,28 @@ class _Limits(NamedTuple):
     workers: int | None
     max_connections: int
     max_memory: int | None
+    files_suffice: bool
+    """Whether so many connections, and what else there is, may be open at once."""
 
 
-def _max_connections(asked: int | None) -> int:
+def _max_connections(asked: int | None) -> tuple[int, bool]:
     """Raises the limit of open files as far as it goes; returns the limit of connections.
 
-    A proxied connection needs two descriptors, of the client and of the backend.
+    A proxied connection needs two descriptors, of the client and of the backend. Also returns
+    whether there are that many.
     """
     import resource
 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if asked is not None:
-        return asked
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
-        return _MOST_CONNECTIONS
-    return max(1, min(_MOST_CONNECTIONS, (files - files // _PIPES - _OTHER_FILES) // 2))
+        return asked or _MOST_CONNECTIONS, True
+    suffices = (files - files // _PIPES - _OTHER_FILES) // 2
+    if asked is not None:
+        return asked, asked <= suffices
+    return max(1, min(_MOST_CONNECTIONS, suffices)), suffices > 0
 
 
 class _Server:
@@ -243,11 +250,10 @@ class _Server:
 
     def _start(self, config: Config, manifests: Manifests, held: signals.Held) -> Exit:
         """Serves *config* on sockets of its own, of systemd, and of the process to be replaced."""
-        from kgw.cli.systemd import notify, passed_sockets
+        from kgw.cli.systemd import passed_sockets
         from kgw.errors import ConfigError
         from kgw.proxy import Proxy
 
-        started = time.monotonic()
         with ExitStack() as stack:
             try:
                 sockets = passed_sockets()
@@ -269,7 +275,6 @@ class _Server:
                 except (upgrade.UpgradeFailed, OSError, ValueError) as error:
                     eventlog.error("does not start", because=error)
                     return Exit.UNREACHABLE
-            passed = {one.address for one in sockets}
             proxy = Proxy(
                 config,
                 workers=self._limits.workers,
@@ -280,19 +285,24 @@ class _Server:
                 strict=False,
                 drain_timeout=0,
             )
+            passed = {one.address for one in sockets}
+
+            def ready() -> UpgradeSocket | None:
+                if successor is None or self._upgrade_socket is None:
+                    return upgrades
+                return self._take_over(stack, successor, self._upgrade_socket)
+
+            async def serve() -> None:
+                with self._serving(proxy, config, passed, ready) as waits:
+                    await self._until_ended(proxy, manifests, held, waits)
+
             try:
-                with proxy:
-                    self._announce(proxy, config)
-                    self._report_unused(proxy, passed)
-                    notify(f"READY=1\nMAINPID={os.getpid()}")
-                    if successor is not None and self._upgrade_socket:
-                        drains = successor.ready()
-                        eventlog.info(
-                            "took over", sockets=len(sockets), drains="yes" if drains else "no"
-                        )
-                        upgrades = self._next_upgrade(stack, self._upgrade_socket)
-                    eventlog.info(READY, **_extent(config), ms=_ms_since(started))
-                    self._follow_until_ended(proxy, manifests, held, upgrades)
+                if self._limits.files_suffice:
+                    with self._serving(proxy, config, passed, ready) as waits:
+                        _run(partial(self._until_ended, proxy, manifests, held, waits))
+                else:
+                    # The event loop needs some files, and there may be none as soon as it serves.
+                    _run(serve)
             except ConfigError as error:
                 eventlog.error("the configuration cannot be served", because=error)
                 return Exit.FINDINGS
@@ -301,10 +311,32 @@ class _Server:
                 return Exit.UNREACHABLE
         return Exit.PARTIAL if self._cut_off else Exit.OK
 
-    def _next_upgrade(self, stack: ExitStack, path: str) -> UpgradeSocket | None:
-        """Returns where the next process can take over; it is served without if need be."""
+    @contextmanager
+    def _serving(
+        self,
+        proxy: Proxy,
+        config: Config,
+        passed: set[Address],
+        ready: Callable[[], UpgradeSocket | None],
+    ) -> Iterator[UpgradeSocket | None]:
+        """Starts the proxy and says so; ends it. Yields what *ready* returns, once it serves."""
+        from kgw.cli.systemd import notify
+
+        started = time.monotonic()
+        with proxy:
+            self._announce(proxy, config)
+            self._report_unused(proxy, passed)
+            notify(f"READY=1\nMAINPID={os.getpid()}")
+            upgrades = ready()
+            eventlog.info(READY, **_extent(config), ms=_ms_since(started))
+            yield upgrades
+
+    def _take_over(self, stack: ExitStack, successor: Successor, path: str) -> UpgradeSocket | None:
+        """Has the old process drain, and waits at its place for the next one."""
         from kgw.cli.upgrade import UpgradeSocket
 
+        drains = successor.ready()
+        eventlog.info("took over", sockets=len(successor.sockets), drains="yes" if drains else "no")
         try:
             return stack.enter_context(UpgradeSocket(path, replace=True))
         except OSError as error:
@@ -339,30 +371,24 @@ class _Server:
         for problem in proxy.problems:
             _report(problem)
 
-    def _follow_until_ended(
+    async def _until_ended(
         self,
         proxy: Proxy,
         manifests: Manifests,
         held: signals.Held,
         upgrades: UpgradeSocket | None,
     ) -> None:
-        """Serves what the files say, on an event loop, until a signal ends it."""
+        """Serves what the files say until a signal ends it."""
         import anyio
 
-        _import_the_rest()
-        gc.enable()
-
-        async def run() -> None:
-            with anyio.open_signal_receiver(*held.numbers) as received, held.released():
-                async with anyio.create_task_group() as tasks:
-                    if self._watching:
-                        tasks.start_soon(self._follow, proxy, manifests)
-                    if upgrades is not None:
-                        tasks.start_soon(self._wait_for_successor, upgrades, proxy, tasks)
-                    tasks.start_soon(self._report_refusals, proxy)
-                    await self._obey(received, proxy, tasks)
-
-        anyio.run(run)
+        with anyio.open_signal_receiver(*held.numbers) as received, held.released():
+            async with anyio.create_task_group() as tasks:
+                if self._watching:
+                    tasks.start_soon(self._follow, proxy, manifests)
+                if upgrades is not None:
+                    tasks.start_soon(self._wait_for_successor, upgrades, proxy, tasks)
+                tasks.start_soon(self._report_refusals, proxy)
+                await self._obey(received, proxy, tasks)
 
     # === Refused connections ===
 
@@ -498,10 +524,18 @@ class _Server:
         tasks.cancel_scope.cancel()
 
 
-def _import_the_rest() -> None:
-    """Imports what a reload needs: without a free file descriptor, it could not be then."""
-    import kgw.cli.terminal
-    import kgw.diagnostics  # noqa: F401 - to have it imported is the point
+def _run(function: Callable[[], Awaitable[None]]) -> None:
+    """Runs an event loop, after it has imported what a reload needs: there may be no file then."""
+    import anyio.to_thread
+
+    from kgw.api import KINDS
+
+    for module in ("kgw.cli.terminal", "kgw.diagnostics", "watchfiles._rust_notify"):
+        importlib.import_module(module)
+    for _model in KINDS.values():
+        pass  # looked up, it is imported
+    gc.enable()
+    anyio.run(function)
 
 
 def _noteworthy(config: Config) -> list[Finding]:

@@ -91,6 +91,11 @@ OPTIONS: Final = (
         _choice(Auto="auto", HTTP1="http1", HTTP2="http2"),
     ),
     Option(
+        "connection-balance",
+        "balance",
+        _choice(Exact="exact", Kernel="kernel"),
+    ),
+    Option(
         "escaped-slashes",
         "http.escaped_slashes",
         _choice(
