@@ -1,4 +1,10 @@
 //! Upstream connections of one worker, kept for the next request.
+//!
+//! A worker does not take over another's idle connections. All that this could save is what several
+//! workers open more than one does, and they do so once: in one run of 3 s with a new client connection
+//! for each request, two workers opened 32 connections for 12,000 requests and one worker 16, however
+//! long it went on; with clients that stay, both opened as many. Sixteen connections are less than a
+//! millisecond of CPU in the life of a process.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
