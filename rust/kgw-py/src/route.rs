@@ -135,7 +135,7 @@ impl RouteTable {
         Ok(self
             .table
             .find(&request)
-            .map(|found| self.found(py, &found)))
+            .map(|found| self.found(py, &request, &found)))
     }
 
     /// One line for every route whose hostname matches: selected, or why not.
@@ -175,14 +175,18 @@ impl RouteTable {
 }
 
 impl RouteTable {
-    fn found(&self, py: Python<'_>, found: &Match<'_, usize>) -> RouteMatch {
+    fn found(
+        &self,
+        py: Python<'_>,
+        request: &Incoming<'_>,
+        found: &Match<'_, usize>,
+    ) -> RouteMatch {
+        let prefix = |len: usize| String::from_utf8_lossy(&request.path()[..len]).into_owned();
         RouteMatch {
             value: self.values[*found.value].clone_ref(py),
             index: *found.value,
             // The matched bytes are the rule's own, without its trailing slash.
-            matched_prefix: found
-                .prefix_len
-                .map(|len| found.rule.path.as_str()[..len].to_owned()),
+            matched_prefix: found.prefix_len.map(prefix),
         }
     }
 }

@@ -1,62 +1,33 @@
 //! From rules in any order to a table.
 
-use std::ops::Range;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
+use crate::draft::{Draft, Kind, Spelling};
 use crate::error::{BuildError, Field, Problem};
 use crate::host_index::HostIndex;
 use crate::hostname::Pattern as HostPattern;
-use crate::path_index::{Depths, Node, PathIndex};
-use crate::pattern::{Automaton, Pattern, Patterns};
-use crate::precedence::Precedence;
-use crate::predicate::{Conditions, Named, Value};
-use crate::regex_group::{Automata, RegexGroup};
-use crate::rule::{PathMatch, Rank, Rule, StringMatch, ValueMatch, prefix_node};
-use crate::table::{Candidate, HostRules, RouteTable};
+use crate::parts::{Fault, Parts};
+use crate::path_index::PathIndex;
+use crate::rule::{PathMatch, Rank, Rule, prefix_node};
+use crate::table::RouteTable;
 
-/// The most rules of a table, which keeps its indices within 32 bits.
-const MAX_RULES: usize = 1 << 22;
-/// The most path text of a table. Bytes.
-const MAX_PATH_BYTES: usize = 1 << 30;
+/// The most rules of a table.
+pub(crate) const MAX_RULES: usize = 1 << 22;
+/// The most text of a table, which keeps its places within 32 bits. Bytes.
+pub(crate) const MAX_TEXT: usize = 1 << 30;
 
 /// Compiles rules into a [`RouteTable`].
 #[derive(Debug)]
 pub struct Builder<T> {
     fall_through: bool,
-    hosts: Vec<HostPattern>,
-    host_numbers: HashMap<HostPattern, u32>,
-    rules: Vec<Compiled<T>>,
-    patterns: Patterns,
-    /// Those of values, by their spelling.
-    automata: HashMap<String, Arc<Automaton>>,
-    /// Methods, headers and queries as given: rules with the same ones share them, which keeps the
-    /// common ones in the nearest cache.
-    conditions: HashMap<Predicates, Arc<Conditions>>,
-    path_bytes: usize,
+    tie: fn(&T, &T) -> Ordering,
+    hosts: HostIndex,
+    paths: PathIndex<T>,
+    drafts: Vec<Draft<'static, T>>,
+    text_len: usize,
+    parts: Parts,
 }
-
-#[derive(Debug)]
-struct Compiled<T> {
-    host: u32,
-    rule: Rule,
-    pattern: Option<PathPattern>,
-    conditions: Option<Arc<Conditions>>,
-    value: T,
-}
-
-/// Method, headers and query.
-type Predicates = (Option<String>, Vec<ValueMatch>, Vec<ValueMatch>);
-
-/// Hostname, path and other predicates of a rule.
-type Parts = (u32, Option<PathPattern>, Option<Arc<Conditions>>);
-
-/// Literal leading segments, and the regular expression of what follows them.
-type PathPattern = (Vec<u8>, Arc<Pattern>);
-
-/// What is wrong with a rule, and where.
-type Fault = (Field, Problem);
 
 // === impl Builder ===
 
@@ -64,13 +35,12 @@ impl<T> Default for Builder<T> {
     fn default() -> Self {
         Self {
             fall_through: false,
-            hosts: Vec::new(),
-            host_numbers: HashMap::new(),
-            rules: Vec::new(),
-            patterns: Patterns::default(),
-            automata: HashMap::new(),
-            conditions: HashMap::new(),
-            path_bytes: 0,
+            tie: |_, _| Ordering::Equal,
+            hosts: HostIndex::new(),
+            paths: PathIndex::for_rules(0),
+            drafts: Vec::new(),
+            text_len: 0,
+            parts: Parts::default(),
         }
     }
 }
@@ -91,296 +61,212 @@ impl<T> Builder<T> {
         self
     }
 
+    /// What decides between rules of equal [`Precedence`](crate::Precedence), by their values, before
+    /// their groups do; the lesser one wins.
+    #[must_use]
+    pub fn tie(mut self, tie: fn(&T, &T) -> Ordering) -> Self {
+        self.tie = tie;
+        self
+    }
+
+    /// Uses parts that other tables were made with.
+    #[must_use]
+    pub fn parts(mut self, parts: Parts) -> Self {
+        self.parts = parts;
+        self
+    }
+
+    /// Adds a hostname, `foo.example`, `*.example` or `*`, even if it has no rules: it is the most
+    /// specific one for its requests still.
+    ///
+    /// # Errors
+    /// [`BuildError`] if it is malformed.
+    pub fn add_host(&mut self, hostname: &str) -> Result<(), BuildError> {
+        let pattern = host_pattern(hostname)?;
+        self.hosts.get_or_insert(&pattern);
+        Ok(())
+    }
+
     /// Adds a rule for `foo.example`, `*.example` or `*`. The value is what a lookup that selects the
     /// rule finds. Rules of one hostname may be added at different times; of rules with equal
-    /// [`Precedence`] the one added first wins.
+    /// [`Precedence`](crate::Precedence) the one added first wins.
     ///
     /// # Errors
     /// [`BuildError`] if a part of the rule is malformed or the table would get too large; the rule
     /// is not added, and the builder can be used further.
-    pub fn add(&mut self, hostname: &str, mut rule: Rule, value: T) -> Result<(), BuildError> {
-        match self.compile(hostname, &mut rule) {
-            Ok((host, pattern, conditions)) => {
-                self.path_bytes += rule.path.as_str().len();
-                self.rules.push(Compiled {
-                    host,
-                    rule,
-                    pattern,
-                    conditions,
-                    value,
-                });
-                Ok(())
-            }
-            Err((field, problem)) => Err(error(hostname, &rule.rank, field, problem)),
-        }
+    pub fn add(&mut self, hostname: &str, rule: Rule, value: T) -> Result<(), BuildError> {
+        let group = self.drafts.len() as u32;
+        self.add_to_group(group, hostname, rule, value)
+    }
+
+    /// Adds a rule as [`add`](Self::add) does, as one of a group: that is what an
+    /// [`Edit`](crate::Edit) finds rules by. Of rules with equal precedence that of the lesser group
+    /// wins; which one of a group does is left open.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_to_group(
+        &mut self,
+        group: u32,
+        hostname: &str,
+        rule: Rule,
+        value: T,
+    ) -> Result<(), BuildError> {
+        let room = Room {
+            rules: MAX_RULES.saturating_sub(self.drafts.len()),
+            text: MAX_TEXT.saturating_sub(self.text_len),
+        };
+        let (pattern, mut draft) = compile(&mut self.parts, room, group, hostname, rule, value)?;
+        let entry = self.hosts.get_or_insert(&pattern);
+        entry.depths.add(&draft.node);
+        entry.has_regex |= draft.kind == Kind::Regex;
+        draft.host = entry.number;
+        draft.hash = self.paths.hash(draft.host, &draft.node);
+        self.text_len += draft.text_len();
+        self.drafts.push(draft);
+        Ok(())
     }
 
     /// Compiles the rules added so far.
     ///
     /// # Errors
     /// [`BuildError`] if regular expressions that compile alone do not compile together.
-    pub fn build(mut self) -> Result<RouteTable<T>, BuildError> {
-        self.rules.sort_by(|a, b| {
-            (a.host, a.pattern.is_some())
-                .cmp(&(b.host, b.pattern.is_some()))
-                .then_with(|| node_path(&a.rule.path).cmp(node_path(&b.rule.path)))
-                .then_with(|| Precedence::of(&a.rule).cmp(&Precedence::of(&b.rule)))
-        });
+    pub fn build(self) -> Result<RouteTable<T>, BuildError> {
+        self.build_with_parts().map(|(table, _)| table)
+    }
 
-        let mut hosts: Vec<_> = self.hosts.iter().map(host_rules).collect();
-        let mut paths = PathIndex::with_capacity(self.rules.len());
-        let mut regexes = Vec::new();
-        let mut automata = Automata::new();
-        for same_host in runs(&self.rules, |a, b| a.host == b.host) {
-            let host = self.rules[same_host.start].host;
-            let entry = &mut hosts[host as usize];
-            entry.rules = same_host.start as u32..same_host.end as u32;
-
-            let rules = &self.rules[same_host.clone()];
-            let (literal, regex) =
-                rules.split_at(rules.partition_point(|rule| rule.pattern.is_none()));
-            for same_path in runs(literal, |a, b| {
-                node_path(&a.rule.path) == node_path(&b.rule.path)
-            }) {
-                let path = node_path(&literal[same_path.start].rule.path);
-                let is_exact = |rule: &Compiled<T>| matches!(rule.rule.path, PathMatch::Exact(_));
-                let first_prefix =
-                    same_path.start + literal[same_path.clone()].partition_point(is_exact);
-                let candidate = |at: usize| (same_host.start + at) as u32;
-                node(&mut paths, host, path.as_bytes(), entry).set_candidates(
-                    candidate(same_path.start)..candidate(same_path.end),
-                    candidate(first_prefix),
-                );
-            }
-
-            entry.has_regex = !regex.is_empty();
-            let first_regex = (same_host.start + literal.len()) as u32;
-            for (prefix, group) in by_literal_segments(first_regex, regex) {
-                let number = regexes.len() as u32;
-                regexes.push(RegexGroup::new(&group, &mut automata).map_err(|problem| {
-                    let rule = &self.rules[group[0].0 as usize].rule;
-                    let hostname = self.hosts[host as usize].to_string();
-                    error(&hostname, &rule.rank, Field::Path, problem.into())
-                })?);
-                node(&mut paths, host, &prefix, entry).set_regex(number);
-            }
-        }
-
-        let mut table = RouteTable {
+    /// Compiles the rules added so far, and gives the parts that they are made of back.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_with_parts(mut self) -> Result<(RouteTable<T>, Parts), BuildError> {
+        let len = self.drafts.len();
+        let reads_headers = self.drafts.iter().any(reads_headers);
+        self.paths.clear_for(len);
+        self.paths
+            .fill(self.drafts, self.tie, &mut self.parts)
+            .map_err(|fault| fault.on(&self.hosts))?;
+        self.parts.forget_unused();
+        let table = RouteTable {
             fall_through: self.fall_through,
-            reads_headers: false,
-            host_index: HostIndex::new((0..).zip(&self.hosts)),
-            hosts,
-            paths,
-            regexes,
-            candidates: Vec::with_capacity(self.rules.len()),
-            rules: Vec::with_capacity(self.rules.len()),
+            reads_headers,
+            tie: self.tie,
+            len,
+            hosts: Arc::new(self.hosts),
+            paths: self.paths,
         };
-        for compiled in self.rules {
-            table.reads_headers |= !compiled.rule.headers.is_empty();
-            let Compiled {
-                conditions, value, ..
-            } = compiled;
-            table.candidates.push(Candidate { conditions, value });
-            table.rules.push(compiled.rule);
-        }
-        Ok(table)
-    }
-
-    /// Drops predicates that do not count and compiles the rest.
-    fn compile(&mut self, hostname: &str, rule: &mut Rule) -> Result<Parts, Fault> {
-        let host = HostPattern::parse(hostname).ok_or((Field::Hostname, Problem::Hostname))?;
-        if self.rules.len() >= MAX_RULES {
-            return Err((
-                Field::Rule,
-                Problem::TooLarge {
-                    what: "rules",
-                    limit: MAX_RULES,
-                },
-            ));
-        }
-        let in_path = |problem| (Field::Path, problem);
-        if self.path_bytes + rule.path.as_str().len() > MAX_PATH_BYTES {
-            let limit = MAX_PATH_BYTES;
-            return Err(in_path(Problem::TooLarge {
-                what: "bytes of paths",
-                limit,
-            }));
-        }
-        let pattern = match &rule.path {
-            PathMatch::Regex(pattern) => Some(self.patterns.of_path(pattern).map_err(in_path)?),
-            PathMatch::Exact(path) | PathMatch::Prefix(path) => {
-                if !path.starts_with('/') {
-                    return Err(in_path(Problem::RelativePath { path: path.clone() }));
-                }
-                None
-            }
-        };
-
-        let headers = std::mem::take(&mut rule.headers);
-        let (kept, headers) = self.named(headers, Field::Header, |name| {
-            is_header_name(name).then(|| name.to_ascii_lowercase())
-        })?;
-        rule.headers = kept;
-        let query = std::mem::take(&mut rule.query);
-        let (kept, query) = self.named(query, Field::Query, |name| {
-            (!name.is_empty()).then(|| name.to_owned())
-        })?;
-        rule.query = kept;
-
-        let method = rule.method.as_ref().map(|method| method.as_bytes().into());
-        let is_any = method.is_none() && headers.is_empty() && query.is_empty();
-        let conditions = (!is_any).then(|| {
-            let key = (
-                rule.method.clone(),
-                rule.headers.clone(),
-                rule.query.clone(),
-            );
-            let conditions = self.conditions.entry(key).or_insert_with(|| {
-                Arc::new(Conditions {
-                    method,
-                    headers,
-                    query,
-                })
-            });
-            Arc::clone(conditions)
-        });
-
-        let next = self.hosts.len() as u32;
-        let number = *self.host_numbers.entry(host).or_insert_with_key(|host| {
-            self.hosts.push(host.clone());
-            next
-        });
-        Ok((number, pattern, conditions))
-    }
-
-    /// The predicates that count, as given and compiled.
-    fn named(
-        &mut self,
-        predicates: Vec<ValueMatch>,
-        field: fn(usize) -> Field,
-        normalise: impl Fn(&str) -> Option<String>,
-    ) -> Result<(Vec<ValueMatch>, Box<[Named]>), Fault> {
-        let mut kept = Vec::with_capacity(predicates.len());
-        let mut compiled: Vec<Named> = Vec::with_capacity(predicates.len());
-        for (at, predicate) in predicates.into_iter().enumerate() {
-            let name = normalise(&predicate.name).ok_or_else(|| {
-                (
-                    field(at),
-                    Problem::Name {
-                        name: predicate.name.clone(),
-                    },
-                )
-            })?;
-            let value = match &predicate.value {
-                StringMatch::Exact(value) => Value::Exact(value.as_bytes().into()),
-                StringMatch::Present => Value::Present,
-                StringMatch::Regex(pattern) => Value::Regex(
-                    self.automaton(pattern)
-                        .map_err(|problem| (field(at), problem))?,
-                ),
-            };
-            // Gateway API: entries after the first with an equivalent name MUST be ignored.
-            if compiled
-                .iter()
-                .all(|earlier| *earlier.name != *name.as_bytes())
-            {
-                compiled.push(Named {
-                    name: name.into_bytes().into(),
-                    value,
-                });
-                kept.push(predicate);
-            }
-        }
-        Ok((kept, compiled.into()))
-    }
-
-    fn automaton(&mut self, pattern: &str) -> Result<Arc<Automaton>, Problem> {
-        if let Some(known) = self.automata.get(pattern) {
-            return Ok(Arc::clone(known));
-        }
-        let parsed = self.patterns.of_value(pattern)?;
-        let automaton = Arc::new(Automaton::new([&*parsed])?);
-        self.automata
-            .insert(pattern.to_owned(), Arc::clone(&automaton));
-        Ok(automaton)
+        Ok((table, self.parts))
     }
 }
 
-fn error(hostname: &str, rank: &Rank, field: Field, problem: Problem) -> BuildError {
-    BuildError {
+/// What a table has room for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) rules: usize,
+    /// Bytes.
+    pub(crate) text: usize,
+}
+
+/// Compiles a rule. Its number of the host and its hash are still to be given.
+pub(crate) fn compile<T>(
+    parts: &mut Parts,
+    room: Room,
+    group: u32,
+    hostname: &str,
+    mut rule: Rule,
+    value: T,
+) -> Result<(HostPattern, Draft<'static, T>), BuildError> {
+    let fault = |rank: &Rank, (field, problem): Fault| BuildError {
         hostname: hostname.to_owned(),
         rank: rank.clone(),
         field,
         problem,
+    };
+    let Some(host) = HostPattern::parse(hostname) else {
+        return Err(fault(&rule.rank, (Field::Hostname, Problem::Hostname)));
+    };
+    check_room(room, &rule).map_err(|problem| fault(&rule.rank, problem))?;
+    let path = std::mem::replace(&mut rule.path, PathMatch::Exact(String::new()));
+    let (kind, node, spelling, pattern) =
+        place(parts, path).map_err(|problem| fault(&rule.rank, (Field::Path, problem)))?;
+    let conditions = parts
+        .conditions(&mut rule)
+        .map_err(|problem| fault(&rule.rank, problem))?;
+    let draft = Draft {
+        hash: 0,
+        host: 0,
+        node: node.into(),
+        kind,
+        spelling,
+        created: rule.rank.created,
+        name: rule.rank.name.into_bytes().into(),
+        rule: rule.rank.rule,
+        r#match: rule.rank.r#match,
+        group,
+        conditions,
+        pattern,
+        value,
+    };
+    Ok((host, draft))
+}
+
+fn check_room(room: Room, rule: &Rule) -> Result<(), Fault> {
+    let too_large = |field, what, limit| Err((field, Problem::TooLarge { what, limit }));
+    if room.rules == 0 {
+        return too_large(Field::Rule, "rules", MAX_RULES);
     }
+    // A pattern is kept as it is given, and its literal segments beside it.
+    let text = 2 * rule.path.as_str().len() + rule.rank.name.len();
+    if text > room.text {
+        return too_large(Field::Path, "bytes of paths", MAX_TEXT);
+    }
+    Ok(())
 }
 
-/// A token (RFC 9110 §5.6.2), or a pseudo-header's name.
-fn is_header_name(name: &str) -> bool {
-    let token = name.strip_prefix(':').unwrap_or(name);
-    !token.is_empty()
-        && token
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
+type Place = (
+    Kind,
+    Vec<u8>,
+    Spelling<'static>,
+    Option<Arc<crate::pattern::Pattern>>,
+);
 
-/// Where the rules of a path are found; regular expressions have no such place.
-fn node_path(path: &PathMatch) -> &str {
+/// Where the rules of a path are found.
+fn place(parts: &mut Parts, path: PathMatch) -> Result<Place, Problem> {
     match path {
-        PathMatch::Exact(path) => path,
-        PathMatch::Prefix(path) => prefix_node(path),
-        PathMatch::Regex(_) => "",
+        PathMatch::Regex(pattern) => {
+            let (node, rest) = parts.path_pattern(&pattern)?;
+            let spelling = Spelling::Pattern(pattern.into_bytes().into());
+            Ok((Kind::Regex, node, spelling, Some(rest)))
+        }
+        PathMatch::Exact(path) | PathMatch::Prefix(path) if !path.starts_with('/') => {
+            Err(Problem::RelativePath { path })
+        }
+        PathMatch::Exact(path) => Ok((Kind::Exact, path.into_bytes(), Spelling::Slashes(0), None)),
+        PathMatch::Prefix(mut path) => {
+            let node = prefix_node(&path).len();
+            let slashes = (path.len() - node) as u32;
+            path.truncate(node);
+            Ok((
+                Kind::Prefix,
+                path.into_bytes(),
+                Spelling::Slashes(slashes),
+                None,
+            ))
+        }
     }
 }
 
-/// Ranges of neighbours that are the same.
-fn runs<T>(items: &[T], same: fn(&T, &T) -> bool) -> impl Iterator<Item = Range<usize>> {
-    items.chunk_by(same).scan(0, |end, run| {
-        let start = *end;
-        *end += run.len();
-        Some(start..*end)
+/// The hostname of rules.
+pub(crate) fn host_pattern(hostname: &str) -> Result<HostPattern, BuildError> {
+    HostPattern::parse(hostname).ok_or_else(|| BuildError {
+        hostname: hostname.to_owned(),
+        rank: Rank::default(),
+        field: Field::Hostname,
+        problem: Problem::Hostname,
     })
 }
 
-type Group = Vec<(u32, Arc<Pattern>)>;
-
-fn by_literal_segments<T>(first: u32, rules: &[Compiled<T>]) -> Vec<(Vec<u8>, Group)> {
-    let mut groups: HashMap<&[u8], Group> = HashMap::new();
-    for (candidate, rule) in (first..).zip(rules) {
-        if let Some((segments, rest)) = &rule.pattern {
-            groups
-                .entry(segments)
-                .or_default()
-                .push((candidate, Arc::clone(rest)));
-        }
-    }
-    groups
-        .into_iter()
-        .map(|(segments, group)| (segments.to_vec(), group))
-        .collect()
-}
-
-fn host_rules(host: &HostPattern) -> HostRules {
-    HostRules {
-        hostname: host.to_string().into(),
-        depths: Depths::default(),
-        root: Node::EMPTY,
-        has_regex: false,
-        rules: 0..0,
-    }
-}
-
-/// The node of a path; that of the root is with its host.
-fn node<'a>(
-    paths: &'a mut PathIndex,
-    host: u32,
-    path: &[u8],
-    rules: &'a mut HostRules,
-) -> &'a mut Node {
-    if path.is_empty() {
-        &mut rules.root
-    } else {
-        paths.node_mut(host, path, &mut rules.depths)
-    }
+pub(crate) fn reads_headers<T>(draft: &Draft<'_, T>) -> bool {
+    let conditions = draft.conditions.as_ref();
+    conditions.is_some_and(|all| !all.headers.is_empty())
 }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use crate::host_index::HostEntry;
 use crate::precedence::{Criterion, Precedence};
-use crate::predicate::Miss;
+use crate::predicate::{Conditions, Miss, Named};
 use crate::request::Request;
 use crate::rule::{PathMatch, Rule, prefix_node};
-use crate::table::{Candidate, Lookup, RouteTable};
+use crate::shard::{Candidate, Shard};
+use crate::table::{Lookup, RouteTable};
 
 /// Every rule whose hostname matches a request, in order of precedence, with its fate.
 #[derive(Clone, Debug)]
@@ -20,8 +22,8 @@ pub struct Explanation<'a, T> {
 pub struct Considered<'a, T> {
     /// The rule's hostname, in lower case.
     pub hostname: &'a str,
-    /// The rule.
-    pub rule: &'a Rule,
+    /// The rule; predicates that do not count are gone.
+    pub rule: Rule,
     /// The value given with the rule.
     pub value: &'a T,
     /// What became of it.
@@ -56,7 +58,7 @@ impl<T> RouteTable<T> {
         let mut considered = Vec::new();
         let mut decided = false;
         let lookup = Lookup::new(self, request);
-        self.host_index.find(request.host(), |host| {
+        self.hosts.find(request.host(), |host| {
             self.consider(&lookup, request, host, &mut decided, &mut considered);
             None::<()>
         });
@@ -65,44 +67,56 @@ impl<T> RouteTable<T> {
 
     fn consider<'a, R: Request>(
         &'a self,
-        lookup: &Lookup<'_, T, R>,
+        lookup: &Lookup<'a, '_, T, R>,
         request: &R,
-        host: u32,
+        host: &'a HostEntry,
         decided: &mut bool,
         considered: &mut Vec<Considered<'a, T>>,
     ) {
-        let host_rules = &self.hosts[host as usize];
-        let hostname = &*host_rules.hostname;
-        let boundaries = self.paths.boundaries(request.path(), host_rules.depths);
-        let regex = lookup.regex_candidates(host, &boundaries);
-        let mut candidates: Vec<u32> = host_rules.rules.clone().collect();
-        candidates.sort_by_key(|&at| Precedence::of(&self.rules[at as usize]));
+        let hostname = self.hosts.hostname(host);
+        let regexes = lookup.regexes(host);
+        let shards = self.paths.shards.iter().map(|shard| &**shard);
+        let rules = shards.flat_map(|shard| {
+            let rules = shard.rules_of(host.number);
+            rules.map(move |(at, path_len)| (shard, at, path_len))
+        });
+        let mut rules: Vec<_> = rules.collect();
+        rules.sort_by(|&(a, a_at, a_len), &(b, b_at, b_len)| {
+            let precedence = a.precedence(a_at, a_len).cmp(&b.precedence(b_at, b_len));
+            precedence.then_with(|| self.compare_ties((a, a_at), (b, b_at)))
+        });
 
-        let mut selected: Option<&Rule> = None;
-        for at in candidates {
-            let index = at as usize;
-            let rule = &self.rules[index];
+        let mut selected: Option<Precedence<'_>> = None;
+        for (shard, at, path_len) in rules {
+            let rule = shard.rule(at);
             let path_matches = match &rule.path {
                 PathMatch::Exact(path) => path.as_bytes() == request.path(),
                 PathMatch::Prefix(path) => starts_with_segments(request.path(), path),
-                PathMatch::Regex(_) => regex.contains(&at),
+                PathMatch::Regex(_) => {
+                    let is_this = |&(other, found): &(&Shard<T>, u32)| {
+                        found == at && std::ptr::eq(other, shard)
+                    };
+                    regexes.iter().any(is_this)
+                }
             };
-            let Candidate { conditions, value } = &self.candidates[index];
-            let miss = conditions
-                .as_ref()
-                .and_then(|all| all.check(request, &lookup.query).err());
+            let Candidate { conditions, value } = shard.candidate(at);
+            let conditions = conditions.as_deref();
+            let miss = conditions.and_then(|all| all.check(request, &lookup.query).err());
+            let named = |named: fn(&Conditions) -> &[Named], at: usize| {
+                conditions.map_or("", |all| named(all)[at].given_name())
+            };
+            let precedence = shard.precedence(at, path_len);
             let outcome = match (path_matches, miss) {
                 _ if *decided => Outcome::LessSpecificHostname,
                 (false, _) => Outcome::Path,
                 (true, Some(Miss::Method)) => Outcome::Method,
-                (true, Some(Miss::Header(at))) => Outcome::Header(&rule.headers[at].name),
-                (true, Some(Miss::Query(at))) => Outcome::Query(&rule.query[at].name),
+                (true, Some(Miss::Header(at))) => Outcome::Header(named(|all| &all.headers, at)),
+                (true, Some(Miss::Query(at))) => Outcome::Query(named(|all| &all.query, at)),
                 (true, None) => {
                     if let Some(winner) = selected {
-                        let winner = Precedence::of(winner);
-                        Outcome::Outranked(winner.decided_by(&Precedence::of(rule)))
+                        Outcome::Outranked(winner.decided_by(&precedence))
                     } else {
-                        selected = Some(rule);
+                        selected = Some(precedence);
                         Outcome::Selected
                     }
                 }

@@ -6,10 +6,13 @@
 //!
 //! 1. `hostname.rs`, `host_index.rs`: the request's host, normalised, selects the most specific
 //!    matching hostname: exact, then the longest `*.suffix`, then `*`.
-//! 2. `path_index.rs`: every leading run of whole path segments is one probe of a hash table.
+//! 2. `path_index.rs`, `shard.rs`: every leading run of whole path segments is one probe of a hash
+//!    table.
 //! 3. `pattern.rs`, `regex_group.rs`: regular expressions, those of one literal prefix in one pass.
 //! 4. `predicate.rs`, `query.rs`: method, header and query predicates of the candidates, in the order
 //!    of `precedence.rs`; the first candidate whose predicates hold wins.
+//!
+//! `edit.rs` makes a table of another one at the cost of what changes.
 //!
 //! The crate does no I/O and reads a request through the [`Request`] trait. A table is `Send + Sync`;
 //! a lookup takes no lock, and allocates nothing unless regular expressions are involved.
@@ -40,10 +43,13 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod draft;
+mod edit;
 mod error;
 mod explain;
 mod host_index;
 mod hostname;
+mod parts;
 mod path_index;
 mod pattern;
 mod precedence;
@@ -52,11 +58,14 @@ mod query;
 mod regex_group;
 mod request;
 mod rule;
+mod shard;
 mod table;
 
 pub use builder::Builder;
+pub use edit::{Edit, HostId, Revision};
 pub use error::{BuildError, Field, Problem, RegexError};
 pub use explain::{Considered, Explanation, Outcome};
+pub use parts::Parts;
 pub use pattern::check_regex;
 pub use precedence::{Criterion, Precedence};
 pub use request::Request;

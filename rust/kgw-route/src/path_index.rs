@@ -1,49 +1,46 @@
 //! From a path to the rules of its leading segments.
 //!
-//! One hash table holds a node for every (hostname, path) that some rule names, but for the root: the path of exact
-//! rules, the prefix of prefix rules, the literal leading segments of regular expressions. A lookup
-//! hashes the request's path once, segment by segment, and probes only the depths at which the
+//! There is a node for every (hostname, path) that some rule names: the path of exact rules, the prefix
+//! of prefix rules (the empty path for `/`), the literal leading segments of regular expressions. A
+//! lookup hashes the request's path once, segment by segment, and probes only the depths at which the
 //! hostname has nodes, so that its cost depends on the path and not on the number of rules.
 //!
 //! A trie of segments asks the same questions, but each of its steps waits for the memory of the one
 //! before; here the deepest node is usually the first and only probe.
+//!
+//! The nodes are spread over many small tables by their hash. A change makes those anew that it
+//! touches and shares the others with the table before it.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::ops::Range;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Slot;
 use smallvec::SmallVec;
 
-/// All nodes of all hostnames.
-pub(crate) struct PathIndex {
+use crate::draft::Draft;
+use crate::parts::Parts;
+use crate::shard::{GroupFault, Node, Shard};
+
+/// The nodes of all hostnames.
+pub(crate) struct PathIndex<T> {
     hasher: RandomState,
-    nodes: HashTable<Entry>,
-    paths: Vec<u8>,
+    /// A power of two of them.
+    pub(crate) shards: Box<[Arc<Shard<T>>]>,
 }
 
-struct Entry {
-    host: u32,
-    at: u32,
-    len: u32,
-    node: Node,
+impl<T> Clone for PathIndex<T> {
+    fn clone(&self) -> Self {
+        Self {
+            hasher: self.hasher.clone(),
+            shards: self.shards.clone(),
+        }
+    }
 }
 
-/// The rules of one path: `exact` candidates are those of the path itself, `prefix` candidates those
-/// of every path below; both in order of precedence, side by side.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Node {
-    first: u32,
-    first_prefix: u32,
-    end: u32,
-    /// Regular expressions to try below this path, or [`NO_REGEX`].
-    regex: u32,
-}
-
-/// The depths at which a hostname has nodes in the table: bit n for n segments, the last bit for all beyond.
-#[derive(Clone, Copy, Debug, Default)]
+/// The depths at which a hostname has nodes: bit n for n segments, the last bit for all beyond.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Depths {
     mask: u64,
     deepest: u32,
@@ -59,60 +56,104 @@ pub(crate) struct Boundary {
 /// The boundaries worth a probe, shortest first. More than a few distinct depths are rare.
 pub(crate) type Boundaries = SmallVec<[Boundary; 8]>;
 
-const NO_REGEX: u32 = u32::MAX;
 const LAST_BIT: u32 = u64::BITS - 1;
 
 // === impl PathIndex ===
 
-impl PathIndex {
-    pub(crate) fn with_capacity(nodes: usize) -> Self {
-        Self {
+impl<T> PathIndex<T> {
+    /// An index of as many tables as suit a number of rules.
+    pub(crate) fn for_rules(rules: usize) -> Self {
+        let mut index = Self {
             hasher: RandomState::default(),
-            nodes: HashTable::with_capacity(nodes),
-            paths: Vec::new(),
-        }
-    }
-
-    /// The node of a path, made if there is none.
-    pub(crate) fn node_mut(&mut self, host: u32, path: &[u8], depths: &mut Depths) -> &mut Node {
-        let depth = depth(path);
-        depths.mask |= 1 << depth.min(LAST_BIT);
-        depths.deepest = depths.deepest.max(depth);
-        let (hasher, paths) = (&self.hasher, &self.paths);
-        let entry = self.nodes.entry(
-            key_hash(hash(hasher, path), host),
-            |entry| entry.host == host && entry.path(paths) == path,
-            |entry| key_hash(hash(hasher, entry.path(paths)), entry.host),
-        );
-        let entry = match entry {
-            Slot::Occupied(occupied) => occupied.into_mut(),
-            Slot::Vacant(vacant) => {
-                let at = self.paths.len() as u32;
-                self.paths.extend_from_slice(path);
-                let len = path.len() as u32;
-                vacant
-                    .insert(Entry {
-                        host,
-                        at,
-                        len,
-                        node: Node::EMPTY,
-                    })
-                    .into_mut()
-            }
+            shards: Box::default(),
         };
-        &mut entry.node
+        index.clear_for(rules);
+        index
     }
 
-    /// The leading runs of segments of a path that may have nodes.
+    /// Makes as many tables as suit a number of rules, empty ones.
+    pub(crate) fn clear_for(&mut self, rules: usize) {
+        let count = rules.div_ceil(Self::RULES_OF_SHARD).next_power_of_two();
+        let empty = Arc::new(Shard::empty());
+        self.shards = (0..count).map(|_| Arc::clone(&empty)).collect();
+    }
+
+    /// Adds rules to tables that are empty.
+    pub(crate) fn fill(
+        &mut self,
+        drafts: Vec<Draft<'_, T>>,
+        tie: fn(&T, &T) -> Ordering,
+        parts: &mut Parts,
+    ) -> Result<(), GroupFault> {
+        let mut by_shard: Vec<Vec<Draft<'_, T>>> = Vec::new();
+        by_shard.resize_with(self.shards.len(), Vec::new);
+        for draft in drafts {
+            by_shard[self.shard_of(draft.hash)].push(draft);
+        }
+        for (shard, drafts) in self.shards.iter_mut().zip(by_shard) {
+            if !drafts.is_empty() {
+                *shard = Arc::new(Shard::new(drafts, tie, &mut parts.automata)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Empties a table.
+    pub(crate) fn clear(&mut self, shard: usize) {
+        self.shards[shard] = Arc::new(Shard::empty());
+    }
+
+    /// The number of rules.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.len()).sum()
+    }
+
+    /// Bytes of text.
+    pub(crate) fn text_len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.text_len()).sum()
+    }
+
+    /// The rules for which there are enough tables.
+    pub(crate) fn capacity(&self) -> usize {
+        2 * Self::RULES_OF_SHARD * self.shards.len()
+    }
+
+    /// The rules that a table is meant for: few enough that making it anew costs little, many enough
+    /// that it costs little memory.
+    pub(crate) const RULES_OF_SHARD: usize = 256;
+
+    /// The hash of a node.
+    pub(crate) fn hash(&self, host: u32, path: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        let mut end = 0;
+        while end < path.len() {
+            let start = end;
+            end = segment_end(path, start);
+            hasher.write(&path[start..end]);
+        }
+        key_hash(hasher.finish(), host)
+    }
+
+    /// The table that has the node of a hash.
+    #[inline]
+    pub(crate) fn shard_of(&self, hash: u64) -> usize {
+        // The tables read the highest and the lowest bits.
+        (hash >> 32) as usize & (self.shards.len() - 1)
+    }
+
+    /// The leading runs of segments of a path that may have nodes. A path that does not start with a
+    /// slash has none but the empty one.
     #[inline]
     pub(crate) fn boundaries(&self, path: &[u8], depths: Depths) -> Boundaries {
         let mut boundaries = Boundaries::new();
-        if path.first() != Some(&b'/') {
-            return boundaries;
-        }
+        let deepest = if path.first() == Some(&b'/') {
+            depths.deepest
+        } else {
+            0
+        };
         let mut hasher = self.hasher.build_hasher();
         let mut end = 0;
-        for depth in 0..=depths.deepest {
+        for depth in 0..=deepest {
             if depths.has(depth) {
                 boundaries.push(Boundary {
                     end,
@@ -131,25 +172,23 @@ impl PathIndex {
 
     /// The node of a leading run of segments.
     #[inline]
-    pub(crate) fn node(&self, host: u32, path: &[u8], boundary: Boundary) -> Option<Node> {
-        let path = &path[..boundary.end];
-        self.nodes
-            .find(key_hash(boundary.hash, host), |entry| {
-                entry.host == host && entry.path(&self.paths) == path
-            })
-            .map(|entry| entry.node)
-    }
-
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.nodes.len()
+    pub(crate) fn node(
+        &self,
+        host: u32,
+        path: &[u8],
+        boundary: Boundary,
+    ) -> Option<(&Shard<T>, Node)> {
+        let hash = key_hash(boundary.hash, host);
+        let shard = &*self.shards[self.shard_of(hash)];
+        let node = shard.node(hash, host, &path[..boundary.end])?;
+        Some((shard, node))
     }
 }
 
-impl fmt::Debug for PathIndex {
+impl<T> fmt::Debug for PathIndex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PathIndex")
-            .field("nodes", &self.nodes.len())
+            .field("shards", &self.shards.len())
             .finish_non_exhaustive()
     }
 }
@@ -169,73 +208,25 @@ fn depth(path: &[u8]) -> u32 {
     memchr::memchr_iter(b'/', path).count() as u32
 }
 
-/// Hash of a whole path, segment by segment as [`PathIndex::boundaries`] does.
-fn hash(hasher: &RandomState, path: &[u8]) -> u64 {
-    let mut hasher = hasher.build_hasher();
-    let mut end = 0;
-    while end < path.len() {
-        let start = end;
-        end = segment_end(path, start);
-        hasher.write(&path[start..end]);
-    }
-    hasher.finish()
-}
-
-/// Tells the nodes of hostnames apart. The multiplication spreads the host over the bits that the hash
-/// table reads, the highest and the lowest.
+/// Tells the nodes of hostnames apart. The multiplications spread the host, and the little that short
+/// paths put into some bits, over all that are read: the highest, the lowest and the middle ones.
 #[inline]
 fn key_hash(path: u64, host: u32) -> u64 {
-    path ^ u64::from(host).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-// === impl Entry ===
-
-impl Entry {
-    #[inline]
-    fn path<'a>(&self, paths: &'a [u8]) -> &'a [u8] {
-        &paths[self.at as usize..][..self.len as usize]
-    }
-}
-
-// === impl Node ===
-
-impl Node {
-    pub(crate) const EMPTY: Self = Self {
-        first: 0,
-        first_prefix: 0,
-        end: 0,
-        regex: NO_REGEX,
-    };
-
-    /// Candidates, exact ones before `first_prefix` and prefix ones from there.
-    pub(crate) fn set_candidates(&mut self, candidates: Range<u32>, first_prefix: u32) {
-        (self.first, self.first_prefix, self.end) =
-            (candidates.start, first_prefix, candidates.end);
-    }
-
-    pub(crate) fn set_regex(&mut self, group: u32) {
-        self.regex = group;
-    }
-
-    #[inline]
-    pub(crate) fn exact(&self) -> Range<u32> {
-        self.first..self.first_prefix
-    }
-
-    #[inline]
-    pub(crate) fn prefix(&self) -> Range<u32> {
-        self.first_prefix..self.end
-    }
-
-    #[inline]
-    pub(crate) fn regex(&self) -> Option<u32> {
-        (self.regex != NO_REGEX).then_some(self.regex)
-    }
+    let mixed = (path ^ u64::from(host).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .wrapping_mul(0xd6e8_feb8_6659_fd93);
+    mixed ^ (mixed >> 32)
 }
 
 // === impl Depths ===
 
 impl Depths {
+    /// Adds the depth of a path.
+    pub(crate) fn add(&mut self, path: &[u8]) {
+        let depth = depth(path);
+        self.mask |= 1 << depth.min(LAST_BIT);
+        self.deepest = self.deepest.max(depth);
+    }
+
     #[inline]
     fn has(self, depth: u32) -> bool {
         self.mask >> depth.min(LAST_BIT) & 1 != 0
@@ -246,65 +237,47 @@ impl Depths {
 mod tests {
     use super::*;
 
-    fn index(paths: &[&str]) -> (PathIndex, Depths) {
-        let mut index = PathIndex::with_capacity(0);
+    fn ends(of: &[&str], path: &str) -> Vec<usize> {
         let mut depths = Depths::default();
-        for (at, path) in (0..).zip(paths) {
-            index
-                .node_mut(7, path.as_bytes(), &mut depths)
-                .set_candidates(at..at + 1, at);
+        for path in of {
+            depths.add(path.as_bytes());
         }
-        (index, depths)
-    }
-
-    fn find(paths: &[&str], path: &str) -> Vec<String> {
-        let (index, depths) = index(paths);
-        index
-            .boundaries(path.as_bytes(), depths)
-            .into_iter()
-            .filter_map(|boundary| index.node(7, path.as_bytes(), boundary))
-            .map(|node| paths[node.prefix().start as usize].to_owned())
-            .collect()
+        let index: PathIndex<()> = PathIndex::for_rules(0);
+        let boundaries = index.boundaries(path.as_bytes(), depths);
+        for boundary in &boundaries {
+            let run = &path.as_bytes()[..boundary.end];
+            assert_eq!(index.hash(7, run), key_hash(boundary.hash, 7));
+        }
+        boundaries.iter().map(|boundary| boundary.end).collect()
     }
 
     #[test]
     fn every_leading_run_of_segments() {
-        let paths = ["", "/a", "/a/b", "/a/b/c", "/ab", "/a/", "/a//b"];
-        assert_eq!(find(&paths, "/a/b/c/d"), ["", "/a", "/a/b", "/a/b/c"]);
-        assert_eq!(find(&paths, "/a/b/cd"), ["", "/a", "/a/b"]);
-        assert_eq!(find(&paths, "/a/"), ["", "/a", "/a/"]);
-        assert_eq!(find(&paths, "/a//b"), ["", "/a", "/a/", "/a//b"]);
-        assert_eq!(find(&paths, "/abc"), [""]);
-        assert_eq!(find(&paths, "/"), [""]);
-        assert_eq!(find(&paths, "*"), [""; 0]);
-        assert_eq!(find(&paths, ""), [""; 0]);
+        let depths = ["", "/a", "/a/b", "/a/b/c"];
+        assert_eq!(ends(&depths, "/a/b/c/d"), [0, 2, 4, 6]);
+        assert_eq!(ends(&depths, "/ab/"), [0, 3, 4]);
+        assert_eq!(ends(&depths, "/a//b"), [0, 2, 3, 5]);
+        assert_eq!(ends(&depths, "/"), [0, 1]);
+        assert_eq!(ends(&depths, "*"), [0]);
+        assert_eq!(ends(&depths, ""), [0]);
     }
 
     #[test]
     fn only_depths_with_nodes_are_probed() {
-        let (index, depths) = index(&["/a/b", "/a/b/c/d"]);
-        let ends: Vec<_> = index
-            .boundaries(b"/1/2/3/4/5/6/7/8", depths)
-            .into_iter()
-            .map(|boundary| boundary.end)
-            .collect();
-        assert_eq!(ends, [4, 8]);
+        assert_eq!(ends(&["/a/b", "/a/b/c/d"], "/1/2/3/4/5/6/7/8"), [4, 8]);
+        assert_eq!(ends(&[], "/1/2"), [0; 0]);
     }
 
     #[test]
-    fn depths_beyond_the_mask_still_match() {
+    fn depths_beyond_the_mask_are_probed() {
         let deep = "/x".repeat(100);
-        let deeper = "/x".repeat(101);
-        assert_eq!(find(&[&deep, "/x"], &deeper), ["/x", deep.as_str()]);
-        assert_eq!(find(&[&deeper], &deep), [""; 0]);
+        assert_eq!(ends(&[&deep, "/x"], &deep).len(), 1 + 100 - 62);
+        assert_eq!(ends(&[&deep, "/x"], &deep).last(), Some(&200));
     }
 
     #[test]
-    fn a_node_is_made_once_and_belongs_to_its_host() {
-        let (mut index, mut depths) = index(&["/a", "/b"]);
-        assert_eq!(index.node_mut(7, b"/a", &mut depths).prefix(), 0..1);
-        assert_eq!(index.len(), 2);
-        assert_eq!(index.node_mut(8, b"/a", &mut depths).prefix(), 0..0);
-        assert_eq!(index.len(), 3);
+    fn tables_grow_with_the_rules() {
+        let tables = |rules| PathIndex::<()>::for_rules(rules).shards.len();
+        assert_eq!([0, 1, 256, 257, 100_000].map(tables), [1, 1, 1, 2, 512]);
     }
 }

@@ -43,12 +43,14 @@ const CACHE_MAX: usize = 4 << 20;
 /// What [`Builder::add`](crate::Builder::add) would answer, with the position of a syntax error.
 pub fn check_regex(pattern: &str) -> Result<(), RegexError> {
     let (_, rest) = split_literal_segments(parse(pattern)?);
-    Pattern::new(rest).map(drop)
+    Pattern::new(rest, 0).map(drop)
 }
 
 /// A parsed pattern that is known to compile.
 #[derive(Debug)]
 pub(crate) struct Pattern {
+    /// Unique among the patterns of a [`Patterns`].
+    pub(crate) serial: u64,
     hir: Hir,
     /// Size of its automaton. Bytes.
     pub(crate) compiled: usize,
@@ -60,6 +62,7 @@ pub(crate) struct Patterns {
     /// By the canonical spelling of the pattern.
     known: HashMap<String, Arc<Pattern>>,
     compiled: usize,
+    next: u64,
 }
 
 /// A set of patterns, matched in one walk.
@@ -71,9 +74,10 @@ pub(crate) struct Automaton {
 // === impl Pattern ===
 
 impl Pattern {
-    fn new(hir: Hir) -> Result<Self, RegexError> {
+    fn new(hir: Hir, serial: u64) -> Result<Self, RegexError> {
         let dfa = compile(std::slice::from_ref(&hir), Some(MAX_COMPILED))?;
         Ok(Self {
+            serial,
             hir,
             compiled: dfa.memory_usage() + dfa.get_nfa().memory_usage(),
         })
@@ -105,7 +109,8 @@ impl Patterns {
         {
             return Ok(Arc::clone(known));
         }
-        let pattern = Pattern::new(hir)?;
+        let pattern = Pattern::new(hir, self.next)?;
+        self.next += 1;
         if self.compiled + pattern.compiled > MAX_ALL_COMPILED {
             let what = "bytes of compiled regular expressions";
             return Err(Problem::TooLarge {
@@ -117,6 +122,23 @@ impl Patterns {
         let pattern = Arc::new(pattern);
         self.known.insert(spelling, Arc::clone(&pattern));
         Ok(pattern)
+    }
+
+    /// The number of patterns.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Forgets what no table uses.
+    pub(crate) fn forget_unused(&mut self) {
+        let compiled = &mut self.compiled;
+        self.known.retain(|_, pattern| {
+            let is_used = Arc::strong_count(pattern) > 1;
+            if !is_used {
+                *compiled -= pattern.compiled;
+            }
+            is_used
+        });
     }
 }
 
@@ -285,7 +307,7 @@ mod tests {
     use super::*;
 
     fn pattern_of(pattern: &str) -> Pattern {
-        Pattern::new(parse(pattern).expect("valid")).expect("compiles")
+        Pattern::new(parse(pattern).expect("valid"), 0).expect("compiles")
     }
 
     fn matches(pattern: &str, value: impl AsRef<[u8]>) -> bool {

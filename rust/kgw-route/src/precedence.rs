@@ -7,9 +7,9 @@
 //! FIRST matching rule (in list order)". Where regular expressions stand is left to implementations:
 //! kgateway (`sortable_route.go`) puts them between exact and prefix and does not rank them by length.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 
-use crate::rule::{PathMatch, Rank, Rule, prefix_node};
+use crate::rule::{PathMatch, Rule, prefix_node};
 
 /// The sort key of a rule: of the rules that match a request, the least key wins.
 ///
@@ -17,20 +17,37 @@ use crate::rule::{PathMatch, Rank, Rule, prefix_node};
 /// The derived `Ord` compares the fields in the order they are declared in, one clause each.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Precedence<'a> {
-    class: PathClass,
+    pub(crate) class: Kind,
     /// Characters of a prefix, trailing slashes aside; 0 for the other classes.
-    prefix_len: Reverse<usize>,
-    method: Reverse<bool>,
-    headers: Reverse<usize>,
-    query: Reverse<usize>,
-    rank: &'a Rank,
+    pub(crate) prefix_len: Reverse<usize>,
+    pub(crate) method: Reverse<bool>,
+    pub(crate) headers: Reverse<usize>,
+    pub(crate) query: Reverse<usize>,
+    pub(crate) age: Age,
+    /// `namespace/name`.
+    pub(crate) name: &'a [u8],
+    /// Rule and match.
+    pub(crate) place: (u32, u32),
 }
 
+/// The kind of a path match.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum PathClass {
+pub(crate) enum Kind {
     Exact,
     Regex,
     Prefix,
+}
+
+/// When a route was made; unknown sorts last.
+type Age = (bool, Option<i64>);
+
+pub(crate) fn age(created: Option<i64>) -> Age {
+    (created.is_none(), created)
+}
+
+/// Of rules of a kind on paths of a length.
+pub(crate) fn prefix_len(kind: Kind, path_len: usize) -> Reverse<usize> {
+    Reverse(if kind == Kind::Prefix { path_len } else { 0 })
 }
 
 /// A clause of the precedence: why one rule goes before another.
@@ -63,18 +80,20 @@ impl<'a> Precedence<'a> {
     /// Predicates are counted as they are given; [`Builder`](crate::Builder) first removes those
     /// whose name an earlier one has.
     pub fn of(rule: &'a Rule) -> Self {
-        let (class, prefix_len) = match &rule.path {
-            PathMatch::Exact(_) => (PathClass::Exact, 0),
-            PathMatch::Regex(_) => (PathClass::Regex, 0),
-            PathMatch::Prefix(pattern) => (PathClass::Prefix, prefix_node(pattern).len()),
+        let (class, path_len) = match &rule.path {
+            PathMatch::Exact(path) => (Kind::Exact, path.len()),
+            PathMatch::Regex(pattern) => (Kind::Regex, pattern.len()),
+            PathMatch::Prefix(pattern) => (Kind::Prefix, prefix_node(pattern).len()),
         };
         Self {
             class,
-            prefix_len: Reverse(prefix_len),
+            prefix_len: prefix_len(class, path_len),
             method: Reverse(rule.method.is_some()),
             headers: Reverse(rule.headers.len()),
             query: Reverse(rule.query.len()),
-            rank: &rule.rank,
+            age: age(rule.rank.created),
+            name: rule.rank.name.as_bytes(),
+            place: (rule.rank.rule, rule.rank.r#match),
         }
     }
 
@@ -90,9 +109,9 @@ impl<'a> Precedence<'a> {
             Criterion::Headers
         } else if self.query != other.query {
             Criterion::Query
-        } else if self.rank.created != other.rank.created {
+        } else if self.age != other.age {
             Criterion::Age
-        } else if self.rank.name.cmp(&other.rank.name) != Ordering::Equal {
+        } else if self.name != other.name {
             Criterion::Name
         } else {
             Criterion::Order
@@ -120,8 +139,10 @@ impl Criterion {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Ordering;
+
     use super::*;
-    use crate::rule::{StringMatch, ValueMatch};
+    use crate::rule::{Rank, StringMatch, ValueMatch};
 
     fn prefix(pattern: &str) -> Rule {
         Rule::new(PathMatch::Prefix(pattern.to_owned()))

@@ -1,65 +1,48 @@
 //! The compiled table and its lookup.
 
+use std::cmp::Ordering;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::host_index::HostIndex;
-use crate::path_index::{Boundary, Depths, Node, PathIndex};
-use crate::predicate::Conditions;
+use smallvec::SmallVec;
+
+use crate::host_index::{HostEntry, HostIndex};
+use crate::path_index::{Boundary, PathIndex};
 use crate::query::Query;
-use crate::regex_group::{Found, RegexGroup};
 use crate::request::Request;
 use crate::rule::Rule;
+use crate::shard::{Node, Shard};
 
-/// An immutable route table; see [`Builder`](crate::Builder).
-#[derive(Debug)]
+/// An immutable route table; see [`Builder`](crate::Builder). A clone shares all of its rules.
 pub struct RouteTable<T> {
     pub(crate) fall_through: bool,
     pub(crate) reads_headers: bool,
-    pub(crate) host_index: HostIndex,
-    /// By host number.
-    pub(crate) hosts: Vec<HostRules>,
-    pub(crate) paths: PathIndex,
-    pub(crate) regexes: Vec<RegexGroup>,
-    /// The rules of one hostname are neighbours, those of one path are in order of precedence, and so
-    /// are all regular expressions of a hostname, which come after its paths.
-    pub(crate) candidates: Vec<Candidate<T>>,
-    /// By candidate; only explanations read them.
-    pub(crate) rules: Vec<Rule>,
-}
-
-/// The rules of one hostname.
-#[derive(Debug)]
-pub(crate) struct HostRules {
-    pub(crate) hostname: Box<str>,
-    pub(crate) depths: Depths,
-    /// The rules of prefix `/`, and the regular expressions that may match any path.
-    pub(crate) root: Node,
-    /// Whether any path is a regular expression.
-    pub(crate) has_regex: bool,
-    /// All candidates.
-    pub(crate) rules: Range<u32>,
-}
-
-/// What a lookup needs of a rule whose path matches.
-#[derive(Debug)]
-pub(crate) struct Candidate<T> {
-    pub(crate) conditions: Option<Arc<Conditions>>,
-    pub(crate) value: T,
+    pub(crate) tie: fn(&T, &T) -> Ordering,
+    pub(crate) len: usize,
+    pub(crate) hosts: Arc<HostIndex>,
+    pub(crate) paths: PathIndex<T>,
 }
 
 /// The rule that serves a request.
-#[derive(Debug)]
 pub struct Match<'a, T> {
     /// The value given with the rule.
     pub value: &'a T,
-    /// The rule; predicates that do not count are gone.
-    pub rule: &'a Rule,
     /// The rule's hostname, in lower case.
     pub hostname: &'a str,
     /// For a path prefix: how many bytes of the request's path it is, without trailing slash, so that
     /// the rest is empty or starts with `/`. 0 for the prefix `/`.
     pub prefix_len: Option<usize>,
+    shard: &'a Shard<T>,
+    at: u32,
+}
+
+impl<T> Match<'_, T> {
+    /// The rule, as it was given; predicates that do not count are gone. Puts it together: for people,
+    /// not for the data path.
+    pub fn rule(&self) -> Rule {
+        self.shard.rule(self.at)
+    }
 }
 
 impl<T> Clone for Match<'_, T> {
@@ -70,8 +53,28 @@ impl<T> Clone for Match<'_, T> {
 
 impl<T> Copy for Match<'_, T> {}
 
+impl<T: fmt::Debug> fmt::Debug for Match<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Match")
+            .field("value", self.value)
+            .field("hostname", &self.hostname)
+            .field("prefix_len", &self.prefix_len)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A candidate, and the end of its path prefix.
-type Hit = (u32, Option<usize>);
+struct Hit<'a, T> {
+    shard: &'a Shard<T>,
+    at: u32,
+    prefix_len: Option<usize>,
+}
+
+/// Candidates whose regular expressions match; more than a few are rare.
+pub(crate) type Found<'a, T> = SmallVec<[(&'a Shard<T>, u32); 8]>;
+
+/// The nodes of a path's leading runs of segments, shortest first.
+type Nodes<'a, T> = SmallVec<[(Boundary, &'a Shard<T>, Node); 4]>;
 
 // === impl RouteTable ===
 
@@ -79,22 +82,22 @@ impl<T> RouteTable<T> {
     /// The rule that serves the request, if any does.
     pub fn find<R: Request>(&self, request: &R) -> Option<Match<'_, T>> {
         let lookup = Lookup::new(self, request);
-        self.host_index
+        self.hosts
             .find(request.host(), |host| match lookup.find(host) {
                 None if self.fall_through => None,
-                hit => Some(hit.map(|hit| self.found(host, hit))),
+                hit => Some(hit.map(|hit| self.found(host, &hit))),
             })
             .flatten()
     }
 
     /// The number of rules.
     pub fn len(&self) -> usize {
-        self.rules.len()
+        self.len
     }
 
     /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.len == 0
     }
 
     /// Whether any rule has a header predicate: if not, [`Request::any_header`] is never called.
@@ -102,26 +105,46 @@ impl<T> RouteTable<T> {
         self.reads_headers
     }
 
-    fn found(&self, host: u32, (candidate, prefix_len): Hit) -> Match<'_, T> {
+    fn found<'a>(&'a self, host: &HostEntry, hit: &Hit<'a, T>) -> Match<'a, T> {
         Match {
-            value: &self.candidates[candidate as usize].value,
-            rule: &self.rules[candidate as usize],
-            hostname: &self.hosts[host as usize].hostname,
-            prefix_len,
+            value: &hit.shard.candidate(hit.at).value,
+            hostname: self.hosts.hostname(host),
+            prefix_len: hit.prefix_len,
+            shard: hit.shard,
+            at: hit.at,
         }
     }
 }
 
-/// One lookup: the request and what has been read of it.
-pub(crate) struct Lookup<'a, T, R> {
-    table: &'a RouteTable<T>,
-    request: &'a R,
-    path: &'a [u8],
-    pub(crate) query: Query<'a>,
+impl<T> Clone for RouteTable<T> {
+    fn clone(&self) -> Self {
+        Self {
+            hosts: Arc::clone(&self.hosts),
+            paths: self.paths.clone(),
+            ..*self
+        }
+    }
 }
 
-impl<'a, T, R: Request> Lookup<'a, T, R> {
-    pub(crate) fn new(table: &'a RouteTable<T>, request: &'a R) -> Self {
+impl<T> fmt::Debug for RouteTable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteTable")
+            .field("len", &self.len)
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One lookup: the request and what has been read of it.
+pub(crate) struct Lookup<'a, 'r, T, R> {
+    table: &'a RouteTable<T>,
+    request: &'r R,
+    path: &'r [u8],
+    pub(crate) query: Query<'r>,
+}
+
+impl<'a, 'r, T, R: Request> Lookup<'a, 'r, T, R> {
+    pub(crate) fn new(table: &'a RouteTable<T>, request: &'r R) -> Self {
         Self {
             table,
             request,
@@ -135,86 +158,129 @@ impl<'a, T, R: Request> Lookup<'a, T, R> {
     /// Boundaries are tried deepest first, which ranks prefixes by length; exact rules can only be
     /// found at the deepest, the whole path. Regular expressions stand between the two.
     #[inline]
-    pub(crate) fn find(&self, host: u32) -> Option<Hit> {
-        let rules = &self.table.hosts[host as usize];
-        let boundaries = self.table.paths.boundaries(self.path, rules.depths);
-        if rules.has_regex {
-            if let Some(hit) = self.exact(host, &boundaries) {
-                return Some(hit);
-            }
-            if let Some(hit) = self.regex(host, &boundaries) {
-                return Some(hit);
-            }
+    fn find(&self, host: &HostEntry) -> Option<Hit<'a, T>> {
+        if host.has_regex {
+            return self.find_among_regexes(host);
         }
+        let paths = &self.table.paths;
+        let boundaries = paths.boundaries(self.path, host.depths);
         for &boundary in boundaries.iter().rev() {
-            let Some(node) = self.node(host, boundary) else {
+            let Some((shard, node)) = paths.node(host.number, self.path, boundary) else {
                 continue;
             };
-            if boundary.end == self.path.len()
-                && let Some(candidate) = self.first(node.exact())
-            {
-                return Some((candidate, None));
-            }
-            if let Some(candidate) = self.first(node.prefix()) {
-                return Some((candidate, Some(boundary.end)));
+            let hit = self.exact(shard, node, boundary);
+            if let Some(hit) = hit.or_else(|| self.prefix(shard, node, boundary)) {
+                return Some(hit);
             }
         }
-        if self.path.first() != Some(&b'/') {
-            return None;
+        None
+    }
+
+    #[inline(never)]
+    fn find_among_regexes(&self, host: &HostEntry) -> Option<Hit<'a, T>> {
+        let nodes = self.nodes(host);
+        let deepest = nodes.last();
+        if let Some(hit) = deepest.and_then(|&(end, shard, node)| self.exact(shard, node, end)) {
+            return Some(hit);
         }
-        self.first(rules.root.prefix())
-            .map(|candidate| (candidate, Some(0)))
+        let regexes = self.among_regexes(&nodes).into_iter();
+        let mut regexes = regexes.filter(|&(shard, at)| self.holds(shard, at));
+        if let Some((shard, at)) = regexes.next() {
+            let prefix_len = None;
+            return Some(Hit {
+                shard,
+                at,
+                prefix_len,
+            });
+        }
+        let mut nodes = nodes.iter().rev();
+        nodes.find_map(|&(boundary, shard, node)| self.prefix(shard, node, boundary))
     }
 
-    fn exact(&self, host: u32, boundaries: &[Boundary]) -> Option<Hit> {
-        let whole = boundaries
-            .last()
-            .filter(|boundary| boundary.end == self.path.len())?;
-        let node = self.node(host, *whole)?;
-        self.first(node.exact()).map(|candidate| (candidate, None))
-    }
-
-    #[cold]
-    fn regex(&self, host: u32, boundaries: &[Boundary]) -> Option<Hit> {
-        let found = self.regex_candidates(host, boundaries);
-        found
-            .into_iter()
-            .find(|&at| self.holds(at))
-            .map(|candidate| (candidate, None))
+    fn nodes(&self, host: &HostEntry) -> Nodes<'a, T> {
+        let paths = &self.table.paths;
+        let boundaries = paths.boundaries(self.path, host.depths).into_iter();
+        let nodes = boundaries.filter_map(|boundary| {
+            let (shard, node) = paths.node(host.number, self.path, boundary)?;
+            Some((boundary, shard, node))
+        });
+        nodes.collect()
     }
 
     /// The candidates of a hostname whose regular expression matches the path, in order.
-    pub(crate) fn regex_candidates(&self, host: u32, boundaries: &[Boundary]) -> Found {
+    pub(crate) fn regexes(&self, host: &HostEntry) -> Found<'a, T> {
+        self.among_regexes(&self.nodes(host))
+    }
+
+    fn among_regexes(&self, nodes: &[(Boundary, &'a Shard<T>, Node)]) -> Found<'a, T> {
         let mut found = Found::new();
-        let regexes = &self.table.regexes;
-        if let Some(group) = self.table.hosts[host as usize].root.regex() {
-            regexes[group as usize].find(self.path, &mut found);
-        }
-        for &boundary in boundaries {
-            if let Some(group) = self.node(host, boundary).and_then(|node| node.regex()) {
-                regexes[group as usize].find(&self.path[boundary.end..], &mut found);
+        for &(boundary, shard, node) in nodes {
+            if let Some(group) = shard.regex(node) {
+                let rest = &self.path[boundary.end..];
+                group.find(rest, node.regexes(), |at| found.push((shard, at)));
             }
         }
-        found.sort_unstable();
+        if found.len() > 1 {
+            found.sort_by(|&a, &b| self.table.compare(a, b));
+        }
         found
     }
 
     #[inline]
-    fn node(&self, host: u32, boundary: Boundary) -> Option<Node> {
-        self.table.paths.node(host, self.path, boundary)
+    fn exact(&self, shard: &'a Shard<T>, node: Node, boundary: Boundary) -> Option<Hit<'a, T>> {
+        if boundary.end != self.path.len() {
+            return None;
+        }
+        let at = self.first(shard, node.exact())?;
+        let prefix_len = None;
+        Some(Hit {
+            shard,
+            at,
+            prefix_len,
+        })
+    }
+
+    #[inline]
+    fn prefix(&self, shard: &'a Shard<T>, node: Node, boundary: Boundary) -> Option<Hit<'a, T>> {
+        // Neither `*` (OPTIONS) nor an empty path (CONNECT) is below the root.
+        if self.path.first() != Some(&b'/') {
+            return None;
+        }
+        let at = self.first(shard, node.prefix())?;
+        let prefix_len = Some(boundary.end);
+        Some(Hit {
+            shard,
+            at,
+            prefix_len,
+        })
     }
 
     /// The first candidate whose predicates hold.
     #[inline]
-    fn first(&self, mut candidates: Range<u32>) -> Option<u32> {
-        candidates.find(|&candidate| self.holds(candidate))
+    fn first(&self, shard: &Shard<T>, mut candidates: Range<u32>) -> Option<u32> {
+        candidates.find(|&at| self.holds(shard, at))
     }
 
     #[inline]
-    fn holds(&self, candidate: u32) -> bool {
-        match &self.table.candidates[candidate as usize].conditions {
+    fn holds(&self, shard: &Shard<T>, at: u32) -> bool {
+        match &shard.candidate(at).conditions {
             None => true,
             Some(conditions) => conditions.check(self.request, &self.query).is_ok(),
         }
+    }
+}
+
+impl<T> RouteTable<T> {
+    /// The order of rules with regular expressions, wherever they are in the table.
+    fn compare(&self, a: (&Shard<T>, u32), b: (&Shard<T>, u32)) -> Ordering {
+        let precedence = a.0.precedence(a.1, 0).cmp(&b.0.precedence(b.1, 0));
+        precedence.then_with(|| self.compare_ties(a, b))
+    }
+
+    /// The order of rules of equal precedence.
+    pub(crate) fn compare_ties(&self, a: (&Shard<T>, u32), b: (&Shard<T>, u32)) -> Ordering {
+        (self.tie)(&a.0.candidate(a.1).value, &b.0.candidate(b.1).value)
+            .then_with(|| a.0.group(a.1).cmp(&b.0.group(b.1)))
+            .then_with(|| a.1.cmp(&b.1))
     }
 }

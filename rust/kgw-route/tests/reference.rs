@@ -5,7 +5,9 @@ mod common;
 use std::cmp::Ordering;
 
 use common::{Plain, named};
-use kgw_route::{Builder, PathMatch, Rank, Rule, StringMatch, ValueMatch};
+use kgw_route::{
+    Builder, Parts, PathMatch, Rank, Revision, RouteTable, Rule, StringMatch, ValueMatch,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -256,6 +258,123 @@ fn request() -> impl Strategy<Value = Plain> {
     })
 }
 
+/// A change to a table.
+#[derive(Clone, Debug)]
+enum Change {
+    AddHost(&'static str),
+    RemoveHost(String),
+    /// The rules of a group on a host are these.
+    Replace(String, u32, Vec<Rule>),
+    /// The rules of a group have another value, on whatever host.
+    Revalue(u32),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let replace = (rule(), 0..6_u32, vec(rule(), 0..4)).prop_map(|((host, _), group, rules)| {
+        // Rules of a group do not tie.
+        let numbered = (0..).zip(rules).map(|(at, (_, mut rule))| {
+            rule.rank.r#match = at;
+            rule
+        });
+        Change::Replace(host, group, numbered.collect())
+    });
+    prop_oneof![
+        1 => select(vec!["*", "a.x", "*.x", "new.y"]).prop_map(Change::AddHost),
+        2 => rule().prop_map(|(host, _)| Change::RemoveHost(host)),
+        8 => replace,
+        2 => (0..6_u32).prop_map(Change::Revalue),
+    ]
+}
+
+/// Group and serial number.
+type Tagged = (u32, u32);
+
+/// What the table must be, as a list.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    hosts: Vec<String>,
+    rules: Vec<(String, Rule, Tagged)>,
+}
+
+impl Model {
+    fn change(&mut self, change: &Change, serial: u32) {
+        match change {
+            Change::AddHost(host) => self.hosts.push((*host).to_owned()),
+            Change::RemoveHost(gone) => {
+                self.hosts.retain(|host| host != gone);
+                self.rules.retain(|(host, ..)| host != gone);
+            }
+            Change::Replace(host, group, rules) => {
+                self.rules
+                    .retain(|(of, _, tag)| of != host || tag.0 != *group);
+                self.hosts.push(host.clone());
+                let rules = rules
+                    .iter()
+                    .map(|rule| (host.clone(), rule.clone(), (*group, serial)));
+                self.rules.extend(rules);
+            }
+            Change::Revalue(group) => {
+                for (_, _, tag) in &mut self.rules {
+                    if tag.0 == *group {
+                        tag.1 = serial;
+                    }
+                }
+            }
+        }
+    }
+
+    fn build(&self, fall_through: bool) -> RouteTable<Tagged> {
+        let mut builder = Builder::new().fall_through(fall_through);
+        for host in &self.hosts {
+            builder.add_host(host).expect("valid");
+        }
+        for (host, rule, tag) in &self.rules {
+            builder
+                .add_to_group(tag.0, host, rule.clone(), *tag)
+                .expect("valid");
+        }
+        builder.build().expect("compiles")
+    }
+}
+
+fn edited(
+    table: &RouteTable<Tagged>,
+    parts: &mut Parts,
+    change: &Change,
+    serial: u32,
+) -> RouteTable<Tagged> {
+    let mut edit = table.edit(parts);
+    match change {
+        Change::AddHost(host) => edit.add_host(host).expect("valid"),
+        Change::RemoveHost(host) => edit.remove_hosts([host.as_str()], |_| {}),
+        Change::Replace(host, group, rules) => {
+            let id = edit.host(host);
+            edit.revise(
+                |of| of == *group,
+                |host, _| {
+                    if Some(host) == id {
+                        Revision::Remove
+                    } else {
+                        Revision::Keep
+                    }
+                },
+            );
+            edit.add_host(host).expect("valid");
+            for rule in rules {
+                edit.add_to_group(*group, host, rule.clone(), (*group, serial))
+                    .expect("valid");
+            }
+        }
+        Change::Revalue(group) => {
+            edit.revise(
+                |of| of == *group,
+                |_, _| Revision::Replace((*group, serial)),
+            );
+        }
+    }
+    edit.finish().expect("compiles")
+}
+
 fn pattern() -> impl Strategy<Value = String> {
     let token = select(vec![
         "/", "/", "/a", "/a/b", "a", "b", "(a)", "(", ")", "|", "*", "+", "?", "{2}", "[ab]",
@@ -288,11 +407,45 @@ proptest! {
             prop_assert_eq!(explanation.selected().map(|c| *c.value), expected, "{:?}", request);
             if let Some(found) = found {
                 prop_assert_eq!(found.hostname, rules[*found.value].0.as_str());
-                let prefix = match &found.rule.path {
+                let prefix = match &found.rule().path {
                     PathMatch::Prefix(prefix) => Some(prefix.trim_end_matches('/').len()),
                     _ => None,
                 };
                 prop_assert_eq!(found.prefix_len, prefix);
+            }
+        }
+    }
+
+    /// A table that is edited again and again finds what one does that is built anew, and the tables
+    /// before it stay what they were.
+    #[test]
+    fn an_edited_table_is_as_one_built_anew(
+        changes in vec(change(), 1..20),
+        requests in vec(request(), 1..12),
+        fall_through: bool,
+    ) {
+        let mut parts = Parts::new();
+        let mut model = Model::default();
+        let mut tables = vec![(model.clone(), model.build(fall_through))];
+        for (serial, change) in (0..).zip(&changes) {
+            model.change(change, serial);
+            let table = edited(&tables[tables.len() - 1].1, &mut parts, change, serial);
+            tables.push((model.clone(), table));
+        }
+        for (model, table) in &tables {
+            let built = model.build(fall_through);
+            prop_assert_eq!(table.len(), model.rules.len());
+            for request in &requests {
+                let lines = |table: &RouteTable<Tagged>| {
+                    let explanation = table.explain(request);
+                    let lines = explanation.considered.iter();
+                    lines.map(|one| (one.to_string(), *one.value, one.rule.clone())).collect::<Vec<_>>()
+                };
+                prop_assert_eq!(lines(table), lines(&built), "{:?}", request);
+                let of = |table: &RouteTable<Tagged>| {
+                    table.find(request).map(|found| (*found.value, found.hostname.to_owned(), found.prefix_len))
+                };
+                prop_assert_eq!(of(table), of(&built), "{:?}", request);
             }
         }
     }

@@ -500,3 +500,36 @@ fn many_prefixes_of_many_hosts_do_not_mix() {
     }
     assert!(table.find(&Plain::get("h1.example", "/api/100")).is_none());
 }
+
+/// Many rules, so that an edit has to make more tables; each is found before and after.
+#[test]
+fn a_table_grows_and_shrinks_by_edits() {
+    let rule = |at: usize| Rule::new(PathMatch::Prefix(format!("/api/{}/{at}", at % 7)));
+    let path = |at: usize| format!("/api/{}/{at}/x", at % 7);
+    let mut builder = Builder::new();
+    for at in 0..10 {
+        builder
+            .add_to_group(at as u32, "*", rule(at), at)
+            .expect("valid");
+    }
+    let (mut table, mut parts) = builder.build_with_parts().expect("compiles");
+    for (first, end) in [(10, 11), (11, 3_000), (3_000, 3_100)] {
+        let mut edit = table.edit(&mut parts);
+        for at in first..end {
+            edit.add_to_group(at as u32, "*", rule(at), at)
+                .expect("valid");
+        }
+        table = edit.finish().expect("compiles");
+        assert_eq!(table.len(), end);
+        for at in 0..end {
+            let found = table.find(&Plain::get("x", &path(at)));
+            assert_eq!(found.map(|found| *found.value), Some(at));
+        }
+    }
+    let mut edit = table.edit(&mut parts);
+    edit.revise(|group| group >= 5, |_, _| kgw_route::Revision::Remove);
+    table = edit.finish().expect("compiles");
+    assert_eq!(table.len(), 5);
+    let found = (0..3_100).filter(|&at| table.find(&Plain::get("x", &path(at))).is_some());
+    assert_eq!(found.count(), 5);
+}
