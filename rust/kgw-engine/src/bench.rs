@@ -70,5 +70,5 @@ impl fmt::Debug for FilterChain {
 
 fn find<'a>(routes: &'a Routes, request: &Request) -> Option<&'a Arc<Route>> {
     let found = routes.table.find(&RouteView::new(request))?;
-    found.value.as_ref()
+    Some(found.value)
 }

@@ -4,16 +4,17 @@
 //! result is the same, in every way that can be observed, as that of the whole new configuration.
 //! `docs/ir.md` describes the form for people.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::ir::{Cluster, Listener, Route, Rule};
+use super::ir::{Cluster, Listener, Route, Rule, entries};
 
 /// Changes to the configuration of one generation.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Delta {
+pub struct Delta<'a> {
     /// Must be [`VERSION`](super::ir::VERSION).
     pub version: u32,
     /// The generation that the changes are to. If it is not the newest one, they are refused.
@@ -25,8 +26,8 @@ pub struct Delta {
     #[serde(default)]
     pub route_tables: BTreeMap<String, Option<RouteTableDelta>>,
     /// Changed routes by id; null removes one.
-    #[serde(default)]
-    pub routes: BTreeMap<String, Option<Route>>,
+    #[serde(borrow, default, deserialize_with = "entries")]
+    pub routes: Vec<(Cow<'a, str>, Option<Route<'a>>)>,
     /// Changed clusters by id; null removes one.
     #[serde(default)]
     pub clusters: BTreeMap<String, Option<Cluster>>,
@@ -46,7 +47,7 @@ pub struct RouteTableDelta {
 pub struct HostDelta {
     /// `foo.example`, `*.example`, or `*` for any.
     pub hostname: String,
-    /// The host goes with all its rules.
+    /// The host goes with all the rules that it has; with `rules` beside it, it has these instead.
     #[serde(default)]
     pub removed: bool,
     /// The rules of every route that they name, in place of those that the host has of it.

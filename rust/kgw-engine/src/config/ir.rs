@@ -5,18 +5,23 @@
 //! across re-translation, so state that has identity (token buckets, pools) survives a reload.
 //! `docs/ir.md` describes it for people; a change of meaning changes [`VERSION`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 /// The version of this representation that the engine reads.
 pub const VERSION: u32 = 1;
 
 /// A whole configuration.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct Config<'a> {
     /// Must be [`VERSION`].
     pub version: u32,
     /// What to listen on.
@@ -25,9 +30,9 @@ pub struct Config {
     /// Route tables by id; listeners and destinations name them.
     #[serde(default)]
     pub route_tables: BTreeMap<String, RouteTable>,
-    /// Routes by id; rules name them.
-    #[serde(default)]
-    pub routes: BTreeMap<String, Route>,
+    /// Routes by id; rules name them. Of two with one id the last one counts.
+    #[serde(borrow, default, deserialize_with = "entries")]
+    pub routes: Vec<(Cow<'a, str>, Route<'a>)>,
     /// Upstream clusters by id; routes name them.
     #[serde(default)]
     pub clusters: BTreeMap<String, Cluster>,
@@ -202,8 +207,8 @@ pub struct Certificate {
     pub key: String,
 }
 
-impl std::fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate").finish_non_exhaustive()
     }
 }
@@ -643,17 +648,55 @@ pub struct Rank {
 }
 
 /// What happens to a matched request.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+///
+/// Filters and action are kept as text: of many routes most have one of a few, and each is read and
+/// compiled once.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Route {
+pub struct Route<'a> {
     /// `%ROUTE_NAME%` in access logs.
-    pub name: String,
-    /// The merged filter chain, in kgateway's documented order.
-    #[serde(default)]
-    pub filters: Vec<Filter>,
-    /// Where the request goes.
-    pub action: Action,
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
+    /// The merged filter chain, in kgateway's documented order: a list of [`Filter`]; none is an empty
+    /// one.
+    #[serde(borrow, default)]
+    pub filters: Option<&'a RawValue>,
+    /// Where the request goes: an [`Action`].
+    #[serde(borrow)]
+    pub action: &'a RawValue,
 }
+
+/// The entries of an object, in their order, with keys that are not copied where they need not be.
+pub(super) fn entries<'de, D, V>(deserializer: D) -> Result<Vec<(Cow<'de, str>, V)>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    struct Entries<V>(PhantomData<V>);
+
+    impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
+        type Value = Vec<(Cow<'de, str>, V)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while let Some((Text(key), value)) = map.next_entry()? {
+                entries.push((key, value));
+            }
+            Ok(entries)
+        }
+    }
+
+    deserializer.deserialize_map(Entries(PhantomData))
+}
+
+/// A string that is not copied unless it has escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// One filter of a chain.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -22,13 +23,17 @@ use crate::upstream::proxy_protocol::ProxyProtocol;
 pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 pub(crate) type FastSet<K> = hashbrown::HashSet<K, foldhash::fast::RandomState>;
 
+/// Addresses by the names that Kubernetes DNS gives a service, and its port. None is a name that more
+/// than one service has.
+pub(crate) type ServiceNames = FastMap<(Box<[u8]>, u16), Option<SocketAddr>>;
+
 /// One generation of the configuration.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     pub(crate) listeners: FastMap<Arc<str>, Arc<Listener>>,
     /// Every endpoint of every cluster: pooled connections to others are dropped.
-    pub(crate) endpoints: FastSet<PoolKey>,
+    pub(crate) endpoints: Arc<FastSet<PoolKey>>,
     /// What could not be compiled and was replaced or left out.
     pub(crate) problems: Vec<String>,
 }
@@ -66,9 +71,7 @@ pub(crate) enum Traffic {
         max_header_bytes: usize,
         accept_v1: bool,
         destinations: FastMap<(IpAddr, u16), Destination>,
-        /// Addresses by the names that Kubernetes DNS gives a service, and its port. None is a name
-        /// that more than one service has.
-        names: FastMap<(Box<[u8]>, u16), Option<SocketAddr>>,
+        names: Arc<ServiceNames>,
     },
 }
 
@@ -131,9 +134,9 @@ fn pick<B>(backends: &[B], total_weight: u64, weight: impl Fn(&B) -> u32) -> Opt
     }
 }
 
-/// A route table. A rule without a route is one that answers 404.
+/// A route table.
 pub(crate) struct Routes {
-    pub(crate) table: kgw_route::RouteTable<Option<Arc<Route>>>,
+    pub(crate) table: kgw_route::RouteTable<Arc<Route>>,
 }
 
 impl fmt::Debug for Routes {
@@ -142,10 +145,69 @@ impl fmt::Debug for Routes {
     }
 }
 
-/// What happens to a matched request.
+/// What happens to a matched request: a policy, under the route's own name. There may be a hundred
+/// thousand routes, and few policies.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) name: String,
+    policy: Arc<Policy>,
+    /// The id, and behind it the name if the id does not hold it.
+    text: Box<str>,
+    id_len: u32,
+    name_at: u32,
+    name_len: u32,
+}
+
+impl Route {
+    pub(crate) fn new(id: &str, name: &str, policy: Arc<Policy>) -> Self {
+        let name_in_id = id.find(name);
+        let text: Box<str> = match name_in_id {
+            Some(_) => id.into(),
+            None => [id, name].concat().into(),
+        };
+        Self {
+            policy,
+            text,
+            id_len: id.len() as u32,
+            name_at: name_in_id.unwrap_or(id.len()) as u32,
+            name_len: name.len() as u32,
+        }
+    }
+
+    /// The same route with another policy.
+    pub(crate) fn with_policy(&self, policy: Arc<Policy>) -> Self {
+        Self {
+            policy,
+            text: self.text.clone(),
+            ..*self
+        }
+    }
+
+    /// The id in the configuration.
+    pub(crate) fn id(&self) -> &str {
+        &self.text[..self.id_len as usize]
+    }
+
+    /// `%ROUTE_NAME%` in access logs.
+    pub(crate) fn name(&self) -> &str {
+        &self.text[self.name_at as usize..][..self.name_len as usize]
+    }
+
+    pub(crate) fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+}
+
+impl Deref for Route {
+    type Target = Policy;
+
+    fn deref(&self) -> &Policy {
+        &self.policy
+    }
+}
+
+/// What happens to the requests of routes.
+#[derive(Debug)]
+pub(crate) struct Policy {
     pub(crate) request_filters: Box<[RequestFilter]>,
     pub(crate) response_headers: Box<[HeaderMutation]>,
     /// Filters that see the answer before the client does, in the order in which they are asked.

@@ -119,7 +119,7 @@ pub(crate) async fn serve<D: Downstream>(
         .routes
         .as_deref()
         .and_then(|routes| routes.table.find(&RouteView::new(&conn.request)))
-        .and_then(|found| found.value.as_ref());
+        .map(|found| found.value);
     let is_forwarded = |route: &Route| matches!(route.action, Action::Forward(_));
     let found =
         found.filter(|route| !connect || is_forwarded(route) && allows(target, route, b"connect"));

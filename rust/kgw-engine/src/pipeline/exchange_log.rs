@@ -334,7 +334,7 @@ impl Exchange<'_> {
         record.flags = self.flags;
         record.listener_name = Some(&target.listener.id);
         record.filter_chain_name = target.chain.as_deref().or(Some(&target.listener.id));
-        record.route_name = self.route.map(|route| route.name.as_str());
+        record.route_name = self.route.map(|route| route.name());
         record.cluster = self.cluster.map(|cluster| cluster.name.as_str());
         record.downstream = Downstream {
             connection_id: Some(conn.peers.connection_id),

@@ -291,13 +291,10 @@ impl Engine {
         inherited: &mut Inherited,
         generation: u64,
     ) -> Result<(Snapshot, Sockets), EngineError> {
-        let now = Tick::from_nanos(self.clock.now().0);
         let compiler = &mut state.compiler;
         let snapshot = match source {
-            Source::Whole(config) => compiler.compile(config, logs, self.workers, generation, now),
-            Source::Delta(delta) => {
-                compiler.compile_delta(delta, logs, self.workers, generation, now)
-            }
+            Source::Whole(config) => compiler.compile(config, logs, self.workers, generation),
+            Source::Delta(delta) => compiler.compile_delta(delta, logs, self.workers, generation),
         }?;
         let listeners = || snapshot.listeners.values();
         let wanted = listeners().flat_map(|listener| listener.bind.iter().cloned());
@@ -312,7 +309,7 @@ impl Engine {
                 }
             },
         )?;
-        state.compiler.commit();
+        state.compiler.commit(Tick::from_nanos(self.clock.now().0));
         Ok((snapshot, sockets))
     }
 

@@ -1,0 +1,108 @@
+//! Clusters, and changes to them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::state::{State, merged};
+use crate::config::ir;
+use crate::config::snapshot::{Cluster, FastSet, Turn};
+use crate::tls::intern::Interned;
+use crate::upstream::pool::PoolKey;
+use crate::upstream::proxy_protocol::ProxyProtocol;
+
+/// Clusters that come, change or go (none), by id.
+#[derive(Debug)]
+pub(super) struct ClusterChanges {
+    pub(super) changed: BTreeMap<String, Option<Arc<Cluster>>>,
+    pub(super) problems: BTreeMap<String, Option<Vec<String>>>,
+    /// All endpoints.
+    pub(super) endpoints: Arc<FastSet<PoolKey>>,
+}
+
+impl ClusterChanges {
+    /// Compiles clusters.
+    pub(super) fn compile(
+        clusters: BTreeMap<String, Option<ir::Cluster>>,
+        state: &State,
+        workers: usize,
+        tls: &mut Interned,
+    ) -> Self {
+        let mut changed = BTreeMap::new();
+        let mut problems = BTreeMap::new();
+        for (id, cluster) in clusters {
+            let mut of_cluster = Vec::new();
+            let compiled = cluster.map(|cluster| {
+                let compiled = compile(&id, &cluster, workers, tls, &mut of_cluster);
+                Arc::new(compiled)
+            });
+            let of_cluster = (!of_cluster.is_empty()).then_some(of_cluster);
+            if of_cluster.is_some() || state.cluster_problems.contains_key(&id) {
+                problems.insert(id.clone(), of_cluster);
+            }
+            changed.insert(id, compiled);
+        }
+        let endpoints = if changed.is_empty() {
+            Arc::clone(&state.endpoints)
+        } else {
+            let clusters = merged(&state.clusters, &changed);
+            let keys = clusters.flat_map(|(_, cluster)| {
+                let endpoints = cluster.endpoints.iter();
+                endpoints.map(|&at| cluster.pool_key(at))
+            });
+            Arc::new(keys.collect())
+        };
+        Self {
+            changed,
+            problems,
+            endpoints,
+        }
+    }
+
+    /// The cluster of an id, changed or not.
+    pub(super) fn get(&self, state: &State, id: &str) -> Option<Arc<Cluster>> {
+        match self.changed.get(id) {
+            Some(changed) => changed.clone(),
+            None => state.clusters.get(id).cloned(),
+        }
+    }
+}
+
+/// Compiles a cluster. One whose options cannot be used has no endpoints, and says why.
+fn compile(
+    id: &str,
+    cluster: &ir::Cluster,
+    workers: usize,
+    tls: &mut Interned,
+    problems: &mut Vec<String>,
+) -> Cluster {
+    let mut endpoints = cluster.endpoints.clone().into_boxed_slice();
+    let proxy_protocol = cluster.proxy_protocol.as_ref().map(ProxyProtocol::compile);
+    let proxy_protocol = proxy_protocol.transpose().unwrap_or_else(|problem| {
+        problems.push(format!("cluster {id}: {problem}"));
+        // An endpoint that wants a header would take what comes instead for one.
+        endpoints = Box::default();
+        None
+    });
+    let tls = cluster
+        .tls
+        .as_ref()
+        .map(|tls_of_it| tls.client(tls_of_it, cluster.protocol));
+    let tls = tls.transpose().unwrap_or_else(|problem| {
+        problems.push(format!("cluster {id}: TLS: {problem}"));
+        // What is meant for TLS is never sent without it.
+        endpoints = Box::default();
+        None
+    });
+    Cluster {
+        name: id.to_owned(),
+        endpoints,
+        connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
+        protocol: cluster.protocol,
+        proxy_protocol,
+        transport: tls.as_ref().map_or(0, |tls| tls.id),
+        tls,
+        max_requests_per_connection: cluster.max_requests_per_connection,
+        turns: (0..workers).map(|_| Turn::random()).collect(),
+    }
+}

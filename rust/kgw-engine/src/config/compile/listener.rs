@@ -1,0 +1,368 @@
+//! Listeners: addresses, and where their connections go.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use ipnet::IpNet;
+
+use super::CompileError;
+use crate::config::ir;
+use crate::config::snapshot::{
+    Carries, Cluster, Destination, FastMap, Listener, Routes, ServiceNames, TcpBackend, TcpForward,
+    Traffic,
+};
+use crate::listen::socket::BindKey;
+use crate::telemetry::access_log::{AccessLog, LogWriter};
+use crate::tls::chain::{self, Chain, Chains};
+use crate::tls::intern::Interned;
+use crate::tls::{Inside, Server};
+
+/// Most bytes that a head may be allowed to have.
+pub(super) const MAX_HEAD_BYTES: usize = 1024 * 1024;
+
+/// Compiled listeners.
+#[derive(Debug, Default)]
+pub(super) struct Listening {
+    pub(super) listeners: FastMap<Arc<str>, Arc<Listener>>,
+    /// What of them was left out, by id.
+    pub(super) problems: BTreeMap<String, Vec<String>>,
+}
+
+/// What listeners are compiled with.
+pub(super) struct ListenerCompiler<'a> {
+    /// The route tables by their ids.
+    pub(super) table: &'a dyn Fn(&str) -> Option<Arc<Routes>>,
+    /// The clusters by their ids.
+    pub(super) cluster: &'a dyn Fn(&str) -> Option<Arc<Cluster>>,
+    pub(super) tls: &'a mut Interned,
+    pub(super) logs: &'a LogWriter,
+    /// What was left out, in words.
+    pub(super) problems: Vec<String>,
+}
+
+impl ListenerCompiler<'_> {
+    /// Compiles a listener. `before` is what became of it last time, if it is the same in all but what
+    /// it names.
+    pub(super) fn compile(
+        &mut self,
+        listener: &ir::Listener,
+        before: Option<&Listener>,
+    ) -> Result<Listener, CompileError> {
+        let tables = self.table;
+        let table = |id: &String| {
+            tables(id).ok_or_else(|| CompileError::NoRouteTable {
+                place: listener.id.clone(),
+                id: id.clone(),
+            })
+        };
+        let traffic = match &listener.traffic {
+            ir::Traffic::Http { route_table } => Traffic::Http(table(route_table)?),
+            ir::Traffic::Tcp { forward } => Traffic::Tcp(self.tcp_forward(&listener.id, forward)),
+            ir::Traffic::Tls {
+                handshake_timeout_ms,
+                chains,
+            } => {
+                let mut compiled = Chains::default();
+                for chain in chains {
+                    let place = format!("{}: chain {}", listener.id, chain.name);
+                    let action = match &chain.action {
+                        ir::TlsAction::Passthrough { forward } => {
+                            chain::Action::Passthrough(self.tcp_forward(&place, forward))
+                        }
+                        ir::TlsAction::Http { tls, route_table } => chain::Action::Http {
+                            routes: table(route_table)?,
+                            tls: self.server_tls(&place, tls, Inside::Http(listener.http.codec)),
+                        },
+                        ir::TlsAction::Tcp { tls, forward } => chain::Action::Tcp {
+                            tls: self.server_tls(&place, tls, Inside::Bytes),
+                            forward: self.tcp_forward(&place, forward),
+                        },
+                    };
+                    let name = Arc::from(chain.name.as_str());
+                    let taken = compiled.add(Chain { name, action }, &chain.server_names);
+                    for name in taken {
+                        let problem = format!("{place}: server name {name:?} is taken");
+                        self.problems.push(problem);
+                    }
+                }
+                Traffic::Tls {
+                    handshake_timeout_ms: *handshake_timeout_ms,
+                    chains: compiled,
+                }
+            }
+            ir::Traffic::Waypoint {
+                header_timeout_ms,
+                max_header_bytes,
+                accept_v1,
+                destinations,
+            } => {
+                let mut compiled = HashMap::default();
+                for destination in destinations {
+                    let key = (destination.address, destination.port);
+                    let service = Arc::from(destination.service.as_str());
+                    let routes = destination.route_table.as_ref().map(table).transpose()?;
+                    let place = || format!("{}: {}", listener.id, SocketAddr::from(key));
+                    let tcp = destination.tcp.as_ref();
+                    let tcp = tcp.map(|forward| self.tcp_forward(&place(), forward));
+                    let carries = match (routes, tcp) {
+                        (Some(routes), None) => Carries::Http(routes),
+                        (None, Some(tcp)) => Carries::Tcp(tcp),
+                        (Some(routes), Some(tcp)) => Carries::Either(routes, tcp),
+                        (None, None) => {
+                            let problem = format!("{}: neither routes nor backends", place());
+                            self.problems.push(problem);
+                            continue;
+                        }
+                    };
+                    if compiled
+                        .insert(key, Destination { service, carries })
+                        .is_some()
+                    {
+                        let value = SocketAddr::from(key).to_string();
+                        return Err(CompileError::Duplicate {
+                            what: "destination",
+                            value,
+                        });
+                    }
+                }
+                Traffic::Waypoint {
+                    header_timeout_ms: *header_timeout_ms,
+                    max_header_bytes: *max_header_bytes,
+                    accept_v1: *accept_v1,
+                    destinations: compiled,
+                    names: match before.map(|before| &before.traffic) {
+                        Some(Traffic::Waypoint { names, .. }) => Arc::clone(names),
+                        _ => Arc::new(names(destinations)),
+                    },
+                }
+            }
+        };
+        for (what, value) in [
+            ("max_head_bytes", listener.http.max_head_bytes),
+            ("max_header_bytes", max_header_bytes(listener)),
+        ] {
+            if value > MAX_HEAD_BYTES {
+                return Err(CompileError::TooLarge {
+                    place: listener.id.clone(),
+                    what,
+                    value,
+                });
+            }
+        }
+        let logs = self.access_logs(listener);
+        Ok(Listener {
+            id: Arc::from(listener.id.as_str()),
+            bind: listener
+                .bind
+                .iter()
+                .map(|&at| BindKey::new(&listener.id, at))
+                .collect(),
+            traffic,
+            proxy_protocol: listener.proxy_protocol.clone(),
+            http: listener.http.clone(),
+            max_connections: listener.max_connections,
+            balance: listener.balance,
+            trusted_proxies: self.networks(&listener.id, &listener.http.xff_trusted_cidrs),
+            logs,
+        })
+    }
+
+    /// Opens the logs anew: that costs a look at those that are open.
+    fn access_logs(&mut self, listener: &ir::Listener) -> Arc<[AccessLog]> {
+        let mut access_logs = Vec::with_capacity(listener.access_logs.len());
+        for log in &listener.access_logs {
+            match AccessLog::new(log, self.logs) {
+                Ok(log) => access_logs.push(log),
+                Err(error) => self.problems.push(format!("{}: {error}", listener.id)),
+            }
+        }
+        Arc::from(access_logs)
+    }
+
+    /// Compiles how the TLS of clients ends. A chain without it refuses its clients.
+    fn server_tls(
+        &mut self,
+        place: &str,
+        tls: &ir::ServerTls,
+        inside: Inside,
+    ) -> Option<Arc<Server>> {
+        let compiled = self.tls.server(tls, inside);
+        compiled
+            .map_err(|problem| self.problems.push(format!("{place}: TLS: {problem}")))
+            .ok()
+    }
+
+    /// Compiles where bytes go. What `place` names that is not there closes its connections.
+    fn tcp_forward(&mut self, place: &str, forward: &ir::TcpForward) -> Arc<TcpForward> {
+        let backends: Box<[TcpBackend]> = forward
+            .backends
+            .iter()
+            .map(|backend| {
+                let cluster = backend.cluster.as_deref().and_then(|id| {
+                    let cluster = (self.cluster)(id);
+                    if cluster.is_none() {
+                        self.problems.push(format!("{place}: no cluster {id:?}"));
+                    }
+                    cluster
+                });
+                if !backend.filters.is_empty() {
+                    let problem = format!("{place}: backends of connections have no filters");
+                    self.problems.push(problem);
+                }
+                TcpBackend {
+                    cluster,
+                    weight: backend.weight,
+                }
+            })
+            .collect();
+        Arc::new(TcpForward {
+            name: forward.name.clone(),
+            total_weight: backends
+                .iter()
+                .map(|backend| u64::from(backend.weight))
+                .sum(),
+            backends,
+            idle_timeout_ms: forward.idle_timeout_ms,
+        })
+    }
+
+    /// Parses networks; an address alone is the network of it. One that is none is left out, which
+    /// trusts nobody too many.
+    fn networks(&mut self, listener: &str, networks: &[String]) -> Box<[IpNet]> {
+        let mut parsed = Vec::with_capacity(networks.len());
+        for network in networks {
+            let one = network
+                .parse::<IpNet>()
+                .or_else(|_| network.parse::<IpAddr>().map(IpNet::from));
+            match one {
+                Ok(one) => parsed.push(one),
+                Err(_) => self
+                    .problems
+                    .push(format!("{listener}: {network:?} is no network")),
+            }
+        }
+        parsed.into_boxed_slice()
+    }
+}
+
+impl Listening {
+    /// Compiles listeners; of those that are as `before`, only what `is_changed` is true of.
+    pub(super) fn compile(
+        listeners: &[ir::Listener],
+        before: Option<&Self>,
+        is_changed: impl Fn(&ir::Listener) -> bool,
+        compiler: &mut ListenerCompiler<'_>,
+    ) -> Result<Self, CompileError> {
+        let mut listening = Self::default();
+        let mut addresses = HashSet::new();
+        for listener in listeners {
+            let id = &listener.id;
+            let known = before.and_then(|before| before.listeners.get(id.as_str()));
+            let compiled = match known {
+                Some(known) if !is_changed(listener) => Arc::clone(known),
+                _ => Arc::new(compiler.compile(listener, known.map(|known| &**known))?),
+            };
+            let mut problems = std::mem::take(&mut compiler.problems);
+            if known.is_some_and(|known| Arc::ptr_eq(known, &compiled)) {
+                let same = before.and_then(|before| before.problems.get(id));
+                problems.extend(same.into_iter().flatten().cloned());
+            }
+            if !problems.is_empty() {
+                listening.problems.insert(id.clone(), problems);
+            }
+            for key in &compiled.bind {
+                if !addresses.insert(key.clone()) {
+                    let value = key.requested.to_string();
+                    return Err(CompileError::Duplicate {
+                        what: "address",
+                        value,
+                    });
+                }
+            }
+            let listeners = &mut listening.listeners;
+            if listeners
+                .insert(Arc::clone(&compiled.id), compiled)
+                .is_some()
+            {
+                let value = id.clone();
+                return Err(CompileError::Duplicate { what: "id", value });
+            }
+        }
+        Ok(listening)
+    }
+}
+
+/// Whether a listener names a table or a cluster of which `table` or `cluster` is true.
+pub(super) fn names_any(
+    listener: &ir::Listener,
+    table: impl Fn(&str) -> bool,
+    cluster: impl Fn(&str) -> bool,
+) -> bool {
+    let forwards = |forward: &ir::TcpForward| {
+        let mut backends = forward.backends.iter();
+        backends.any(|backend| backend.cluster.as_deref().is_some_and(&cluster))
+    };
+    match &listener.traffic {
+        ir::Traffic::Http { route_table } => table(route_table),
+        ir::Traffic::Tcp { forward } => forwards(forward),
+        ir::Traffic::Tls { chains, .. } => chains.iter().any(|chain| match &chain.action {
+            ir::TlsAction::Http { route_table, .. } => table(route_table),
+            ir::TlsAction::Passthrough { forward } | ir::TlsAction::Tcp { forward, .. } => {
+                forwards(forward)
+            }
+        }),
+        ir::Traffic::Waypoint { destinations, .. } => destinations.iter().any(|destination| {
+            destination.route_table.as_deref().is_some_and(&table)
+                || destination.tcp.as_ref().is_some_and(forwards)
+        }),
+    }
+}
+
+fn max_header_bytes(listener: &ir::Listener) -> usize {
+    match listener.traffic {
+        ir::Traffic::Http { .. } | ir::Traffic::Tcp { .. } | ir::Traffic::Tls { .. } => listener
+            .proxy_protocol
+            .as_ref()
+            .map_or(0, |options| options.max_header_bytes),
+        ir::Traffic::Waypoint {
+            max_header_bytes, ..
+        } => max_header_bytes,
+    }
+}
+
+/// The names by which Kubernetes DNS knows the services, with the address that each stands for.
+fn names(destinations: &[ir::Destination]) -> ServiceNames {
+    let mut names = ServiceNames::default();
+    let mut services: HashMap<(Box<[u8]>, u16), &str> = HashMap::new();
+    for destination in destinations {
+        let Some((namespace, name)) = destination.service.split_once('/') else {
+            continue;
+        };
+        let address = SocketAddr::from((destination.address, destination.port));
+        for host in [
+            name.to_owned(),
+            format!("{name}.{namespace}"),
+            format!("{name}.{namespace}.svc"),
+            format!("{name}.{namespace}.svc.cluster.local"),
+        ] {
+            let key = (
+                host.to_ascii_lowercase().into_bytes().into_boxed_slice(),
+                destination.port,
+            );
+            match services.get(&key) {
+                None => {
+                    services.insert(key.clone(), &destination.service);
+                    names.insert(key, Some(address));
+                }
+                // Another address of the same service (dual stack): the first stands for both.
+                Some(service) if *service == destination.service => {}
+                Some(_) => {
+                    names.insert(key, None);
+                }
+            }
+        }
+    }
+    names
+}

@@ -1,0 +1,296 @@
+//! From intermediate representation to snapshot.
+//!
+//! The configuration layer checks everything it writes, so a problem here is unexpected; still, one
+//! bad route must not take the others down. What cannot be compiled on its own answers 500 (a route),
+//! matches nothing (a rule) or is left out (an access log), and is reported. Only a configuration
+//! that contradicts itself, or a version this engine does not know, is refused as a whole.
+//!
+//! A [`Compiler`] works on changes: a whole configuration is changes to nothing, and a delta is changes
+//! to what is served. What they touch and what depends on it is compiled, the rest is shared with the
+//! snapshot before. Nothing of what the compiler remembers is altered until [`Compiler::commit`], so
+//! that changes which cannot be served leave it as it was.
+
+mod bucket;
+mod cluster;
+mod error;
+mod listener;
+mod policy;
+mod route;
+mod route_set;
+mod state;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kgw_limit::Tick;
+use kgw_route::Parts;
+
+use self::bucket::Buckets;
+use self::cluster::ClusterChanges;
+pub use self::error::CompileError;
+use self::listener::{ListenerCompiler, Listening, names_any};
+use self::policy::PolicyCompiler;
+use self::route::CompiledRoutes;
+use self::route_set::{Fate, IdHasher, group};
+use self::state::{Next, State, merged};
+use self::table::{TableCompiler, compile_tables};
+use super::delta::{Delta, HostDelta};
+use super::ir;
+use super::snapshot::{Policy, Snapshot};
+use crate::bridge::Bridge;
+use crate::telemetry::access_log::LogWriter;
+use crate::tls::intern::Interned;
+
+/// Compiles configurations, and remembers what has identity across them.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    buckets: Buckets,
+    /// TLS by its configuration: what did not change keeps its sessions.
+    tls: Interned,
+    hasher: IdHasher,
+    /// What answers where there is no route.
+    missing: Arc<Policy>,
+    /// What is served.
+    state: State,
+    /// What rules have in common, by table.
+    parts: BTreeMap<String, Parts>,
+    /// What was compiled last, and is not served yet.
+    next: Option<Next>,
+    /// Where filters in Python are asked.
+    bridge: Option<Arc<Bridge>>,
+}
+
+/// What is asked for.
+struct Input<'a> {
+    /// Whether it is the whole: nothing of what is served stays.
+    is_whole: bool,
+    listeners: Option<Vec<ir::Listener>>,
+    tables: BTreeMap<String, Option<Vec<HostDelta>>>,
+    routes: Vec<(Cow<'a, str>, Option<ir::Route<'a>>)>,
+    clusters: BTreeMap<String, Option<ir::Cluster>>,
+}
+
+// === impl Compiler ===
+
+impl Default for Compiler {
+    fn default() -> Self {
+        Self {
+            buckets: Buckets::default(),
+            tls: Interned::default(),
+            hasher: IdHasher::default(),
+            missing: Arc::new(policy::broken()),
+            state: State::default(),
+            parts: BTreeMap::new(),
+            next: None,
+            bridge: None,
+        }
+    }
+}
+
+impl Compiler {
+    /// Makes a compiler for routes whose Python filters are those of `bridge`.
+    pub(crate) fn new(bridge: Option<Arc<Bridge>>) -> Self {
+        Self {
+            bridge,
+            ..Self::default()
+        }
+    }
+
+    /// Compiles `bytes` into a snapshot. Its addresses are not bound yet: that is the engine's part.
+    pub(crate) fn compile(
+        &mut self,
+        bytes: &[u8],
+        logs: &LogWriter,
+        workers: usize,
+        generation: u64,
+    ) -> Result<Snapshot, CompileError> {
+        let config: ir::Config<'_> = serde_json::from_slice(bytes)?;
+        check_version(config.version)?;
+        self.compile_input(Input::from(config), logs, workers, generation)
+    }
+
+    /// Compiles what is served with the changes of `bytes`.
+    pub(crate) fn compile_delta(
+        &mut self,
+        bytes: &[u8],
+        logs: &LogWriter,
+        workers: usize,
+        generation: u64,
+    ) -> Result<Snapshot, CompileError> {
+        let delta: Delta<'_> = serde_json::from_slice(bytes)?;
+        check_version(delta.version)?;
+        let newest = generation - 1;
+        if delta.base != newest {
+            let base = delta.base;
+            return Err(CompileError::StaleBase { base, newest });
+        }
+        self.compile_input(Input::from(delta), logs, workers, generation)
+    }
+
+    /// Makes what was compiled last what the next delta is to.
+    pub(crate) fn commit(&mut self, now: Tick) {
+        let Some(mut next) = self.next.take() else {
+            return;
+        };
+        if next.is_whole {
+            self.state = State::default();
+            self.parts = std::mem::take(&mut next.parts);
+        }
+        self.state.change(next, &mut self.parts);
+        self.state.policies.forget_unused();
+        self.tls.forget_unused();
+        self.buckets.forget_unused(now);
+    }
+
+    fn compile_input(
+        &mut self,
+        input: Input<'_>,
+        logs: &LogWriter,
+        workers: usize,
+        generation: u64,
+    ) -> Result<Snapshot, CompileError> {
+        // What was compiled and could not be served.
+        self.next = None;
+        let nothing = State::default();
+        let mut new_parts = BTreeMap::new();
+        let (state, parts) = if input.is_whole {
+            (&nothing, &mut new_parts)
+        } else {
+            (&self.state, &mut self.parts)
+        };
+        let tls = &mut self.tls;
+        let clusters = ClusterChanges::compile(input.clusters, state, workers, tls);
+        let cluster = |id: &str| clusters.get(state, id);
+        let mut policies = PolicyCompiler {
+            buckets: &mut self.buckets,
+            bridge: self.bridge.clone(),
+            cluster,
+        };
+        let mut routes = CompiledRoutes::new(&self.hasher, input.routes.len());
+        routes.follow(&clusters, state, &mut policies)?;
+        routes.compile(input.routes, state, &mut policies)?;
+        if !state.tables.is_empty() {
+            routes.changes.index();
+        }
+
+        let route = |id: &str| match routes.changes.fate(id) {
+            Fate::Becomes(route) => Some(Arc::clone(route)),
+            Fate::Goes => None,
+            Fate::Stays => state.routes.get(&self.hasher, id).cloned(),
+        };
+        let compiler = TableCompiler {
+            changes: &routes.changes,
+            route: &route,
+            group: &|id| group(&self.hasher, id),
+            missing: &self.missing,
+        };
+        let tables = compile_tables(input.tables, state, &compiler, parts)?;
+        let table = |id: &str| {
+            let changed = tables.get(id).map(Option::as_ref);
+            let found = changed.unwrap_or_else(|| state.tables.get(id));
+            found.map(|table| Arc::clone(&table.routes))
+        };
+
+        let mut listeners = ListenerCompiler {
+            table: &table,
+            cluster: &cluster,
+            tls,
+            logs,
+            problems: Vec::new(),
+        };
+        let is_changed = |listener: &ir::Listener| {
+            names_any(
+                listener,
+                |table| tables.contains_key(table),
+                |cluster| clusters.changed.contains_key(cluster),
+            )
+        };
+        let (listeners_now, before) = match &input.listeners {
+            Some(listeners) => (listeners, None),
+            None => (&state.listeners, Some(&state.listening)),
+        };
+        let listening = Listening::compile(listeners_now, before, is_changed, &mut listeners)?;
+
+        let mut problems = Vec::new();
+        for (_, of_cluster) in merged(&state.cluster_problems, &clusters.problems) {
+            problems.extend(of_cluster.iter().cloned());
+        }
+        for (id, problem) in merged(&state.broken, &routes.broken) {
+            problems.push(format!("route {id}: {problem}"));
+        }
+        for (id, table) in merged(&state.tables, &tables) {
+            problems.extend(table.problems(id));
+        }
+        for listener in listeners_now {
+            let of_listener = listening.problems.get(&listener.id);
+            problems.extend(of_listener.into_iter().flatten().cloned());
+        }
+        let snapshot = Snapshot {
+            generation,
+            listeners: listening.listeners.clone(),
+            endpoints: Arc::clone(&clusters.endpoints),
+            problems,
+        };
+        self.next = Some(Next {
+            is_whole: input.is_whole,
+            clusters,
+            routes,
+            tables,
+            parts: new_parts,
+            listeners: input.listeners,
+            listening,
+        });
+        Ok(snapshot)
+    }
+}
+
+impl<'a> From<ir::Config<'a>> for Input<'a> {
+    fn from(config: ir::Config<'a>) -> Self {
+        let hosts = |table: ir::RouteTable| {
+            let hosts = table.hosts.into_iter().map(|host| HostDelta {
+                hostname: host.hostname,
+                removed: false,
+                rules: host.rules,
+                removed_rules: Vec::new(),
+            });
+            hosts.collect()
+        };
+        let tables = config.route_tables.into_iter();
+        let routes = config.routes.into_iter();
+        let clusters = config.clusters.into_iter();
+        Self {
+            is_whole: true,
+            listeners: Some(config.listeners),
+            tables: tables.map(|(id, table)| (id, Some(hosts(table)))).collect(),
+            routes: routes.map(|(id, route)| (id, Some(route))).collect(),
+            clusters: clusters.map(|(id, cluster)| (id, Some(cluster))).collect(),
+        }
+    }
+}
+
+impl<'a> From<Delta<'a>> for Input<'a> {
+    fn from(delta: Delta<'a>) -> Self {
+        let tables = delta.route_tables.into_iter();
+        Self {
+            is_whole: false,
+            listeners: delta.listeners,
+            tables: tables
+                .map(|(id, table)| (id, table.map(|table| table.hosts)))
+                .collect(),
+            routes: delta.routes,
+            clusters: delta.clusters,
+        }
+    }
+}
+
+fn check_version(found: u32) -> Result<(), CompileError> {
+    if found == ir::VERSION {
+        Ok(())
+    } else {
+        Err(CompileError::Version { found })
+    }
+}

@@ -1,0 +1,360 @@
+//! What happens to the requests of routes: filters and an action, compiled once for all routes that
+//! have the same.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::bucket::Buckets;
+use crate::bridge::Bridge;
+use crate::config::ir;
+use crate::config::snapshot::{Action, Backend, Cluster, Forward, Policy, Redirect};
+use crate::filter::RequestFilter;
+use crate::filter::header_mutation::HeaderMutation;
+use crate::filter::local_rate_limit::LocalRateLimit;
+use crate::filter::python::Chain as PythonChain;
+
+/// Policies by what they were compiled from.
+#[derive(Debug, Default)]
+pub(super) struct Policies {
+    known: HashTable<Known>,
+    hasher: RandomState,
+    /// How many were left when unused ones were looked for last.
+    kept: usize,
+}
+
+/// A policy and its origin.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    hash: u64,
+    /// The scope, and filters and action as JSON, one behind the other.
+    text: Box<str>,
+    /// Of a policy that is of routes of one name alone, the length of this name.
+    scope_len: Option<usize>,
+    filters_len: usize,
+    pub(super) policy: Arc<Policy>,
+    /// Why the policy is one that answers 500.
+    pub(super) problem: Option<Box<str>>,
+}
+
+/// What a policy is compiled from.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Origin<'a> {
+    /// The name of the routes, if the policy depends on it.
+    scope: Option<&'a str>,
+    /// JSON.
+    filters: &'a str,
+    /// JSON.
+    action: &'a str,
+}
+
+impl<'a> Origin<'a> {
+    /// What the policy of a route is compiled from: the name counts where there are filters in Python.
+    pub(super) fn of(route: &'a ir::Route<'_>, bridge: Option<&Bridge>) -> Self {
+        let filters = route.filters.map_or("[]", |filters| filters.get());
+        let is_attached = |bridge: &Bridge| {
+            let mut declarations = bridge.declarations().iter();
+            declarations.any(|declared| declared.is_attached_to(&route.name))
+        };
+        let depends = filters.contains("\"python\"") || bridge.is_some_and(is_attached);
+        Self {
+            scope: depends.then_some(&*route.name),
+            filters,
+            action: route.action.get(),
+        }
+    }
+}
+
+impl Policies {
+    pub(super) fn get(&self, origin: &Origin<'_>) -> Option<&Known> {
+        let hash = self.hasher.hash_one(origin);
+        self.known.find(hash, |known| known.origin() == *origin)
+    }
+
+    /// Adds one that is not known, or takes the place of the known one.
+    pub(super) fn insert(&mut self, mut new: Known) {
+        let origin = new.origin();
+        let hash = self.hasher.hash_one(origin);
+        let same = self.known.find_mut(hash, |known| known.origin() == origin);
+        new.hash = hash;
+        match same {
+            Some(same) => *same = new,
+            None => {
+                self.known.insert_unique(hash, new, |known| known.hash);
+            }
+        }
+    }
+
+    /// Adds others, which win.
+    pub(super) fn extend(&mut self, others: Self) {
+        if self.known.is_empty() {
+            *self = others;
+        } else {
+            others
+                .known
+                .into_iter()
+                .for_each(|known| self.insert(known));
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Known> {
+        self.known.iter()
+    }
+
+    /// Forgets what no route uses, once there is twice as much as last time.
+    pub(super) fn forget_unused(&mut self) {
+        if self.known.len() > 2 * self.kept + 64 {
+            self.known
+                .retain(|known| Arc::strong_count(&known.policy) > 1);
+            self.kept = self.known.len();
+        }
+    }
+}
+
+impl Known {
+    fn origin(&self) -> Origin<'_> {
+        let (scope, texts) = self.text.split_at(self.scope_len.unwrap_or(0));
+        let (filters, action) = texts.split_at(self.filters_len);
+        Origin {
+            scope: self.scope_len.map(|_| scope),
+            filters,
+            action,
+        }
+    }
+
+    /// Whether any backend is of a cluster of which `is` is true, or may be.
+    pub(super) fn may_use(&self, is: impl Fn(&str) -> bool) -> bool {
+        if self.problem.is_some() {
+            return true;
+        }
+        match &self.policy.action {
+            Action::Forward(forward) => forward
+                .backends
+                .iter()
+                .filter_map(|backend| backend.cluster.as_deref())
+                .any(|cluster| is(&cluster.name)),
+            Action::Redirect(_) | Action::Direct { .. } => false,
+        }
+    }
+}
+
+/// What policies are compiled with.
+pub(super) struct PolicyCompiler<'a, C> {
+    pub(super) buckets: &'a mut Buckets,
+    /// Where filters in Python are asked.
+    pub(super) bridge: Option<Arc<Bridge>>,
+    /// The clusters by their ids.
+    pub(super) cluster: C,
+}
+
+impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
+    /// Compiles a policy.
+    pub(super) fn compile(&mut self, origin: &Origin<'_>) -> Result<Known, serde_json::Error> {
+        let filters: Vec<ir::Filter> = serde_json::from_str(origin.filters)?;
+        let action: ir::Action = serde_json::from_str(origin.action)?;
+        let scope = origin.scope.unwrap_or_default();
+        let (policy, problem) = match self.policy(origin.scope, &filters, &action) {
+            Ok(policy) => (policy, None),
+            Err(problem) => (broken(), Some(problem.into())),
+        };
+        Ok(Known {
+            hash: 0,
+            text: [scope, origin.filters, origin.action].concat().into(),
+            scope_len: origin.scope.map(str::len),
+            filters_len: origin.filters.len(),
+            policy: Arc::new(policy),
+            problem,
+        })
+    }
+
+    /// Compiles a policy anew, with other clusters.
+    pub(super) fn again(&mut self, known: &Known) -> Result<Known, serde_json::Error> {
+        self.compile(&known.origin())
+    }
+
+    fn policy(
+        &mut self,
+        scope: Option<&str>,
+        filters: &[ir::Filter],
+        action: &ir::Action,
+    ) -> Result<Policy, String> {
+        let mut request_filters = Vec::new();
+        let mut response_headers = Vec::new();
+        let mut grpc_web = false;
+        let mut python = PythonChain::of(scope.unwrap_or_default(), self.bridge.clone());
+        for filter in filters {
+            match filter {
+                ir::Filter::LocalRateLimit {
+                    bucket,
+                    max_tokens,
+                    tokens_per_fill,
+                    fill_interval_ns,
+                } => {
+                    let bucket = self
+                        .buckets
+                        .bucket(bucket, *max_tokens, *tokens_per_fill, *fill_interval_ns)
+                        .map_err(|error| error.to_string())?;
+                    let limit = LocalRateLimit { bucket };
+                    request_filters.push(RequestFilter::LocalRateLimit(limit));
+                }
+                ir::Filter::RequestHeaders(mutation) => {
+                    let mutation = HeaderMutation::compile(mutation)?;
+                    request_filters.push(RequestFilter::Headers(mutation));
+                }
+                ir::Filter::ResponseHeaders(mutation) => {
+                    response_headers.push(HeaderMutation::compile(mutation)?);
+                }
+                ir::Filter::GrpcWeb => grpc_web = true,
+                ir::Filter::Python(filter) => python.add(filter, &mut request_filters)?,
+            }
+        }
+        if scope.is_some() {
+            python.attach(&mut request_filters)?;
+        }
+        Ok(Policy {
+            request_filters: request_filters.into_boxed_slice(),
+            response_headers: response_headers.into_boxed_slice(),
+            response_filters: python.responses(),
+            grpc_web,
+            action: self.action(action)?,
+        })
+    }
+
+    fn action(&self, action: &ir::Action) -> Result<Action, String> {
+        match action {
+            ir::Action::Forward {
+                backends,
+                request_timeout_ms,
+                backend_request_timeout_ms,
+                rewrite,
+                upgrades,
+            } => {
+                if let Some(hostname) = &rewrite.hostname
+                    && !kgw_h1::is_valid_authority(hostname.as_bytes())
+                {
+                    return Err(format!("{hostname:?} is not a host"));
+                }
+                if let Some(path) = &rewrite.path {
+                    check_path(path)?;
+                }
+                let backends = backends
+                    .iter()
+                    .map(|backend| self.backend(backend))
+                    .collect::<Result<Box<[_]>, _>>()?;
+                let timeout_ms = [*request_timeout_ms, *backend_request_timeout_ms]
+                    .into_iter()
+                    .filter(|&milliseconds| milliseconds > 0)
+                    .min()
+                    .unwrap_or(0);
+                Ok(Action::Forward(Forward {
+                    total_weight: backends
+                        .iter()
+                        .map(|backend| u64::from(backend.weight))
+                        .sum(),
+                    backends,
+                    timeout_ms,
+                    hostname: rewrite.hostname.clone(),
+                    path: rewrite.path.clone(),
+                    upgrades: upgrades.clone().into_boxed_slice(),
+                }))
+            }
+            ir::Action::Redirect {
+                scheme,
+                hostname,
+                port,
+                path,
+                status,
+            } => {
+                if let Some(hostname) = hostname
+                    && !kgw_h1::is_valid_authority(hostname.as_bytes())
+                {
+                    return Err(format!("{hostname:?} is not a host"));
+                }
+                if let Some(path) = path {
+                    check_path(path)?;
+                }
+                if !(300..400).contains(status) {
+                    return Err(format!("{status} is not the status of a redirect"));
+                }
+                Ok(Action::Redirect(Redirect {
+                    scheme: scheme.clone(),
+                    hostname: hostname.clone(),
+                    port: *port,
+                    path: path.clone(),
+                    status: *status,
+                }))
+            }
+            ir::Action::Direct { status, body } => {
+                if !(200..600).contains(status) {
+                    return Err(format!("{status} is not the status of a final answer"));
+                }
+                Ok(Action::Direct {
+                    status: *status,
+                    body: body.clone(),
+                })
+            }
+        }
+    }
+
+    fn backend(&self, backend: &ir::Backend) -> Result<Backend, String> {
+        let cluster = match &backend.cluster {
+            None => None,
+            Some(id) => match (self.cluster)(id) {
+                Some(cluster) => Some(cluster),
+                None => return Err(format!("no cluster {id:?}")),
+            },
+        };
+        let mut request_headers = Vec::new();
+        let mut response_headers = Vec::new();
+        for filter in &backend.filters {
+            match filter {
+                ir::Filter::RequestHeaders(mutation) => {
+                    request_headers.push(HeaderMutation::compile(mutation)?);
+                }
+                ir::Filter::ResponseHeaders(mutation) => {
+                    response_headers.push(HeaderMutation::compile(mutation)?);
+                }
+                ir::Filter::LocalRateLimit { .. } | ir::Filter::GrpcWeb | ir::Filter::Python(_) => {
+                    return Err("only header changes can be a backend's own".to_owned());
+                }
+            }
+        }
+        Ok(Backend {
+            cluster,
+            weight: backend.weight,
+            request_headers: request_headers.into_boxed_slice(),
+            response_headers: response_headers.into_boxed_slice(),
+        })
+    }
+}
+
+/// What answers in place of a policy that cannot be compiled; the text is kgateway's.
+pub(super) fn broken() -> Policy {
+    let body = "invalid route configuration detected and replaced with a direct response.";
+    Policy {
+        request_filters: Box::default(),
+        response_headers: Box::default(),
+        response_filters: Box::default(),
+        grpc_web: false,
+        action: Action::Direct {
+            status: 500,
+            body: body.to_owned(),
+        },
+    }
+}
+
+fn check_path(rewrite: &ir::PathRewrite) -> Result<(), String> {
+    let path = match rewrite {
+        ir::PathRewrite::Full(path) | ir::PathRewrite::Prefix { to: path, .. } => path,
+    };
+    if path
+        .bytes()
+        .all(|byte| (0x21..0x7f).contains(&byte) && byte != b'#')
+    {
+        Ok(())
+    } else {
+        Err(format!("{path:?} is not a path"))
+    }
+}
