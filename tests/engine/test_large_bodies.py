@@ -62,7 +62,7 @@ def way(request: pytest.FixtureRequest, tmp_path: Path) -> Setup:
 def _goes_its_way(gateway: Gateway) -> bool:
     """Whether bytes were spliced if they should be, and only then."""
     is_spliced = gateway.stat("splice_bytes") > 0
-    return is_spliced == (gateway.setup.http["buffer_bytes"] == SPLICED)
+    return is_spliced == bool(gateway.setup.http["buffer_bytes"] == SPLICED)
 
 
 def _pattern(size: int) -> bytes:

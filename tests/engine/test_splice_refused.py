@@ -1,4 +1,4 @@
-"""Where bytes cannot be spliced, or not as usual: another process each, for it changes the process."""
+"""Where bytes cannot be spliced, or not as usual. Each changes the process, and has its own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
-from tests.engine.harness import PATTERN, Gateway, Peer, Setup, always, eventually, get, ok, serving
+from tests.engine.harness import PATTERN, Gateway, Peer, always, eventually, get, ok, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LARGE = PATTERN * 30
 

@@ -72,11 +72,11 @@ class Engine:
         """
 
     def apply_delta(self, delta: bytes) -> int:
-        """Compiles changes to the newest generation and publishes the result; returns its generation.
+        """Compiles changes to the newest generation, publishes that and returns its number.
 
-        What is served is what :meth:`apply` of the whole new configuration would serve; the cost is
-        that of what changed. On error the last generation goes on serving, and changes can be made to
-        it as before.
+        What is served is what :meth:`apply` of the whole new configuration would serve; the cost
+        is that of what changed. On error the last generation goes on serving, and changes can be
+        made to it as before.
 
         Args:
             delta: the changes (``docs/ir.md``) as JSON.
@@ -92,7 +92,8 @@ class Engine:
         """Waits until every worker serves ``generation`` or a later one; returns whether they do.
 
         Args:
-            generation: what :meth:`apply` or :meth:`apply_delta` returned; 1 is the configuration of :meth:`start`.
+            generation: what :meth:`apply` or :meth:`apply_delta` returned; 1 is the configuration
+                of :meth:`start`.
             timeout: seconds to wait at most.
         """
 
