@@ -9,7 +9,7 @@ use kgw_h1::{
     write_request_head, write_response_head_as,
 };
 
-use super::io::{BODY_BUFFER, Stream, Traffic};
+use super::io::{BODY_BUFFER, MIN_THROUGH, Stream, Traffic};
 use super::message::{Downstream, Lost, Piece, Side, Upstream};
 use super::splice::Splice;
 
@@ -142,6 +142,14 @@ impl Side for Http1 {
 
     fn send_data(&mut self, data: &[u8]) -> Result<(), BodyError> {
         self.encoder.encode(data, self.stream.output())
+    }
+
+    fn pass_data(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Result<bool, BodyError> {
+        if data.len() < MIN_THROUGH || self.encoder.framing() == Framing::Chunked {
+            return self.send_data(data).map(|()| false);
+        }
+        self.encoder.account(data.len())?;
+        Ok(self.stream.write_through(cx, data))
     }
 
     fn send_end(&mut self, trailers: Option<&Headers>) -> Result<(), BodyError> {

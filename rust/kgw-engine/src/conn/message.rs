@@ -61,6 +61,12 @@ pub(crate) trait Side {
     /// Adds data to the body that is sent.
     fn send_data(&mut self, data: &[u8]) -> Result<(), BodyError>;
 
+    /// Adds data to the body that is sent, and hands to the peer at once what it takes where that saves
+    /// copying it. Returns whether anything was handed over.
+    fn pass_data(&mut self, _cx: &mut Context<'_>, data: &[u8]) -> Result<bool, BodyError> {
+        self.send_data(data).map(|()| false)
+    }
+
     /// Ends the body that is sent.
     fn send_end(&mut self, trailers: Option<&Headers>) -> Result<(), BodyError>;
 

@@ -149,7 +149,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut moved = false;
         if self.complete_at.is_none() && !self.upstream_broken {
-            moved |= self.take_request_body()?;
+            moved |= self.take_request_body(cx)?;
         }
         if self.exchange.request_complete {
             // Nothing more belongs to this exchange. Looking tells whether the client is still
@@ -182,12 +182,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             }
             if self.up.unsent() < before {
                 moved = true;
-                if !self.wrote {
-                    self.wrote = true;
-                    self.exchange
-                        .timings
-                        .set(Point::UpstreamTxBegin, self.now.0);
-                }
+                self.note_written();
             }
         }
         if self.exchange.request_complete && self.complete_at.is_none() && self.up.unsent() == 0 {
@@ -195,6 +190,16 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             self.exchange.timings.set(Point::UpstreamTxEnd, self.now.0);
         }
         Ok(moved)
+    }
+
+    /// Something of the request is on its way.
+    fn note_written(&mut self) {
+        if !self.wrote {
+            self.wrote = true;
+            self.exchange
+                .timings
+                .set(Point::UpstreamTxBegin, self.now.0);
+        }
     }
 
     /// Receives more of the request's body; without a copy, it has then moved to the upstream.
@@ -226,7 +231,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
     }
 
     /// Moves what has arrived of the request's body to the upstream.
-    fn take_request_body(&mut self) -> Result<bool, End> {
+    fn take_request_body(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut moved = false;
         while !self.exchange.request_complete && self.up.has_room() {
             let passed = match self.conn.down.piece() {
@@ -234,7 +239,11 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 Ok(Piece::Data(data)) => {
                     self.exchange.bytes_received += data.len() as u64;
                     match &mut self.exchange.grpc_web {
-                        None => self.up.send_data(data),
+                        None => self.up.pass_data(cx, data).map(|written| {
+                            if written {
+                                self.note_written();
+                            }
+                        }),
                         Some(web) => {
                             let mut messages = Vec::with_capacity(data.len());
                             if web.request_data(data, &mut messages).is_err() {
@@ -269,14 +278,14 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             Answer::Head => moved |= self.poll_answer_head(cx, interim)?,
             Answer::Filtering => moved |= self.poll_filters(cx)?,
             Answer::Body => {
-                moved |= self.take_answer_body()?;
+                moved |= self.take_answer_body(cx)?;
                 if self.answer == Answer::Body && self.conn.down.has_room() {
                     match self.receive_answer(cx) {
                         Poll::Ready(Ok(0)) => {
                             if !self.up.ends_with_connection() {
                                 return Err(self.upstream_lost(Lost::Malformed));
                             }
-                            moved |= self.take_answer_body()?;
+                            moved |= self.take_answer_body(cx)?;
                         }
                         Poll::Ready(Ok(_)) => moved = true,
                         Poll::Ready(Err(lost)) => return Err(self.upstream_lost(lost)),
@@ -334,7 +343,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                     return self.poll_filters(cx);
                 }
                 self.pass_answer_head(status);
-                self.take_answer_body()?;
+                self.take_answer_body(cx)?;
                 return Ok(true);
             }
             // Interim answers are for the hop that asked for them: the proxy itself sends 100, and
@@ -360,7 +369,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 let timings = &mut self.exchange.timings;
                 timings.set(Point::DownstreamTxBegin, self.now.0);
                 self.pass_answer_head(status);
-                self.take_answer_body()?;
+                self.take_answer_body(cx)?;
                 Ok(true)
             }
         }
@@ -454,7 +463,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
     }
 
     /// Moves what has arrived of the answer's body to the client.
-    fn take_answer_body(&mut self) -> Result<bool, End> {
+    fn take_answer_body(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut moved = false;
         while self.answer == Answer::Body && self.conn.down.has_room() {
             let passed = match self.up.piece() {
@@ -462,7 +471,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 Ok(Piece::Data(data)) => match &mut self.exchange.grpc_web {
                     None => {
                         self.exchange.bytes_sent += data.len() as u64;
-                        self.conn.down.send_data(data)
+                        self.conn.down.pass_data(cx, data).map(drop)
                     }
                     Some(web) => {
                         let mut translated = Vec::with_capacity(data.len() * 4 / 3 + 4);

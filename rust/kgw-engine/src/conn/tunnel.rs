@@ -14,7 +14,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
-use super::io::{BODY_BUFFER, Traffic};
+use super::io::{BODY_BUFFER, MIN_THROUGH, Traffic};
 use super::pipe::Pipe;
 use crate::clock::{Nanos, Timer};
 use crate::runtime::{Phase, Registration, Worker};
@@ -220,7 +220,12 @@ impl Direction {
             }
             let count = from.input().len();
             if count > 0 {
-                to.write(from.input());
+                match to.stream() {
+                    Some(to) if count >= MIN_THROUGH => {
+                        to.write_through(cx, from.input());
+                    }
+                    _ => to.write(from.input()),
+                }
                 from.consume(count);
                 moved = true;
             }
