@@ -1,7 +1,10 @@
 """How long a change takes to be live: `make bench-python ARGS=benches/test_reload.py`.
 
 A round writes a manifest and asks, on one connection, until the answer is a new one: the file is
-noticed, parsed, translated and taken by the workers, and a request has found it.
+noticed, parsed, translated and taken by the workers, and a request has found it. Beside the time,
+the CPU time of the whole process is noted, and how long a request took at most meanwhile.
+
+The routes are documents of one YAML file, or files of their own.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import statistics
+import threading
 import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -17,15 +22,16 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 import kgw
-from kgw.config import watch
+from kgw.config import Session, watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from anyio.abc import TaskStatus
     from pytest_benchmark.fixture import BenchmarkFixture
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds until a change counts as lost."""
 
 GATEWAY = {
@@ -39,18 +45,54 @@ GATEWAY = {
 }
 
 
-def route(name: str, path: str, target: str) -> dict[str, Any]:
+def route(name: str, path: str, target: str, rules: int = 1) -> dict[str, Any]:
     """A route that redirects, so that nothing but the proxy is measured."""
     redirect = {"type": "RequestRedirect", "requestRedirect": {"hostname": target}}
+    paths = [path, *(f"{path.rstrip('/')}/{number}" for number in range(1, rules))]
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
         "metadata": {"name": name},
         "spec": {
             "parentRefs": [{"name": "web"}],
-            "rules": [{"matches": [{"path": {"value": path}}], "filters": [redirect]}],
+            "rules": [
+                {"matches": [{"path": {"value": one}}], "filters": [redirect]} for one in paths
+            ],
         },
     }
+
+
+def manifests(routes: int, rules: int) -> list[dict[str, Any]]:
+    """A Gateway and routes, the last of which is the one to change."""
+    others = (route(f"other-{n}", f"/other/{n}", "other", rules) for n in range(1, routes))
+    return [GATEWAY, *others, route("changing", "/", "generation-0", rules)]
+
+
+def one_file(directory: Path, objects: list[dict[str, Any]]) -> Callable[[dict[str, Any]], None]:
+    """Writes documents of one file; returns what changes the last."""
+    path = directory / "all.yaml"
+    first = "".join(f"---\n{json.dumps(one, indent=1)}\n" for one in objects[:-1])
+
+    def write(last: dict[str, Any]) -> None:
+        path.write_text(f"{first}---\n{json.dumps(last, indent=1)}\n")
+
+    write(objects[-1])
+    return write
+
+
+def many_files(directory: Path, objects: list[dict[str, Any]]) -> Callable[[dict[str, Any]], None]:
+    """Writes a file for each object; returns what changes the last."""
+    for number, one in enumerate(objects):
+        (directory / f"{number:06}.json").write_text(json.dumps(one))
+    path = directory / f"{len(objects) - 1:06}.json"
+
+    def write(last: dict[str, Any]) -> None:
+        path.write_text(json.dumps(last))
+
+    return write
+
+
+LAYOUTS = {"one-file": one_file, "many-files": many_files}
 
 
 async def follow(directory: Path, *, task_status: TaskStatus[int]) -> None:
@@ -65,37 +107,124 @@ async def follow(directory: Path, *, task_status: TaskStatus[int]) -> None:
             await proxy.apply(config)
 
 
-@pytest.mark.parametrize("routes", [1, 1000])
-def test_a_change_is_live(benchmark: BenchmarkFixture, tmp_path: Path, routes: int) -> None:
-    others = [route(f"other-{n}", f"/other/{n}", "other") for n in range(1, routes)]
-    manifests = {"kind": "List", "apiVersion": "v1", "items": [GATEWAY, *others]}
-    (tmp_path / "others.json").write_text(json.dumps(manifests))
-    changing = tmp_path / "changing.json"
-    changing.write_text(json.dumps(route("changing", "/", "generation-0")))
+class Asker:
+    """A connection that asks again and again, and notes how long that takes."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        self.slowest = 0.0
+        self.asked = 0
+
+    def ask(self) -> str:
+        """Asks once; returns where the answer leads to. Anything but a redirect is a loss."""
+        began = time.perf_counter()
+        self._connection.request("GET", "/")
+        response = self._connection.getresponse()
+        response.read()
+        self.slowest = max(self.slowest, time.perf_counter() - began)
+        self.asked += 1
+        location = response.getheader("Location")
+        assert location is not None, "a request is lost"
+        return location
+
+    def until(self, target: str) -> None:
+        """Asks until the answer is a new one."""
+        deadline = time.monotonic() + PATIENCE
+        while target not in self.ask():
+            assert time.monotonic() < deadline, "the change is lost"
+            time.sleep(0.0005)  # what is measured needs the processor too
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._connection.close()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("routes", "rules"), [(1, 1), (1_000, 1), (10_000, 1), (1_000, 16)])
+@pytest.mark.timeout(600)
+def test_a_change_is_live(
+    benchmark: BenchmarkFixture, tmp_path: Path, layout: str, routes: int, rules: int
+) -> None:
+    write = LAYOUTS[layout](tmp_path, manifests(routes, rules))
     generations = itertools.count(1)
-
+    spent: list[float] = []
     with start_blocking_portal() as portal:
+        began = time.process_time()
         following, port = portal.start_task(follow, tmp_path)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-
-        def answer() -> str | None:
-            connection.request("GET", "/")
-            response = connection.getresponse()
-            response.read()
-            return response.getheader("Location")
+        benchmark.extra_info["first_cpu_us_per_route"] = round(
+            (time.process_time() - began) * 1e6 / routes / rules, 1
+        )
+        asker = Asker(port)
 
         def change() -> None:
             target = f"generation-{next(generations)}"
-            changing.write_text(json.dumps(route("changing", "/", target)))
-            deadline = time.monotonic() + PATIENCE
-            while target not in (answer() or ""):
-                assert time.monotonic() < deadline, "the change is lost"
+            before = time.process_time()
+            write(route("changing", "/", target, rules))
+            asker.until(target)
+            spent.append(time.process_time() - before)
 
         try:
-            assert "generation-0" in (answer() or "")
+            assert "generation-0" in asker.ask()
             benchmark.pedantic(  # type: ignore[no-untyped-call]  # the plugin has no types for it
-                change, rounds=30, warmup_rounds=3
+                change, rounds=20, warmup_rounds=3
+            )
+            benchmark.extra_info["cpu_ms"] = round(statistics.median(spent) * 1e3, 2)
+            benchmark.extra_info["slowest_request_ms"] = round(asker.slowest * 1e3, 2)
+        finally:
+            asker.close()
+            following.cancel()
+
+
+@pytest.mark.parametrize(("routes", "rules"), [(1, 1), (1_000, 1), (10_000, 1), (1_000, 16)])
+@pytest.mark.timeout(600)
+def test_a_configuration_is_applied(benchmark: BenchmarkFixture, routes: int, rules: int) -> None:
+    """Models in place of files: from the change of one to the return of `apply`."""
+    objects = manifests(routes, rules)
+    session = Session()
+    models = list(session.from_objects(objects).resources)
+    generations = itertools.count(1)
+    with kgw.Proxy(session.from_objects(models), bind="127.0.0.1:0") as proxy:
+
+        def change() -> None:
+            last = route("changing", "/", f"generation-{next(generations)}", rules)
+            (models[-1],) = kgw.Config.from_objects([last]).resources
+            proxy.apply(session.from_objects(models))
+
+        benchmark.pedantic(  # type: ignore[no-untyped-call]  # the plugin has no types for it
+            change, rounds=20, warmup_rounds=3
+        )
+
+
+def test_no_request_is_lost_or_waits(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """Requests of other connections while 10,000 routes change, one every round."""
+    write = one_file(tmp_path, manifests(10_000, 1))
+    generations = itertools.count(1)
+    with start_blocking_portal() as portal:
+        following, port = portal.start_task(follow, tmp_path)
+        asker, other = Asker(port), Asker(port)
+        ended = threading.Event()
+
+        def keep_asking() -> None:
+            while not ended.is_set():
+                other.ask()
+
+        thread = threading.Thread(target=keep_asking)
+        thread.start()
+
+        def change() -> None:
+            target = f"generation-{next(generations)}"
+            write(route("changing", "/", target))
+            asker.until(target)
+
+        try:
+            benchmark.pedantic(  # type: ignore[no-untyped-call]  # the plugin has no types for it
+                change, rounds=20, warmup_rounds=3
             )
         finally:
-            connection.close()
+            ended.set()
+            thread.join()
+            benchmark.extra_info["requests"] = other.asked
+            benchmark.extra_info["slowest_request_ms"] = round(other.slowest * 1e3, 2)
+            asker.close()
+            other.close()
             following.cancel()

@@ -48,13 +48,13 @@ class Binding(NamedTuple):
         return self.listener is None or f"/{listener_id}".endswith(f"/{self.listener}")
 
 
-def rebind(ir: dict[str, Any], bindings: Iterable[str]) -> dict[str, Any]:
-    """Returns the IR with its listeners bound where *bindings* say; the last that covers one wins.
+def rebind(listeners: Iterable[dict[str, Any]], bindings: Iterable[str]) -> list[dict[str, Any]]:
+    """Returns listeners of the IR, bound where *bindings* say; the last that covers one wins.
 
     Raises:
         ValueError: a binding covers no listener, or gives one port to several.
     """
-    listeners = [dict(listener) for listener in ir["listeners"]]
+    listeners = [dict(listener) for listener in listeners]
     for binding in map(Binding.parse, bindings):
         covered = [listener for listener in listeners if binding.covers(listener["id"])]
         ids = [listener["id"] for listener in covered]
@@ -69,24 +69,24 @@ def rebind(ir: dict[str, Any], bindings: Iterable[str]) -> dict[str, Any]:
         for listener in covered:
             port = _port(listener) if binding.port is None else binding.port
             listener["bind"] = [str(Address(binding.host, port))]
-    return {**ir, "listeners": listeners}
+    return listeners
 
 
 def _port(listener: dict[str, Any]) -> int:
     return parse(listener["bind"][0]).port if listener["bind"] else 0
 
 
-def without_ipv6(ir: dict[str, Any]) -> dict[str, Any]:
-    """Returns the IR without the IPv6 addresses of listeners that have IPv4 ones too.
+def without_ipv6(listeners: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns listeners of the IR without the IPv6 addresses of those that have IPv4 ones too.
 
     Listeners are on both families by default, and many containers have no IPv6. A listener that is
     on IPv6 alone stays as it is, so that binding it says what is wrong.
     """
-    listeners = []
-    for listener in ir["listeners"]:
+    found = []
+    for listener in listeners:
         ipv4 = [bind for bind in listener["bind"] if not bind.startswith("[")]
-        listeners.append({**listener, "bind": ipv4 or listener["bind"]})
-    return {**ir, "listeners": listeners}
+        found.append({**listener, "bind": ipv4 or listener["bind"]})
+    return found
 
 
 def has_ipv6() -> bool:
@@ -100,17 +100,17 @@ def has_ipv6() -> bool:
 
 
 def exposed(
-    ir: dict[str, Any], bound: Mapping[str, Iterable[tuple[str, int]]]
+    listeners: Iterable[dict[str, Any]], bound: Mapping[str, Iterable[tuple[str, int]]]
 ) -> Iterator[tuple[str, Address]]:
     """Yields listener and address where a PROXY listener can be reached from other machines.
 
     Whoever can reach one can claim any identity: the header is believed.
 
     Args:
-        ir: says which listeners are PROXY listeners.
+        listeners: those of the IR, which say which of them are PROXY listeners.
         bound: where each listener is bound, by its id.
     """
-    for listener in ir["listeners"]:
+    for listener in listeners:
         if listener["traffic"]["type"] != "waypoint":
             continue
         for address in bound.get(listener["id"], ()):

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from kgw import api, diagnostics, source
@@ -20,31 +20,45 @@ from kgw.diagnostics import Finding, Severity
 from kgw.errors import ConfigError
 from kgw.source import Files, Loaded
 from kgw.source.memory import defined_twice
-from kgw.translate import Options, Translation, translate
+from kgw.source.sequences import part
+from kgw.translate import Options, Translation, Translator
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
     from kgw.api import Resource
     from kgw.attach import Status
     from kgw.source import RawObject
     from kgw.source.files import Paths
 
-__all__ = ["Config", "Manifests", "load", "watch"]
+__all__ = ["Config", "Manifests", "Session", "load", "watch"]
 
 
-@dataclass(frozen=True)
 class Config:
-    """What the engine is to run, and where it came from."""
+    """What the engine is to run, and where it came from.
 
-    resources: tuple[Resource, ...]
-    """Every resource, also those that have no effect."""
-    translation: Translation
-    """What they come to: the representation for the engine, and the status of each."""
-    findings: tuple[Finding, ...]
-    """Everything that is wrong or worth knowing, in reading order."""
-    files: tuple[str, ...] = field(default=())
-    """The files that were read."""
+    What follows from the resources is put together when it is asked for, and stays as it is then.
+    """
+
+    def __init__(
+        self,
+        resources: tuple[Resource, ...],
+        translation: Translation,
+        findings: Iterable[Finding] = (),
+        files: tuple[str, ...] = (),
+        place: Callable[[Finding], Finding] | None = None,
+    ) -> None:
+        self.resources = resources
+        """Every resource, also those that have no effect."""
+        self.translation = translation
+        """What they come to: the representation for the engine, and the status of each."""
+        self.files = files
+        """The files that were read."""
+        self._own_findings = tuple(findings)
+        self._place = place
+
+    def __repr__(self) -> str:
+        return f"<kgw.Config of {len(self.resources)} resources>"
 
     @classmethod
     def from_objects(
@@ -54,43 +68,20 @@ class Config:
 
         Of several definitions of one object the last is used.
         """
-        resources: list[Resource] = []
-        findings: list[Finding] = []
-        for one in objects:
-            if isinstance(one, api.Resource):
-                resources.append(one)
-                continue
-            loaded = source.from_objects([one])
-            findings += loaded.findings
-            for raw in loaded.objects:
-                resource, found = api.parse(raw)
-                findings += found
-                if resource is not None:
-                    resources.append(resource)
-        kept: dict[api.ResourceKey, Resource] = {}
-        for resource in resources:
-            first = kept.pop(resource.key, None)
-            if first is not None:
-                findings.append(defined_twice(str(resource.key), first.origin, resource.origin))
-            kept[resource.key] = resource
-        return cls._make(tuple(kept.values()), findings, (), options)
+        return Session(options).from_objects(objects)
 
     @classmethod
     def from_loaded(cls, loaded: Loaded, *, options: Options | None = None) -> Config:
         """Makes a configuration of what a source holds."""
-        return _Parser().config(loaded, options)
+        return Session(options).from_loaded(loaded)
 
-    @classmethod
-    def _make(
-        cls,
-        resources: tuple[Resource, ...],
-        findings: Iterable[Finding],
-        files: tuple[str, ...],
-        options: Options | None,
-    ) -> Config:
-        translation = translate(resources, options)
-        every = diagnostics.sort([*findings, *translation.findings])
-        return cls(resources, translation, tuple(every), files)
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything that is wrong or worth knowing, in reading order."""
+        found: Iterable[Finding] = [*self._own_findings, *self.translation.findings]
+        if self._place is not None:
+            found = map(self._place, found)
+        return tuple(diagnostics.sort(found))
 
     @property
     def ir(self) -> dict[str, Any]:
@@ -101,6 +92,11 @@ class Config:
     def ir_bytes(self) -> bytes:
         """The representation as JSON; equal resources give equal bytes."""
         return json.dumps(self.ir, separators=(",", ":"), ensure_ascii=False).encode()
+
+    @property
+    def listeners(self) -> list[dict[str, Any]]:
+        """The listeners of the representation."""
+        return self.translation.listeners
 
     @property
     def statuses(self) -> dict[api.ResourceKey, Status]:
@@ -148,8 +144,9 @@ async def watch(
 ) -> AsyncGenerator[Config, None]:
     """Yields the configuration as it is, and again whenever the content of the files changes.
 
-    A change is noticed in about 20 ms; only files and objects that changed are parsed again. What
-    is wrong after a change is in the findings, and the caller decides whether to keep the last.
+    A file that was written is noticed at once; only documents that changed are parsed again, and
+    only what they are about is translated again. What is wrong after a change is in the findings,
+    and the caller decides whether to keep the last.
     """
     async with aclosing(Manifests(paths, options=options).changes()) as changes:
         async for config in changes:
@@ -164,14 +161,13 @@ class Manifests:
 
     def __init__(self, paths: Paths | Iterable[Paths], *, options: Options | None = None) -> None:
         self._files = Files(paths)
-        self._options = options
-        self._parser = _Parser()
+        self._session = Session(options)
         self._loaded = Loaded([])
 
     def load(self) -> Config:
         """Returns the configuration as it is; see the function `load`."""
         self._loaded = self._files.load()
-        return self._parser.config(self._loaded, self._options)
+        return self._session.from_loaded(self._loaded)
 
     async def changes(self) -> AsyncGenerator[Config, None]:
         """Yields the configuration whenever it is another than the last, or than that of `load`.
@@ -183,25 +179,74 @@ class Manifests:
         async with aclosing(source.watch(self._files, since=self._loaded)) as changes:
             async for loaded in changes:
                 self._loaded = loaded
-                yield await to_thread.run_sync(self._parser.config, loaded, self._options)
+                yield await to_thread.run_sync(self._session.from_loaded, loaded)
 
 
-class _Parser:
-    """Parses raw objects, each only once."""
+class Session:
+    """Makes configurations, one after another: what did not change is not done again.
 
-    def __init__(self) -> None:
-        # By the identity of the raw object, which is kept here so that it stays unique.
-        self._parsed: dict[int, tuple[RawObject, Resource | None, list[Finding]]] = {}
+    What did not change is the same Python object: a raw object of `kgw.source.Files`, or a model of
+    `kgw.api`. Of one session only one configuration may be made at a time.
+    """
 
-    def config(self, loaded: Loaded, options: Options | None) -> Config:
-        before, self._parsed = self._parsed, {}
-        findings = list(loaded.findings)
+    def __init__(self, options: Options | None = None) -> None:
+        self._translator = Translator(options)
+        # Raw objects, and what they are parsed to.
+        self._objects: list[RawObject] = []
+        self._parsed: list[Resource | None] = []
+        # Of those about which there is anything to say, by their identity.
+        self._findings: dict[int, list[Finding]] = {}
+
+    def from_loaded(self, loaded: Loaded) -> Config:
+        """Makes a configuration of what a source holds."""
+        gone, come = part(self._objects, loaded.objects)
+        before = dict(zip(map(id, self._objects[gone]), self._parsed[gone], strict=True))
+        parsed: list[Resource | None] = []
+        for raw in loaded.objects[come]:
+            if id(raw) in before:
+                parsed.append(before.pop(id(raw)))
+                continue
+            resource, found = api.parse(raw)
+            parsed.append(resource)
+            if found:
+                self._findings[id(raw)] = found
+        for ident in before:
+            self._findings.pop(ident, None)
+        self._parsed = [*self._parsed[: gone.start], *parsed, *self._parsed[gone.stop :]]
+        self._objects = loaded.objects
+        findings = [*loaded.findings, *chain.from_iterable(self._findings.values())]
+        resources = tuple(filter(None, self._parsed))
+        return self._make(resources, findings, loaded.files, loaded.place)
+
+    def from_objects(self, objects: Iterable[Mapping[str, Any] | Resource]) -> Config:
+        """Makes a configuration of mappings and models; see `Config.from_objects`."""
         resources: list[Resource] = []
-        for raw in loaded.objects:
-            parsed = before.get(id(raw)) or (raw, *api.parse(raw))
-            self._parsed[id(raw)] = parsed
-            _, resource, found = parsed
-            findings += found
-            if resource is not None:
-                resources.append(resource)
-        return Config._make(tuple(resources), findings, loaded.files, options)
+        findings: list[Finding] = []
+        for one in objects:
+            if isinstance(one, api.Resource):
+                resources.append(one)
+                continue
+            loaded = source.from_objects([one])
+            findings += loaded.findings
+            for raw in loaded.objects:
+                resource, found = api.parse(raw)
+                findings += found
+                if resource is not None:
+                    resources.append(resource)
+        kept: dict[api.ResourceKey, Resource] = {}
+        for resource in resources:
+            first = kept.pop(resource.key, None)
+            if first is not None:
+                findings.append(defined_twice(str(resource.key), first.origin, resource.origin))
+            kept[resource.key] = resource
+        return self._make(tuple(kept.values()), findings)
+
+    def _make(
+        self,
+        resources: tuple[Resource, ...],
+        findings: Iterable[Finding],
+        files: tuple[str, ...] = (),
+        place: Callable[[Finding], Finding] | None = None,
+    ) -> Config:
+        translation = self._translator.translate(resources)
+        return Config(resources, translation, findings, files, place)

@@ -28,16 +28,20 @@ import os
 import socket
 import threading
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kgw._native import engine as native
 from kgw.api import Resource
 from kgw.binding import has_ipv6, rebind, without_ipv6
-from kgw.config import Config, load
+from kgw.config import Config, Session
 from kgw.errors import ConfigError, FilterError, NotRunning
 from kgw.filters import MAX_CALLS, Filters
 from kgw.filters import TIMEOUT as FILTER_TIMEOUT
 from kgw.listening import ListeningSocket, checked
+from kgw.source import Files
+from kgw.translate import VERSION, Translation
+from kgw.translate.delta import difference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
         | Iterable[Mapping[str, Any] | Resource]
     )
     Addresses: TypeAlias = dict[str, list[tuple[str, int]]]
+    Listeners: TypeAlias = list[dict[str, Any]]
 
 _T = TypeVar("_T")
 _F = TypeVar("_F")
@@ -70,6 +75,12 @@ DRAIN_TIMEOUT = 5.0
 
 _APPLY_TIMEOUT = 30.0
 """Seconds for every worker to take a generation; each does so within its next loop turn."""
+
+_FIRST = 1
+"""The generation that an engine starts with."""
+
+_FEW = 100
+"""Routes: of fewer than these a change may change any number."""
 
 _POLL = 0.25
 """Seconds that a worker thread waits at most before it looks whether its task was cancelled."""
@@ -145,6 +156,11 @@ class _Core:
         self._forked = False
         self._abandoned = False
         self._killed = False
+        # One configuration at a time is read, by what remembers the last one.
+        self._reading = threading.Lock()
+        self._source = _Source()
+        #: What the engine runs: a change is sent as what it changes of this.
+        self._live: _Live | None = None
         # Held only for the switch of state itself, never across a wait.
         self._lock = threading.Lock()
         # One configuration at a time: the last call of apply() is what serves in the end.
@@ -174,7 +190,8 @@ class _Core:
     def start(self) -> None:
         """Starts a claimed proxy."""
         try:
-            config, ir = self._compiled(self.config)
+            config = self._usable(self.config)
+            listeners = self._bound(config)
             engine = native.Engine(
                 workers=self._workers,
                 manual_clock=self._clock is not None,
@@ -182,7 +199,7 @@ class _Core:
                 max_memory=self._max_memory,
                 bridge=self._bridge,
             )
-            engine.start(ir, self._sockets)
+            engine.start(_whole(config, listeners), self._sockets)
         except BaseException:
             for one in self._sockets:
                 one.socket.close()
@@ -190,6 +207,7 @@ class _Core:
             raise
         with self._lock:
             self.config = config
+            self._live = _Live(_FIRST, config.translation, listeners)
             self._engine = engine
             if self._clock is not None:
                 self._clock._engines.append(engine)
@@ -199,10 +217,12 @@ class _Core:
 
     def apply(self, config: Configuration, timeout: float = _APPLY_TIMEOUT) -> Config:
         self.running(State.RUNNING)
-        usable, ir = self._compiled(config)
+        usable = self._usable(config)
+        listeners = self._bound(usable)
         with self._apply_lock:
             engine = self.running(State.RUNNING)
-            generation = engine.apply(ir)
+            generation = self._send(engine, usable, listeners)
+            self._live = _Live(generation, usable.translation, listeners)
             if not engine.wait_applied(generation, timeout):
                 raise TimeoutError(f"generation {generation} is not on every worker yet")
             self.config = usable
@@ -268,18 +288,38 @@ class _Core:
     def after_fork(self) -> None:
         self._forked = True
 
-    def _compiled(self, config: Configuration) -> tuple[Config, bytes]:
-        """Returns the configuration and what the engine gets. Raises `ConfigError`."""
-        usable = _usable(config, self._strict)
-        if not self._bindings and has_ipv6():
-            return usable, usable.ir_bytes
-        try:
-            ir = rebind(usable.ir, self._bindings)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-        if not has_ipv6():
-            ir = without_ipv6(ir)
-        return usable, json.dumps(ir, separators=(",", ":"), ensure_ascii=False).encode()
+    def _usable(self, config: Configuration) -> Config:
+        """Returns a configuration in any of its forms as a `Config`. Raises `ConfigError`."""
+        with self._reading:
+            usable = self._source.config(config)
+        if self._strict and (refused := unreadable(usable)):
+            first, more = refused[0], len(refused) - 1
+            raise ConfigError(
+                f"{first} (and {more} more)" if more else str(first),
+                resource=first.resource,
+                path=first.field or None,
+                code=first.code,
+            )
+        return usable
+
+    def _send(self, engine: native.Engine, config: Config, listeners: Listeners) -> int:
+        """Sends a configuration, or what it changes; returns its generation."""
+        live = self._live
+        if live is not None and (delta := live.delta(config.translation, listeners)) is not None:
+            # A refusal is of this way of saying it, until the whole is refused as well.
+            with suppress(ConfigError):
+                return engine.apply_delta(delta)
+        return engine.apply(_whole(config, listeners))
+
+    def _bound(self, config: Config) -> Listeners:
+        """Returns the listeners, where they are to be bound. Raises `ConfigError`."""
+        listeners = config.listeners
+        if self._bindings:
+            try:
+                listeners = rebind(listeners, self._bindings)
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
+        return listeners if has_ipv6() else without_ipv6(listeners)
 
     def _ended(self) -> None:
         self.state = State.CLOSED
@@ -289,6 +329,36 @@ class _Core:
         if self._clock is not None and self._engine in self._clock._engines:
             self._clock._engines.remove(self._engine)
         self.closed.set()
+
+
+class _Live(NamedTuple):
+    """A generation that the engine runs, and what it was made of."""
+
+    generation: int
+    translation: Translation
+    listeners: Listeners
+
+    def delta(self, after: Translation, listeners: Listeners) -> bytes | None:
+        """Returns what another configuration changes; none if it changes most of it."""
+        before = self.translation
+        changed = difference(before, after)
+        if len(changed["routes"]) * 2 > max(before.route_count, _FEW):
+            return None
+        members = {"version": VERSION, "base": self.generation, **changed}
+        if listeners != self.listeners:
+            members["listeners"] = listeners
+        return _encoded(members)
+
+
+def _whole(config: Config, listeners: Listeners) -> bytes:
+    """Returns a configuration as the engine takes it."""
+    if listeners is config.listeners:
+        return config.ir_bytes
+    return _encoded({**config.ir, "listeners": listeners})
+
+
+def _encoded(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 class Proxy:
@@ -619,20 +689,6 @@ class BlockingProxy:
 # === Configurations ===
 
 
-def _usable(config: Configuration, strict: bool) -> Config:
-    """Returns a configuration in any of its forms as a `Config`. Raises `ConfigError`."""
-    usable = _as_config(config)
-    if strict and (refused := unreadable(usable)):
-        first, more = refused[0], len(refused) - 1
-        raise ConfigError(
-            f"{first} (and {more} more)" if more else str(first),
-            resource=first.resource,
-            path=first.field or None,
-            code=first.code,
-        )
-    return usable
-
-
 def unreadable(config: Config) -> list[Finding]:
     """Returns the errors that leave an object unread: syntax and schema (`KGW1xx`, `KGW2xx`).
 
@@ -641,26 +697,40 @@ def unreadable(config: Config) -> list[Finding]:
     return [finding for finding in config.errors if finding.code.startswith(("KGW1", "KGW2"))]
 
 
-def _as_config(config: Configuration) -> Config:
-    if isinstance(config, Config):
-        return config
-    _check_type(config)
-    if isinstance(config, str | os.PathLike):
-        return load(config)
-    if isinstance(config, Mapping | Resource):
-        return Config.from_objects([config])
-    paths: list[str | os.PathLike[str]] = []
-    objects: list[Mapping[str, Any] | Resource] = []
-    for part in config:
-        if isinstance(part, str | os.PathLike):
-            paths.append(part)
-        elif isinstance(part, Mapping | Resource):
-            objects.append(part)
-        else:
-            raise TypeError(f"{_FORMS}; a part of it is {type(part).__name__}")
-    if paths and objects:
-        raise TypeError("a configuration is of paths or of resources, not of both")
-    return load(paths) if paths else Config.from_objects(objects)
+class _Source:
+    """Makes configurations of all their forms, each of what the last one was made of."""
+
+    def __init__(self) -> None:
+        self._session = Session()
+        self._files = Files([])
+
+    def config(self, config: Configuration) -> Config:
+        """Returns a configuration in any of its forms as a `Config`."""
+        if isinstance(config, Config):
+            return config
+        _check_type(config)
+        if isinstance(config, str | os.PathLike):
+            return self._load([config])
+        if isinstance(config, Mapping | Resource):
+            return self._session.from_objects([config])
+        paths: list[str | os.PathLike[str]] = []
+        objects: list[Mapping[str, Any] | Resource] = []
+        for part in config:
+            if isinstance(part, str | os.PathLike):
+                paths.append(part)
+            elif isinstance(part, Mapping | Resource):
+                objects.append(part)
+            else:
+                raise TypeError(f"{_FORMS}; a part of it is {type(part).__name__}")
+        if paths and objects:
+            raise TypeError("a configuration is of paths or of resources, not of both")
+        return self._load(paths) if paths else self._session.from_objects(objects)
+
+    def _load(self, paths: list[str | os.PathLike[str]]) -> Config:
+        files = Files(paths)
+        if files.paths != self._files.paths:
+            self._files = files
+        return self._session.from_loaded(self._files.load())
 
 
 def _check_type(config: object) -> None:

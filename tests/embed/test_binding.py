@@ -9,15 +9,13 @@ import pytest
 from kgw.binding import Binding, exposed, rebind, without_ipv6
 
 
-def ir(**binds: str) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "listeners": [
-            {"id": f"default/gw/{name}", "bind": [bind], "traffic": {"type": kind}}
-            for name, bind in binds.items()
-            for kind in ["waypoint" if name == "proxy" else "http"]
-        ],
-    }
+def listeners(**binds: str) -> list[dict[str, Any]]:
+    """Listeners of a Gateway with these binds; the one called `proxy` is a waypoint's."""
+    return [
+        {"id": f"default/gw/{name}", "bind": [bind], "traffic": {"type": kind}}
+        for name, bind in binds.items()
+        for kind in ["waypoint" if name == "proxy" else "http"]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -52,19 +50,19 @@ def test_anything_else_is_refused(text: str, reason: str) -> None:
         Binding.parse(text)
 
 
-def binds(ir: dict[str, Any]) -> list[str]:
-    return [bind for listener in ir["listeners"] for bind in listener["bind"]]
+def binds(of: list[dict[str, Any]]) -> list[str]:
+    return [bind for listener in of for bind in listener["bind"]]
 
 
 def test_a_host_alone_keeps_the_ports() -> None:
-    before = ir(a="127.0.0.1:80", b="127.0.0.1:81")
+    before = listeners(a="127.0.0.1:80", b="127.0.0.1:81")
 
     assert binds(rebind(before, ["::"])) == ["[::]:80", "[::]:81"]
     assert binds(before) == ["127.0.0.1:80", "127.0.0.1:81"]
 
 
 def test_one_listener_is_named_by_the_end_of_its_id() -> None:
-    both = ir(a="127.0.0.1:80", b="127.0.0.1:81")
+    both = listeners(a="127.0.0.1:80", b="127.0.0.1:81")
 
     assert binds(rebind(both, ["b=127.0.0.1:0"])) == ["127.0.0.1:80", "127.0.0.1:0"]
     assert binds(rebind(both, ["gw/a=127.0.0.1:9", "127.0.0.2"])) == [
@@ -74,7 +72,7 @@ def test_one_listener_is_named_by_the_end_of_its_id() -> None:
 
 
 def test_a_port_for_several_listeners_or_an_unknown_one_is_refused() -> None:
-    both = ir(a="127.0.0.1:80", b="127.0.0.1:81")
+    both = listeners(a="127.0.0.1:80", b="127.0.0.1:81")
 
     with pytest.raises(ValueError, match="port 82 would be bound by default/gw/a, default/gw/b"):
         rebind(both, ["127.0.0.1:82"])
@@ -83,7 +81,7 @@ def test_a_port_for_several_listeners_or_an_unknown_one_is_refused() -> None:
 
 
 def test_only_proxy_listeners_off_loopback_are_exposed() -> None:
-    served = ir(proxy="127.0.0.1:0", web="0.0.0.0:80")
+    served = listeners(proxy="127.0.0.1:0", web="0.0.0.0:80")
     bound = {"default/gw/proxy": [("127.0.0.1", 15088), ("::1", 15088)]}
     bound["default/gw/web"] = [("0.0.0.0", 80)]
 
@@ -93,7 +91,7 @@ def test_only_proxy_listeners_off_loopback_are_exposed() -> None:
 
 
 def test_without_ipv6_only_listeners_on_ipv6_alone_keep_it() -> None:
-    both = ir(a="127.0.0.1:80", b="[::1]:81")
-    both["listeners"][0]["bind"].append("[::1]:80")
+    both = listeners(a="127.0.0.1:80", b="[::1]:81")
+    both[0]["bind"].append("[::1]:80")
 
     assert binds(without_ipv6(both)) == ["127.0.0.1:80", "[::1]:81"]

@@ -8,6 +8,7 @@ from . import manifest as manifest
 from . import proxyproto as proxyproto
 from . import route as route
 from . import tls as tls
+from . import watch as watch
 
 __all__ = [
     "__version__",
@@ -19,6 +20,7 @@ __all__ = [
     "proxyproto",
     "route",
     "tls",
+    "watch",
 ]
 
 __version__: str

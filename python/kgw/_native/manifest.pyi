@@ -2,7 +2,7 @@
 
 from typing import Any, final
 
-__all__ = ["Document", "Problem", "parse"]
+__all__ = ["Document", "Problem", "Text", "parse"]
 
 def parse(data: bytes | str) -> tuple[list[Document], list[Problem]]:
     """Parses a stream of YAML documents, or JSON, the way ``kubectl`` reads it.
@@ -16,12 +16,50 @@ def parse(data: bytes | str) -> tuple[list[Document], list[Problem]]:
     """
 
 @final
+class Text:
+    """A text as it was read, and what may be read again of it.
+
+    Documents of which every byte is the same as in the text before, and that nothing is wrong with,
+    are the same objects: they are not parsed again. Everything else is as :func:`parse` has it.
+    """
+
+    def __new__(cls, data: bytes, before: Text | None = None) -> Text:
+        """Reads a text.
+
+        Args:
+            data: the text.
+            before: the text that it was before.
+        """
+
+    @property
+    def documents(self) -> list[Document]:
+        """The documents that are whole, in order."""
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Everything that is wrong."""
+
+    @property
+    def digest(self) -> bytes:
+        """What is equal for equal texts, in one process."""
+
+    def stand(self, number: int) -> tuple[int, int]:
+        """Returns where one of `documents` stands, by its position there.
+
+        That is its index in the text, counting empty and broken documents too, and how many lines
+        of the text are before the first one that the document counts as its own.
+
+        Raises:
+            IndexError: there is no such document.
+        """
+
+@final
 class Document:
     """One document of a text."""
 
     @property
     def index(self) -> int:
-        """Its index in the text, counting empty and broken documents too."""
+        """Its index in the text, counting empty and broken documents too; see `Text.stand`."""
 
     @property
     def value(self) -> Any:

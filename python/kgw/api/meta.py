@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import PrivateAttr
@@ -82,7 +83,7 @@ class Resource(Model):
         """``metadata.namespace``; ``default`` when it is not given, empty when cluster-scoped."""
         return (self.metadata.namespace or "default") if self.namespaced else ""
 
-    @property
+    @cached_property
     def key(self) -> ResourceKey:
         """What names this object."""
         group = self.group or self.api_version.rpartition("/")[0]

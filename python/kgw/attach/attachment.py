@@ -43,5 +43,5 @@ def attach(resources: Iterable[Resource]) -> Attachment:
     connections = streams.resolve(index, states, bindings, attached)
     policies = Policies(index, states, attached.states)
     client_certificates.apply(index, states.values(), policies)
-    upstreams = Upstreams(index, [*attached.states.values(), *connections.states], bindings)
+    upstreams = Upstreams(index)
     return Attachment(index, states, bindings, attached, connections, policies, upstreams)

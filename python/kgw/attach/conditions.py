@@ -6,9 +6,11 @@ working.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from kgw.api import Gateway
+from kgw.attach import upstreams
 from kgw.attach.gateways import role_of
 from kgw.attach.status import (
     CONTROLLER,
@@ -20,6 +22,8 @@ from kgw.attach.status import (
 from kgw.attach.waypoints import own_service
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kgw.api import Opaque, ResourceKey
     from kgw.attach.attachment import Attachment
     from kgw.attach.backend_config import BackendConfigState
@@ -36,26 +40,43 @@ if TYPE_CHECKING:
 MAX_ANCESTORS: Final = 16
 
 
-def statuses(attachment: Attachment) -> dict[ResourceKey, Status]:
-    """The status of every resource that has one, in the order of keys."""
+#: The routes that are attached to each listener.
+Attached = dict["ListenerState", set["ResourceKey"]]
+
+#: The Gateways that send requests to each Service.
+Users = dict["Named", set["Named"]]
+
+
+def statuses(
+    attachment: Attachment, routes: Iterable[RouteState] | None = None
+) -> dict[ResourceKey, Status]:
+    """The status of every resource that has one, in the order of keys.
+
+    Args:
+        attachment: what is attached to what.
+        routes: the HTTPRoutes that count, if not those that the attachment has by now.
+    """
+    states = list(attachment.routes.states.values() if routes is None else routes)
+    attached: Attached = defaultdict(set)
+    users = upstreams.users([*states, *attachment.streams.states], attachment.bindings)
     found: dict[ResourceKey, Status] = {}
     for one in attachment.index.classes.values():
         if one.spec.controller_name == CONTROLLER:
             outcome = Outcome(True, "Accepted", "GatewayClass accepted by kgateway controller")
             found[one.key] = Status((outcome.condition("Accepted", one.metadata.generation),))
-    for route in attachment.routes.states.values():
-        found[route.route.key] = _route(route)
+    for route in states:
+        found[route.route.key] = _route(route, attached)
     for stream in attachment.streams.states:
-        found[stream.route.key] = _stream(stream)
+        found[stream.route.key] = _stream(stream, attached)
     for gateway in attachment.gateways.values():
-        found[gateway.gateway.key] = _gateway(attachment, gateway)
+        found[gateway.gateway.key] = _gateway(attachment, gateway, attached)
     for policy in attachment.policies.states:
         found[policy.policy.key] = _policy(policy)
     for config in attachment.upstreams.config.states:
-        found[config.policy.key] = _backend_config(attachment, config)
+        found[config.policy.key] = _backend_config(config, users)
     for tls in attachment.upstreams.tls.states:
-        found[tls.policy.key] = _backend_tls(attachment, tls)
-    for refused in attachment.index.refused.values():
+        found[tls.policy.key] = _backend_tls(tls, users)
+    for refused in attachment.index.refused_gateways:
         conditions = _refused(attachment, refused)
         if conditions:
             found[refused.key] = Status(conditions)
@@ -65,8 +86,6 @@ def statuses(attachment: Attachment) -> dict[ResourceKey, Status]:
 def _refused(attachment: Attachment, refused: Opaque) -> tuple[Condition, ...]:
     """The conditions of a Gateway or GatewayClass that is not valid, if it is kgw's."""
     spec = refused.spec if isinstance(refused.spec, dict) else {}
-    if refused.key.group != Gateway.group:
-        return ()
     why = attachment.index.refusal(refused.key) or ""
     generation = refused.metadata.generation
     match refused.kind:
@@ -86,10 +105,12 @@ def _refused(attachment: Attachment, refused: Opaque) -> tuple[Condition, ...]:
 # === Gateways ===
 
 
-def _gateway(attachment: Attachment, state: GatewayState) -> Status:
+def _gateway(attachment: Attachment, state: GatewayState, attached: Attached) -> Status:
     gateway = state.gateway
     generation = gateway.metadata.generation
-    listeners = tuple(_listener(state, one, generation) for one in state.listeners)
+    listeners = tuple(
+        _listener(state, one, generation, len(attached.get(one, ()))) for one in state.listeners
+    )
     broken = [one for one in state.listeners if not one.usable]
     unresolved = [one for one in state.listeners if not one.resolved.ok]
     if state.refusal is not None:
@@ -130,7 +151,9 @@ def _addresses(attachment: Attachment, state: GatewayState) -> tuple[dict[str, s
     return tuple({"type": "IPAddress", "value": str(vip)} for vip in service.vips())
 
 
-def _listener(state: GatewayState, listener: ListenerState, generation: int) -> ListenerStatus:
+def _listener(
+    state: GatewayState, listener: ListenerState, generation: int, routes: int
+) -> ListenerStatus:
     programmed = listener.programmed
     if state.refusal is not None:
         programmed = Outcome(False, "Invalid", state.refusal.message)
@@ -144,15 +167,13 @@ def _listener(state: GatewayState, listener: ListenerState, generation: int) -> 
         message = f"the hostname overlaps with those of listeners {', '.join(listener.overlaps)}"
         overlap = Outcome(True, "OverlappingHostnames", message)
         conditions.append(overlap.condition("OverlappingTLSConfig", generation))
-    return ListenerStatus(
-        listener.spec.name, listener.supported_kinds, len(listener.attached), tuple(conditions)
-    )
+    return ListenerStatus(listener.spec.name, listener.supported_kinds, routes, tuple(conditions))
 
 
 # === Routes ===
 
 
-def _route(state: RouteState) -> Status:
+def _route(state: RouteState, attached: Attached) -> Status:
     parents = []
     for parent in state.parents:
         if parent.foreign:
@@ -162,7 +183,7 @@ def _route(state: RouteState) -> Status:
             continue
         accepted = _accepted(state, parent)
         if accepted.ok:
-            _count(state, parent)
+            _count(state, parent, attached)
         generation = state.route.metadata.generation
         conditions = [
             accepted.condition("Accepted", generation),
@@ -177,7 +198,7 @@ def _route(state: RouteState) -> Status:
     return Status(parents=tuple(parents))
 
 
-def _stream(state: StreamState) -> Status:
+def _stream(state: StreamState, attached: Attached) -> Status:
     parents = []
     for parent in state.parents:
         if parent.foreign:
@@ -186,7 +207,7 @@ def _stream(state: StreamState) -> Status:
             parents.append(_refused_route(state, parent, state.refusal))
             continue
         if parent.accepted.ok:
-            _count(state, parent)
+            _count(state, parent, attached)
         generation = state.route.metadata.generation
         conditions = (
             parent.accepted.condition("Accepted", generation),
@@ -215,12 +236,12 @@ def _accepted(state: RouteState, parent: ParentState) -> Outcome:
     return parent.accepted
 
 
-def _count(state: RouteState | StreamState, parent: ParentState) -> None:
+def _count(state: RouteState | StreamState, parent: ParentState, attached: Attached) -> None:
     """Counts the route in ``attachedRoutes``; a service's routes count for its waypoint."""
     for listener, _ in parent.listeners:
-        listener.attached.add(state.route.key)
+        attached[listener].add(state.route.key)
     if parent.mesh and parent.gateway is not None and parent.gateway.proxy_listener is not None:
-        parent.gateway.proxy_listener.attached.add(state.route.key)
+        attached[parent.gateway.proxy_listener].add(state.route.key)
 
 
 def _faults(state: RouteState) -> str:
@@ -240,13 +261,14 @@ def _programmed(state: RouteState) -> Outcome:
 # === Policies ===
 
 
-def _policy(state: PolicyState) -> Status:
+def _policy(state: PolicyState, more: Iterable[tuple[tuple[str, str], ...]] = ()) -> Status:
     generation = state.policy.metadata.generation
     conditions = (
         state.accepted.condition("Accepted", generation),
         state.attached.condition("Attached", generation),
     )
-    ancestors = [ParentStatus(dict(ref), conditions) for ref in state.ancestors]
+    refs = dict.fromkeys((*state.ancestors, *more))
+    ancestors = [ParentStatus(dict(ref), conditions) for ref in refs]
     for missing, outcome in state.missing:
         pending = Outcome(False, "Pending", "")
         entry = (
@@ -257,20 +279,18 @@ def _policy(state: PolicyState) -> Status:
     return Status(ancestors=tuple(ancestors[:MAX_ANCESTORS]))
 
 
-def _backend_config(attachment: Attachment, state: BackendConfigState) -> Status:
-    for service in state.services:
-        for ref in _service_ancestors(attachment, service):
-            state.ancestors[ref] = None
-    return _policy(state)
+def _backend_config(state: BackendConfigState, users: Users) -> Status:
+    refs = (ref for service in state.services for ref in _service_ancestors(service, users))
+    return _policy(state, refs)
 
 
-def _backend_tls(attachment: Attachment, state: BackendTLSState) -> Status:
+def _backend_tls(state: BackendTLSState, users: Users) -> Status:
     generation = state.policy.metadata.generation
     resolved = state.resolved.condition("ResolvedRefs", generation)
     ancestors = dict.fromkeys(
         ref
         for namespace, name, _ in (*state.targets, *state.lost)
-        for ref in _service_ancestors(attachment, (namespace, name))
+        for ref in _service_ancestors((namespace, name), users)
     )
     entries = [
         ParentStatus(dict(ref), (state.accepted.condition("Accepted", generation), resolved))
@@ -284,10 +304,10 @@ def _backend_tls(attachment: Attachment, state: BackendTLSState) -> Status:
     return Status(ancestors=tuple(entries[:MAX_ANCESTORS]))
 
 
-def _service_ancestors(attachment: Attachment, service: Named) -> list[tuple[tuple[str, str], ...]]:
+def _service_ancestors(service: Named, users: Users) -> list[tuple[tuple[str, str], ...]]:
     """What a policy about a Service has as ancestors: Gateways, or itself if none uses it."""
-    users = attachment.upstreams.users(service)
-    rows = [(Gateway.group, "Gateway", *named) for named in users] or [("", "Service", *service)]
+    own = sorted(users.get(service, ()))
+    rows = [(Gateway.group, "Gateway", *named) for named in own] or [("", "Service", *service)]
     return [
         (("group", group), ("kind", kind), ("namespace", namespace), ("name", name))
         for group, kind, namespace, name in rows

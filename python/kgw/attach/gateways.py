@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from kgw.api import Gateway
     from kgw.api.gateway.gateway import Listener
     from kgw.api.gateway.options import Chosen
-    from kgw.api.meta import ResourceKey
     from kgw.attach.certificates import KeyPair
     from kgw.attach.index import Index, Named
     from kgw.attach.server_tls import ServerTLS
@@ -70,7 +69,6 @@ class ListenerState:
     accepted: Outcome = _ACCEPTED
     conflicted: Outcome = _NO_CONFLICTS
     resolved: Outcome = _RESOLVED
-    attached: set[ResourceKey] = field(default_factory=set)
     #: How TLS ends, where it does.
     tls: ServerTLS | None = None
     #: Why an accepted listener is not served, if so: its certificates cannot be used.
@@ -147,6 +145,7 @@ class GatewayState:
     #: The certificate that is shown to backends, and whether it can be.
     client_certificate: KeyPair | None = None
     resolved: Outcome = _RESOLVED
+    _options: dict[tuple[str, ...], dict[str, Chosen]] = field(default_factory=dict)
 
     @property
     def named(self) -> Named:
@@ -163,7 +162,9 @@ class GatewayState:
 
     def options(self, listeners: Iterable[str]) -> dict[str, Chosen]:
         """The options of listeners that share a port, by name; the first that has one counts."""
-        names = list(listeners)
+        names = tuple(listeners)
+        if (known := self._options.get(names)) is not None:
+            return known
         own = [one.spec.name for one in self.listeners]
         every = options.chosen(self.gateway.metadata.annotations, own)
         found: dict[str, Chosen] = {}
@@ -171,7 +172,8 @@ class GatewayState:
             for (name, listener), one in every.items():
                 if listener == place:
                     found.setdefault(name, one)
-        return dict(sorted(found.items()))
+        self._options[names] = dict(sorted(found.items()))
+        return self._options[names]
 
 
 def role_of(index: Index, class_name: str) -> Role | None:

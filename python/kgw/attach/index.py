@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from kgw.api import (
@@ -22,7 +23,7 @@ from kgw.api import (
 from kgw.diagnostics import Finding, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from kgw.api import ListenerPolicy, ReferenceGrant, TCPRoute, TLSRoute
@@ -41,11 +42,11 @@ class Index:
         self._kinds: dict[type[Resource], dict[Named, Resource]] = defaultdict(dict)
         self._slices: dict[Named, list[EndpointSlice]] = defaultdict(list)
         self._grants: dict[str, list[ReferenceGrant]] = defaultdict(list)
-        self.opaque: list[Opaque] = []
+        opaque: list[Opaque] = []
         self.findings: list[Finding] = []
         for resource in sorted(resources, key=lambda one: one.key):
             if isinstance(resource, Opaque):
-                self.opaque.append(resource)
+                opaque.append(resource)
                 continue
             self._kinds[type(resource)][resource.namespace, resource.name] = resource
             if isinstance(resource, EndpointSlice):
@@ -60,7 +61,8 @@ class Index:
         self.secrets = self._of(loaded.Secret)
         self.config_maps = self._of(loaded.ConfigMap)
         #: Objects of a known kind that are not valid; they count where ignoring them is unsafe.
-        self.refused = {one.key: one for one in self.opaque if one.refused}
+        self.refused = {one.key: one for one in opaque if one.refused}
+        self.refused_gateways = [one for one in opaque if one.refused and _is_gateway(one.key)]
         self.routes = self._routes()
         self.backend_config_policies = self._of(loaded.BackendConfigPolicy)
         self.backend_tls_policies = self._of(loaded.BackendTLSPolicy)
@@ -94,6 +96,37 @@ class Index:
             if key.group == Gateway.group and key.kind in ("TCPRoute", "TLSRoute")
         ]
         return sorted(found, key=lambda one: (one.age(), one.kind))
+
+    # === Changes ===
+
+    def put_route(self, key: ResourceKey, resource: Resource | None) -> HTTPRoute | None:
+        """Puts an HTTPRoute, or one that was refused, in the place of what has its key.
+
+        Returns what is looked up from now on, if anything.
+        """
+        named = (key.namespace, key.name)
+        self.routes.pop(named, None)
+        self.refused.pop(key, None)
+        if isinstance(resource, Opaque):
+            self.refused[key] = resource
+            self.routes[named] = remains.route(resource)
+        elif isinstance(resource, HTTPRoute):
+            self.routes[named] = resource
+        return self.routes.get(named)
+
+    def put_slice(self, before: EndpointSlice | None, after: EndpointSlice | None) -> set[Named]:
+        """Puts an EndpointSlice in the place of another; returns the Services they are about."""
+        services = set()
+        if before is not None and before.service is not None:
+            services.add((before.namespace, before.service))
+            slices = self._slices[before.namespace, before.service]
+            slices[:] = [one for one in slices if one is not before]
+        if after is not None and after.service is not None:
+            services.add((after.namespace, after.service))
+            self._slices[after.namespace, after.service].append(after)
+        return services
+
+    # === Look-ups ===
 
     def refusal(self, key: ResourceKey) -> str | None:
         """Why an object is not valid, if it was refused."""
@@ -148,6 +181,17 @@ class Index:
             for grant in self._grants.get(namespace, ())
         )
 
+    # === Findings ===
+
+    @contextmanager
+    def reporting_to(self, findings: list[Finding]) -> Iterator[None]:
+        """Records what is reported meanwhile in a list of the caller's."""
+        before, self.findings = self.findings, findings
+        try:
+            yield
+        finally:
+            self.findings = before
+
     def report(
         self,
         resource: Resource,
@@ -163,3 +207,8 @@ class Index:
         )
         self.findings.append(finding)
         return finding
+
+
+def _is_gateway(key: ResourceKey) -> bool:
+    """Whether a key is of a Gateway or its class: a refused one has a status all the same."""
+    return key.group == Gateway.group and key.kind in ("Gateway", "GatewayClass")

@@ -70,7 +70,7 @@ class Policies:
     ) -> None:
         self._index = index
         self._gateways = gateways
-        self._targets = Targets(index, gateways, routes)
+        self.targets = Targets(index, gateways, routes)
         self._traffic: dict[Target, list[PolicyState]] = defaultdict(list)
         self._listener: dict[Target, list[PolicyState]] = defaultdict(list)
         self._by_name: dict[Named, PolicyState] = {}
@@ -78,21 +78,21 @@ class Policies:
         for policy in index.traffic_policies.values():
             state = self._state(policy)
             _percentages(index, state, policy)
-            self._targets.attach(state, self._traffic)
+            self.targets.attach(state, self._traffic)
         for other in index.listener_policies:
             state = self._state(other)
             if other.kind == "HTTPListenerPolicy":
                 _deprecated(index, other)
             _access_logs(index, state, other)
             _authorities(index, state, other)
-            self._targets.attach(state, self._listener)
+            self.targets.attach(state, self._listener)
         for key, refused in index.refused.items():
             if key.group != KGATEWAY_GROUP:
                 continue
             if key.kind == "TrafficPolicy":
-                self._targets.attach(self._state(refused), self._traffic)
+                self.targets.attach(self._state(refused), self._traffic)
             elif key.kind in _LISTENER_KINDS:
-                self._targets.attach(self._state(refused), self._listener)
+                self.targets.attach(self._state(refused), self._listener)
         for slots in (self._traffic, self._listener):
             for states in slots.values():
                 states.sort(key=PolicyState.order)
@@ -146,7 +146,7 @@ class Policies:
         """The TrafficPolicy that a filter of a route refers to, which attaches it."""
         state = self._by_name.get((route[0], name))
         if state is not None:
-            self._targets.refer(state, route)
+            self.targets.refer(state, route)
             state.effective = True
         return state
 

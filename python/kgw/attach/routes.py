@@ -6,9 +6,9 @@ out, a Service would fall back to its default route, without the limits of the r
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kgw.api import remains
 from kgw.attach import backends
@@ -16,12 +16,20 @@ from kgw.attach.parents import Parents, ParentState
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
-    from kgw.api import HTTPRoute, Service
+    from collections.abc import Hashable, Iterable
+
+    from kgw.api import HTTPRoute
     from kgw.attach.backends import Backend
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named
     from kgw.attach.status import Outcome
     from kgw.attach.waypoints import Binding
+    from kgw.diagnostics import Finding
+
+_K = TypeVar("_K", bound="Hashable")
+
+#: A port of a Service: namespace, name and number.
+ServiceAddress = tuple[str, str, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -38,19 +46,75 @@ class RouteState:
     replaced: dict[tuple[int, str], None] = field(default_factory=dict)
     #: Why the route was refused, if so: what can be read of it is answered 500.
     refusal: str | None = None
+    #: What was found while it was attached and compiled.
+    findings: list[Finding] = field(default_factory=list)
 
     def resolved(self, mesh: bool) -> Outcome:
         """Whether all references resolve, for a parent of the mesh or a Gateway."""
         return backends.resolved((one for rule in self.backends for one in rule), mesh)
 
+    @property
+    def listeners(self) -> dict[str, tuple[str, ...]]:
+        """The listeners that it is attached to, by id, with the hosts that it has there.
 
-@dataclass(slots=True)
+        Two parentRefs may lead to one listener; the route is there once.
+        """
+        return {one.id: hosts for parent in self.parents for one, hosts in parent.listeners}
+
+    @property
+    def ports(self) -> set[ServiceAddress]:
+        """The service ports that it is attached to."""
+        return {
+            (parent.service.namespace, parent.service.name, port)
+            for parent in self.parents
+            if parent.service is not None
+            for port in parent.ports
+        }
+
+    @property
+    def gateways(self) -> tuple[Named, ...]:
+        """The Gateways that serve it, for each parent that has one."""
+        return tuple(one.gateway.named for one in self.parents if one.gateway is not None)
+
+
 class Routes:
-    """All routes, and those of each listener and service port."""
+    """All routes, and how many of them each listener and service port has."""
 
-    states: dict[Named, RouteState]
-    by_listener: dict[str, list[tuple[RouteState, tuple[str, ...]]]]
-    by_service: dict[tuple[str, str, int], list[RouteState]]
+    def __init__(self, index: Index, parents: Parents) -> None:
+        self._index = index
+        self._parents = parents
+        self.states: dict[Named, RouteState] = {}
+        self.by_listener: Counter[str] = Counter()
+        self.by_port: Counter[ServiceAddress] = Counter()
+
+    def attach(self, route: HTTPRoute) -> RouteState:
+        """Finds out where a route belongs; it does not count there before it is put there."""
+        index = self._index
+        findings: list[Finding] = []
+        with index.reporting_to(findings):
+            refusal = index.refusal(route.key)
+            refs = list(enumerate(route.spec.parent_refs))
+            if refusal is not None:
+                refs = remains.parents(index.refused[route.key])
+            elif not refs:
+                text = "the route has no parent, so it has no effect"
+                index.report(route, "KGW305", Severity.WARNING, text, ("spec",))
+            parents = [self._parents.resolve(route, ref, number) for number, ref in refs]
+            found = _backends(index, route)
+            if any(parent.accepted.ok and not parent.mesh for parent in parents):
+                backends.report_denials(index, route, found)
+        return RouteState(route, parents, found, refusal=refusal, findings=findings)
+
+    def put(self, named: Named, state: RouteState | None) -> None:
+        """Puts a route in the place of the one that has its name, or takes that one away."""
+        before = self.states.pop(named, None)
+        if before is not None:
+            _count(self.by_listener, before.listeners, -1)
+            _count(self.by_port, before.ports, -1)
+        if state is not None:
+            self.states[named] = state
+            _count(self.by_listener, state.listeners, 1)
+            _count(self.by_port, state.ports, 1)
 
 
 def resolve(
@@ -59,39 +123,20 @@ def resolve(
     bindings: dict[Named, Binding],
 ) -> Routes:
     """Attaches all HTTPRoutes."""
-    routes = Routes({}, defaultdict(list), defaultdict(list))
-    resolver = Parents(index, gateways, bindings)
+    routes = Routes(index, Parents(index, gateways, bindings))
     for named, route in index.routes.items():
-        refusal = index.refusal(route.key)
-        refs = list(enumerate(route.spec.parent_refs))
-        if refusal is not None:
-            refs = remains.parents(index.refused[route.key])
-        elif not refs:
-            index.report(
-                route,
-                "KGW305",
-                Severity.WARNING,
-                "the route has no parent, so it has no effect",
-                ("spec",),
-            )
-        parents = [resolver.resolve(route, ref, number) for number, ref in refs]
-        state = RouteState(route, parents, _backends(index, route), refusal=refusal)
-        routes.states[named] = state
-        if any(parent.accepted.ok and not parent.mesh for parent in parents):
-            backends.report_denials(index, route, state.backends)
-        # Two parentRefs may lead to one listener or port; the route is there once.
-        listeners = {one.id: hosts for parent in parents for one, hosts in parent.listeners}
-        for ident, hosts in listeners.items():
-            routes.by_listener[ident].append((state, hosts))
-        ports = {
-            (*_named(parent.service), port)
-            for parent in parents
-            if parent.service is not None
-            for port in parent.ports
-        }
-        for port in sorted(ports):
-            routes.by_service[port].append(state)
+        routes.put(named, routes.attach(route))
     return routes
+
+
+def _count(counter: Counter[_K], keys: Iterable[_K], by: int) -> None:
+    """Counts keys; those that nothing is left of are not there."""
+    for key in keys:
+        number = counter[key] + by
+        if number:
+            counter[key] = number
+        else:
+            del counter[key]
 
 
 def _backends(index: Index, route: HTTPRoute) -> list[list[Backend]]:
@@ -102,7 +147,3 @@ def _backends(index: Index, route: HTTPRoute) -> list[list[Backend]]:
         ]
         for i, rule in enumerate(route.spec.rules)
     ]
-
-
-def _named(service: Service) -> Named:
-    return (service.namespace, service.name)

@@ -118,7 +118,7 @@ def _precede(
     free = tuple(
         port
         for port in parent.ports
-        if not routes.by_service.get((service.namespace, service.name, port))
+        if (service.namespace, service.name, port) not in routes.by_port
     )
     if not free:
         message = f"an HTTPRoute has precedence on Service {service.namespace}/{service.name}"

@@ -38,6 +38,11 @@ class Targets:
             "Gateway": index.gateways,
             "HTTPRoute": index.routes,
         }
+        #: What policies see of HTTPRoutes: those that they name, whether there are or not, and the
+        #: namespaces in which they look for labels, or for a name that one may have meant.
+        self.routes_named: set[Named] = set()
+        self.routes_selected: set[str] = set()
+        self.routes_missed: set[str] = set()
 
     def attach(self, state: PolicyState, slots: dict[Target, list[PolicyState]]) -> None:
         """Puts a policy at its targets; of a refused one at those that can still be read."""
@@ -70,6 +75,19 @@ class Targets:
                 )
                 self._target(state, ref, path, slots)
 
+    def sees(self, before: RouteState | None, after: RouteState | None) -> bool:
+        """Whether policies see the difference between two routes of one name."""
+        state = before or after
+        if state is None or _face(before) == _face(after):
+            return False
+        named = (state.route.namespace, state.route.name)
+        appears = before is None or after is None
+        return (
+            named in self.routes_named
+            or named[0] in self.routes_selected
+            or (appears and named[0] in self.routes_missed)
+        )
+
     def refer(self, state: PolicyState, route: Named) -> None:
         """Puts a policy at a route, a filter of which refers to it."""
         place = ("HTTPRoute", *route, "")
@@ -79,6 +97,8 @@ class Targets:
 
     def _selected(self, kind: str, namespace: str, labels: dict[str, str]) -> list[str]:
         objects = self._objects.get(kind, {})
+        if kind == "HTTPRoute":
+            self.routes_selected.add(namespace)
         return [
             name
             for (ns, name), one in objects.items()
@@ -112,6 +132,10 @@ class Targets:
             )
             return
         target = known[ref.kind].get(named)
+        if ref.kind == "HTTPRoute":
+            self.routes_named.add(named)
+            if target is None:
+                self.routes_missed.add(named[0])
         if target is None:
             near = None
             if not self._index.is_refused(ref.kind, named):
@@ -188,6 +212,14 @@ class Targets:
         reason = "Invalid" if code == "KGW309" else "TargetNotFound"
         outcome = Outcome(False, reason, message)
         state.missing.append((entry, state.accepted if state.errors else outcome))
+
+
+def _face(state: RouteState | None) -> tuple[object, ...] | None:
+    """What a policy sees of a route that it is attached to."""
+    if state is None:
+        return None
+    labels = state.route.metadata.labels
+    return (sorted(labels.items()), _sections(state.route), state.gateways, state.refusal)
 
 
 def _sections(target: Gateway | HTTPRoute) -> list[str]:

@@ -23,17 +23,11 @@ if TYPE_CHECKING:
 
 
 class Upstreams:
-    """The policies about backends, and which Gateways use the Services that they are about."""
+    """The policies about backends."""
 
-    def __init__(
-        self,
-        index: Index,
-        routes: Iterable[RouteState | StreamState],
-        bindings: dict[Named, Binding],
-    ) -> None:
+    def __init__(self, index: Index) -> None:
         self.tls = BackendTLS(index)
         self.config = BackendConfig(index)
-        self._users = _users(routes, bindings)
         self.config.contend(
             frozenset(
                 named
@@ -55,18 +49,15 @@ class Upstreams:
             return replace(found, broken=gateway.resolved.message)
         return replace(found, tls=replace(tls, certificate=gateway.client_certificate))
 
-    def users(self, service: Named) -> list[Named]:
-        """The Gateways that send requests to a Service."""
-        return sorted(self._users.get(service, ()))
 
-
-def _users(
+def users(
     routes: Iterable[RouteState | StreamState], bindings: dict[Named, Binding]
 ) -> dict[Named, set[Named]]:
-    users: dict[Named, set[Named]] = defaultdict(set)
+    """The Gateways that send requests to each Service."""
+    found: dict[Named, set[Named]] = defaultdict(set)
     for named, binding in bindings.items():
         if binding.state is not None:
-            users[named].add(binding.state.named)
+            found[named].add(binding.state.named)
     for state in routes:
         gateways = {
             parent.gateway.named
@@ -77,5 +68,5 @@ def _users(
             for backend in rule:
                 if backend.service is not None:
                     named = (backend.service.namespace, backend.service.name)
-                    users[named] |= gateways
-    return users
+                    found[named] |= gateways
+    return found

@@ -243,7 +243,7 @@ class _Server:
                     )
                     return Exit.FINDINGS
                 eventlog.warn(f"serving without {refused} that cannot be read")
-            if not config.ir["listeners"]:
+            if not config.listeners:
                 eventlog.error("nothing can be served: no Gateway has a listener that works")
                 return Exit.FINDINGS
             return self._start(config, manifests, held)
@@ -360,7 +360,7 @@ class _Server:
         addresses = {(name, Address(*at)) for name, where in bound.items() for at in where}
         for listener, address in sorted(addresses - self._announced):
             eventlog.info(LISTENING, listener=listener, address=address)
-        for listener, address in exposed(config.ir, bound):
+        for listener, address in exposed(config.listeners, bound):
             if (listener, address) not in self._announced:
                 eventlog.warn(
                     "whoever can reach this address can claim any identity",
@@ -436,7 +436,7 @@ class _Server:
             if unreadable(config):
                 print_findings(unreadable(config))
                 raise ConfigError("it has objects that cannot be read")
-            if not config.ir["listeners"]:
+            if not config.listeners:
                 raise ConfigError("nothing of it can be served")
             await proxy.apply(config)
             self._announce(proxy, config)
@@ -572,8 +572,7 @@ def _report(problem: str) -> None:
 
 def _extent(config: Config) -> dict[str, int]:
     """Returns how much there is to serve."""
-    ir = config.ir
-    return {"listeners": len(ir["listeners"]), "routes": len(ir["routes"])}
+    return {"listeners": len(config.listeners), "routes": config.translation.route_count}
 
 
 def _ms_since(started: float) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kgw.diagnostics import Finding, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
 __all__ = [
     "FieldPath",
@@ -94,6 +94,12 @@ class Origin:
         """Returns the origin of an object whose lines may not be shown: places, but no text."""
         return self if self.positions is None else replace(self, positions=_Blind(self.positions))
 
+    def sighted(self) -> tuple[Positions | None, bool]:
+        """Returns the positions themselves, and whether the origin is blind."""
+        if isinstance(self.positions, _Blind):
+            return self.positions.positions, True
+        return self.positions, False
+
     def describe(self, path: FieldPath = (), *, key: bool = False) -> str:
         """Returns ``file:line:column`` of a field, or only the file."""
         location = self.locate(path, key=key)
@@ -121,6 +127,7 @@ class RawObject:
 
     object: dict[str, Any] = field(repr=False)
     origin: Origin | None = None
+    _definition: Hashable = field(default=None, init=False, compare=False, repr=False)
 
     @property
     def kind(self) -> str:
@@ -151,6 +158,16 @@ class RawObject:
         """Group, kind, namespace and name: what makes two objects the same object."""
         namespace = "" if (self.group, self.kind) in CLUSTER_SCOPED else self.namespace
         return (self.group, self.kind, namespace, self.name)
+
+    @property
+    def definition(self) -> Hashable:
+        """What is equal for two definitions of one object; looked up once.
+
+        What has no name (it may have a ``generateName``) is not the same as anything.
+        """
+        if self._definition is None:
+            self._definition = self.identity if self.name and self.kind else id(self)
+        return self._definition
 
     @property
     def resource(self) -> str:
@@ -185,6 +202,11 @@ class Loaded:
     """The files that were read."""
     digest: bytes = b""
     """Equal for equal contents of the same files, empty where nothing was read."""
+    place: Callable[[Finding], Finding] | None = field(default=None, compare=False, repr=False)
+    """Returns a finding about an object with the place where that stands by now.
+
+    An object keeps the origin that it was first read at, while the text around it changes.
+    """
 
 
 def from_objects(objects: Iterable[Mapping[str, Any]]) -> Loaded:
@@ -242,17 +264,24 @@ def _confidential(value: Mapping[str, Any]) -> bool:
     )
 
 
-def last_definitions(objects: Iterable[RawObject]) -> tuple[list[RawObject], list[Finding]]:
-    """Keeps the last definition of each object, as ``kubectl apply`` does, and reports it."""
+def last_definitions(
+    objects: Iterable[RawObject],
+    place: Callable[[Origin | None], Origin | None] = lambda origin: origin,
+) -> tuple[list[RawObject], list[Finding]]:
+    """Keeps the last definition of each object, as ``kubectl apply`` does, and reports it.
+
+    Args:
+        objects: the definitions, in order.
+        place: says where an object stands by now.
+    """
     kept: dict[object, RawObject] = {}
     findings: list[Finding] = []
     for one in objects:
-        # What has no name (it may have a ``generateName``) is not the same as anything.
-        identity = one.identity if one.name and one.kind else id(one)
-        first = kept.pop(identity, None)
-        kept[identity] = one
+        first = kept.pop(one.definition, None)
+        kept[one.definition] = one
         if first is not None:
-            findings.append(defined_twice(one.resource, first.origin, one.origin))
+            origins = place(first.origin), place(one.origin)
+            findings.append(defined_twice(one.resource, *origins))
     return list(kept.values()), findings
 
 

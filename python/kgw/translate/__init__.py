@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kgw.translate.options import Options
-from kgw.translate.translation import VERSION, Translation, translate
+from kgw.translate.translation import VERSION, Translation
+from kgw.translate.translator import Translator, translate
 
-__all__ = ["VERSION", "Options", "Translation", "translate"]
+__all__ = ["VERSION", "Options", "Translation", "Translator", "translate"]

@@ -2,10 +2,121 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kgw.attach import endpoints, protocols
+from kgw.attach.gateways import Role
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from kgw.api import Service
+    from kgw.api.core.service import ServicePort
+    from kgw.attach.attachment import Attachment
+    from kgw.attach.gateways import GatewayState
+    from kgw.attach.index import Named
     from kgw.attach.upstream import Tls, Upstream
+    from kgw.diagnostics import Finding
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cluster:
+    """A cluster of the IR, and what is wrong with its endpoints."""
+
+    ir: dict[str, Any]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Source:
+    """What a cluster is made of, apart from endpoints."""
+
+    service: Service
+    port: ServicePort
+    settings: dict[str, Any]
+
+
+class Clusters:
+    """All clusters that anything named so far, each made once."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        self._index = attachment.index
+        self._upstreams = attachment.upstreams
+        self._names: dict[tuple[Named, Named, int, str], str | None] = {}
+        self._sources: dict[str, _Source] = {}
+        self._by_service: dict[Named, list[str]] = defaultdict(list)
+        self._used: dict[str, None] = {}
+        self.made: dict[str, Cluster] = {}
+
+    @contextmanager
+    def noting(self) -> Iterator[dict[str, None]]:
+        """Notes the clusters that are named meanwhile."""
+        before, self._used = self._used, {}
+        try:
+            yield self._used
+        finally:
+            self._used = before
+
+    def name(self, gateway: GatewayState, service: Service, port: ServicePort) -> str | None:
+        """The cluster of a service port, as a Gateway reaches it.
+
+        Where the port does not declare what it carries, a waypoint speaks the version of HTTP that
+        the client has chosen, as Istio's does, and other Gateways HTTP/1.1, as kgateway does. There
+        is none where a policy leaves the port without connections.
+        """
+        key = (gateway.named, (service.namespace, service.name), port.port, port.name)
+        try:
+            ident = self._names[key]
+        except KeyError:
+            ident = self._names[key] = self._name(gateway, service, port)
+        if ident is not None:
+            self._used[ident] = None
+        return ident
+
+    def encrypted(self, ident: str) -> bool:
+        """Whether connections of a cluster are encrypted."""
+        return "tls" in self.made[ident].ir
+
+    def refresh(self, services: Iterable[Named]) -> list[str]:
+        """Makes the clusters of Services anew, whose endpoints have changed; returns which."""
+        found = [ident for service in services for ident in self._by_service.get(service, ())]
+        for ident in found:
+            self._make(ident)
+        return found
+
+    def _name(self, gateway: GatewayState, service: Service, port: ServicePort) -> str | None:
+        upstream = self._upstreams.of(gateway, service, port)
+        if upstream.broken is not None:
+            return None
+        ident = f"kube_{service.namespace}_{service.name}_{port.port}"
+        version = protocols.of(port).version
+        if version == "auto" and gateway.role is Role.WAYPOINT:
+            ident += "_auto"
+        elif version == "auto":
+            version = protocols.HTTP1.version
+        if upstream.tls is not None:
+            version = negotiated(version, upstream.tls.alpn)
+            own = gateway.client_certificate
+            if own is not None and upstream.tls.certificate is own:
+                ident += f"@{'/'.join(gateway.named)}"
+        if ident not in self.made:
+            given = settings(upstream)
+            if version != protocols.HTTP1.version:
+                given["protocol"] = version
+            self._sources[ident] = _Source(service, port, given)
+            self._by_service[service.namespace, service.name].append(ident)
+            self._make(ident)
+        return ident
+
+    def _make(self, ident: str) -> None:
+        source = self._sources[ident]
+        findings: list[Finding] = []
+        with self._index.reporting_to(findings):
+            found = endpoints.addresses(self._index, source.service, source.port)
+        self.made[ident] = Cluster({"endpoints": found, **source.settings}, tuple(findings))
 
 
 def settings(upstream: Upstream) -> dict[str, Any]:

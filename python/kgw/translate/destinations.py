@@ -80,6 +80,6 @@ class Destinations:
         listener = gateway.proxy_listener
         assert listener is not None  # a Service is only bound to a waypoint that has one
         policies = self._attachment.policies
-        return bool(self._attachment.routes.by_service.get(named)) or isinstance(
+        return named in self._attachment.routes.by_port or isinstance(
             policies.limit(Place(gateway.named, listener.spec.name)), str
         )

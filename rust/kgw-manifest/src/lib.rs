@@ -14,6 +14,8 @@
 //! **Bounded.** Size, nesting and what aliases expand to are limited ([`Limits`]); time and memory
 //! are linear in the text within those limits.
 //!
+//! **Once.** [`Text`] parses of a text that changed only what changed.
+//!
 //! JSON is read by the same parser: YAML 1.2 contains it.
 
 #![forbid(unsafe_code)]
@@ -22,6 +24,7 @@
 mod hint;
 mod load;
 mod mapping;
+mod pieces;
 mod problem;
 mod sanitize;
 mod scalar;
@@ -29,6 +32,7 @@ mod source;
 mod tree;
 
 pub use crate::load::{Limits, Parsed, parse};
+pub use crate::pieces::{Member, Piece, Stand, Text};
 pub use crate::problem::{Problem, ProblemKind};
 pub use crate::source::{Place, Source};
 pub use crate::tree::{Document, Entries, Node, Step, Value};

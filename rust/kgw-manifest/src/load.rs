@@ -7,6 +7,8 @@ mod builder;
 mod keys;
 mod tags;
 
+use std::sync::Arc;
+
 use builder::{Builder, Open, OpenContent, Size};
 use granit_parser::{
     ErrorKind, Event, Marker, Options, Parser, ScalarStyle, Span, StructureStyle, Tag,
@@ -46,9 +48,9 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Parsed {
     /// The text and its lines.
-    pub source: Source,
+    pub source: Arc<Source>,
     /// The documents that are whole; those without content are left out.
-    pub documents: Vec<Document>,
+    pub documents: Vec<Arc<Document>>,
     /// Everything that is wrong, in the order of the text.
     pub problems: Vec<Problem>,
 }
@@ -70,27 +72,32 @@ pub fn parse(bytes: &[u8], limits: &Limits) -> Parsed {
             hint,
         }];
         return Parsed {
-            source,
+            source: Arc::new(source),
             documents: Vec::new(),
             problems,
         };
     }
     let (text, faults) = sanitize(bytes);
     let source = Source::new(text);
-    let mut loader = Loader::new(&source, limits);
-    loader.run();
-    loader.blame(faults);
-    let Loader {
-        documents,
-        mut problems,
-        ..
-    } = loader;
+    let (documents, mut problems) = {
+        let mut loader = Loader::new(&source, limits);
+        loader.run();
+        loader.blame(faults);
+        (loader.documents, loader.problems)
+    };
     problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
     Parsed {
-        source,
-        documents,
+        source: Arc::new(source),
+        documents: documents.into_iter().map(Arc::new).collect(),
         problems,
     }
+}
+
+/// Parses a clean text; returns also how many documents it has, empty and broken ones counted.
+pub(crate) fn load(source: &Source, limits: &Limits) -> (Vec<Document>, Vec<Problem>, usize) {
+    let mut loader = Loader::new(source, limits);
+    loader.run();
+    (loader.documents, loader.problems, loader.starts.len())
 }
 
 struct Loader<'s> {

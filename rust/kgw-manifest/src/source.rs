@@ -71,6 +71,11 @@ impl Source {
         Some(self.text.get(start..end)?.trim_end_matches(['\n', '\r']))
     }
 
+    /// Returns where lines start.
+    pub(crate) fn starts(&self) -> impl Iterator<Item = u32> {
+        self.starts.iter().copied()
+    }
+
     /// Returns the number, from 1, of the line that holds a byte.
     pub(crate) fn line_of(&self, at: u32) -> u32 {
         offset(self.starts.partition_point(|start| *start <= at))

@@ -98,6 +98,11 @@ impl Document {
         self.index
     }
 
+    /// Returns where the outermost node starts.
+    pub(crate) fn start(&self) -> u32 {
+        self.node(self.root).range.start
+    }
+
     /// Whether the document is a single value, as prose is.
     pub(crate) fn is_scalar(&self) -> bool {
         matches!(self.node(self.root).content, Content::Scalar(_))

@@ -18,7 +18,7 @@ fn read(text: impl AsRef<[u8]>) -> (Vec<String>, Vec<usize>) {
     let whole = parsed
         .documents
         .iter()
-        .map(kgw_manifest::Document::index)
+        .map(|document| document.index())
         .collect();
     (parsed.problems.iter().map(problem).collect(), whole)
 }
@@ -147,7 +147,7 @@ fn a_line_of_dashes_begins_anew_whatever_precedes_it() {
             Value::Mapping(entries) => entries.map(|(key, _)| key.to_owned()).collect(),
             _ => Vec::new(),
         };
-        let keys: Vec<_> = parsed.documents.iter().flat_map(keys).collect();
+        let keys: Vec<_> = parsed.documents.iter().flat_map(|one| keys(one)).collect();
         assert_eq!(keys, ["first", "last"], "{text}{:?}", parsed.problems);
         assert_eq!(parsed.problems.len(), 1, "{text}{:?}", parsed.problems);
     }

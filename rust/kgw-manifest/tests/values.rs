@@ -128,7 +128,7 @@ fn a_stream_has_documents_and_some_are_empty() {
     let indexes: Vec<_> = read("a: 1\n---\n---\nb: 2\n")
         .documents
         .iter()
-        .map(kgw_manifest::Document::index)
+        .map(|document| document.index())
         .collect();
     assert_eq!(indexes, [0, 2]);
 }

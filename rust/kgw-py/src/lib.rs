@@ -12,6 +12,8 @@ mod manifest;
 mod proxyproto;
 mod route;
 mod tls;
+#[cfg(target_os = "linux")]
+mod watch;
 
 use pyo3::prelude::*;
 
@@ -26,6 +28,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     submodule(module, "proxyproto", proxyproto::register)?;
     submodule(module, "route", route::register)?;
     submodule(module, "tls", tls::register)?;
+    #[cfg(target_os = "linux")]
+    submodule(module, "watch", watch::register)?;
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use kgw_manifest::{Limits, Node, Place, Source, Step, Value};
-use pyo3::exceptions::PyTypeError;
+use kgw_manifest::{Limits, Member, Node, Piece, Place, Source, Step, Value};
+use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(parse, module)?)?;
     module.add_class::<Document>()?;
+    module.add_class::<Text>()?;
     module.add_class::<Problem>()
 }
 
@@ -27,31 +28,121 @@ fn parse<'py>(
         return Err(PyTypeError::new_err("a manifest is bytes or str"));
     };
     let parsed = py.detach(move || kgw_manifest::parse(&bytes, &Limits::default()));
-    let source = Arc::new(parsed.source);
     let documents = PyList::empty(py);
     for inner in parsed.documents {
-        let source = Arc::clone(&source);
-        documents.append(Document {
-            source,
-            inner,
-            value: PyOnceLock::new(),
-        })?;
+        documents.append(Document::new(&parsed.source, inner))?;
     }
-    let problems = PyList::empty(py);
-    for inner in parsed.problems {
-        problems.append(Problem {
-            source: Arc::clone(&source),
-            inner,
-        })?;
-    }
+    let problems = Problem::list(py, &parsed.source, parsed.problems)?;
     Ok((documents, problems))
+}
+
+/// What a piece of a text keeps: its document as a Python object, so that it stays the same one.
+struct Kept(PyOnceLock<Py<Document>>);
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self(PyOnceLock::new())
+    }
+}
+
+/// A text as it was read; see the stub for its documentation.
+#[pyclass(frozen, module = "kgw._native.manifest")]
+struct Text {
+    inner: kgw_manifest::Text<Kept>,
+    documents: Py<PyList>,
+    problems: Py<PyList>,
+    /// Of each document, its index and the number of lines before its own.
+    stands: Vec<(usize, u32)>,
+}
+
+#[pymethods]
+impl Text {
+    #[new]
+    #[pyo3(signature = (data, before=None))]
+    fn new(py: Python<'_>, data: &[u8], before: Option<&Bound<'_, Self>>) -> PyResult<Self> {
+        let known = before.map(|before| &before.get().inner);
+        let mut inner = py.detach(|| kgw_manifest::Text::read(data, known, &Limits::default()));
+        let whole = inner.take_whole();
+        let documents = PyList::empty(py);
+        let mut stands = Vec::new();
+        for member in inner.members(whole.as_ref()) {
+            let (document, stand) = match member {
+                Member::Piece {
+                    piece,
+                    document,
+                    stand,
+                } => {
+                    let stand = (stand.index, stand.line);
+                    (Document::of_piece(py, piece, document)?, stand)
+                }
+                Member::Whole { source, document } => {
+                    let stand = (document.index(), 0);
+                    let document = Document::new(source, Arc::clone(document));
+                    (Py::new(py, document)?, stand)
+                }
+            };
+            documents.append(document)?;
+            stands.push(stand);
+        }
+        let problems = match whole {
+            Some(whole) => Problem::list(py, &whole.source, whole.problems)?,
+            None => PyList::empty(py),
+        };
+        Ok(Self {
+            inner,
+            documents: documents.unbind(),
+            problems: problems.unbind(),
+            stands,
+        })
+    }
+
+    #[getter]
+    fn documents<'py>(&self, py: Python<'py>) -> &Bound<'py, PyList> {
+        self.documents.bind(py)
+    }
+
+    #[getter]
+    fn problems<'py>(&self, py: Python<'py>) -> &Bound<'py, PyList> {
+        self.problems.bind(py)
+    }
+
+    #[getter]
+    fn digest<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let [high, low] = self.inner.digest();
+        PyBytes::new(py, &[high.to_be_bytes(), low.to_be_bytes()].concat())
+    }
+
+    fn stand(&self, number: usize) -> PyResult<(usize, u32)> {
+        let stand = self.stands.get(number).copied();
+        stand.ok_or_else(|| PyIndexError::new_err("there is no such document"))
+    }
 }
 
 #[pyclass(frozen, module = "kgw._native.manifest")]
 struct Document {
     source: Arc<Source>,
-    inner: kgw_manifest::Document,
+    inner: Arc<kgw_manifest::Document>,
     value: PyOnceLock<Py<PyAny>>,
+}
+
+impl Document {
+    fn new(source: &Arc<Source>, inner: Arc<kgw_manifest::Document>) -> Self {
+        Self {
+            source: Arc::clone(source),
+            inner,
+            value: PyOnceLock::new(),
+        }
+    }
+
+    /// The document of a piece: each time the same object.
+    fn of_piece(
+        py: Python<'_>,
+        piece: &Piece<Kept>,
+        document: &Arc<kgw_manifest::Document>,
+    ) -> PyResult<Py<Self>> {
+        let make = || Py::new(py, Self::new(&piece.source, Arc::clone(document)));
+        Ok(piece.kept.0.get_or_try_init(py, make)?.clone_ref(py))
+    }
 }
 
 #[pymethods]
@@ -92,6 +183,21 @@ impl Document {
 struct Problem {
     source: Arc<Source>,
     inner: kgw_manifest::Problem,
+}
+
+impl Problem {
+    fn list<'py>(
+        py: Python<'py>,
+        source: &Arc<Source>,
+        problems: Vec<kgw_manifest::Problem>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for inner in problems {
+            let source = Arc::clone(source);
+            list.append(Self { source, inner })?;
+        }
+        Ok(list)
+    }
 }
 
 #[pymethods]

@@ -147,15 +147,14 @@ class Filter(Model):
     def _rules(self) -> Self:
         for kind, field in FIELDS.items():
             given = getattr(self, field) is not None
+            if given == (kind == self.type):
+                continue
             name = type(self).model_fields[field].alias
-            if kind == self.type and not given:
-                raise contradiction(
-                    f"filter.{name} must be specified for {kind} filter.type", "type"
-                )
-            if kind != self.type and given:
+            if given:
                 raise contradiction(
                     f"filter.{name} must be nil if the filter.type is not {kind}", str(name)
                 )
+            raise contradiction(f"filter.{name} must be specified for {kind} filter.type", "type")
         return self
 
 
