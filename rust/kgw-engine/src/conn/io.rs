@@ -32,8 +32,10 @@ pub(crate) const MAX_WATERMARK: usize = 16 * 1024 * 1024;
 /// Largest write buffer that is kept for reuse. Bytes.
 const SPARE_OUTPUT: usize = 16 * 1024;
 
-/// Read buffers, and write buffers, kept for reuse by a worker. Idle connections hold none.
-const SPARE_BUFFERS: usize = 256;
+/// Read buffers, and write buffers, kept for reuse by a worker: as many as are in use at once where it
+/// has much to do. Idle connections hold none, and after a moment in which all of thousands asked, what
+/// is kept counts as theirs.
+const SPARE_BUFFERS: usize = 64;
 
 type Spare = RefCell<Vec<Vec<u8>>>;
 

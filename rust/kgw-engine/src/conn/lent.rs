@@ -14,7 +14,7 @@ use kgw_h1::{Request, Response};
 const LARGE: usize = 8192;
 
 /// Most that a worker keeps of one kind.
-const MAX_SPARE: usize = 256;
+const MAX_SPARE: usize = 64;
 
 /// Storage of one kind that a worker has at hand.
 pub(crate) type Spare<T> = RefCell<Vec<Box<T>>>;
