@@ -248,7 +248,8 @@ impl ListenerCompiler<'_> {
 }
 
 impl Listening {
-    /// Compiles listeners; of those that are as `before`, only what `is_changed` is true of.
+    /// Compiles listeners; of those that are as `before`, only what `is_changed` is true of, or what
+    /// had problems.
     pub(super) fn compile(
         listeners: &[ir::Listener],
         before: Option<&Self>,
@@ -260,8 +261,10 @@ impl Listening {
         for listener in listeners {
             let id = &listener.id;
             let known = before.and_then(|before| before.listeners.get(id.as_str()));
+            // What could not be done, as a log that cannot be opened, is tried again.
+            let is_whole = before.is_none_or(|before| !before.problems.contains_key(id));
             let compiled = match known {
-                Some(known) if !is_changed(listener) => Arc::clone(known),
+                Some(known) if is_whole && !is_changed(listener) => Arc::clone(known),
                 _ => Arc::new(compiler.compile(listener, known.map(|known| &**known))?),
             };
             let mut problems = std::mem::take(&mut compiler.problems);
