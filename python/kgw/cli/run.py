@@ -512,10 +512,15 @@ class _Server:
     async def _drain(
         self, proxy: Proxy, tasks: TaskGroup, accepting: float, signal_name: str | None = None
     ) -> None:
+        from kgw.errors import NotRunning
+
         self._log_refusals(proxy, math.inf)
         why = {"replaced": "yes"} if signal_name is None else {"signal": signal_name}
         eventlog.info("draining", **why, seconds=f"{self._drain_max:g}")
-        finished = await proxy.drain(self._drain_max, min=accepting)
+        try:
+            finished = await proxy.drain(self._drain_max, min=accepting)
+        except NotRunning:
+            finished = False  # a second signal was quicker
         if finished:
             eventlog.info("closed")
         else:
