@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::hostname::{Host, Pattern};
+use crate::hostname::{Pattern, requested, with_lower};
 use crate::path_index::Depths;
 
 /// Hostnames and what is known of their rules. Exact names and suffixes are probes of hash tables; a
@@ -167,8 +167,8 @@ impl HostIndex {
         mut visit: impl FnMut(&'a HostEntry) -> Option<T>,
     ) -> Option<T> {
         if (!self.exact.is_empty() || self.suffix_labels != 0)
-            && let Some(host) = Host::normalise(raw)
-            && let Some(found) = self.find_named(host.as_bytes(), &mut visit)
+            && let Some(host) = requested(raw)
+            && let Some(found) = with_lower(host, |host| self.find_named(host, &mut visit))
         {
             return Some(found);
         }

@@ -17,13 +17,6 @@ pub(crate) enum Pattern {
     Any,
 }
 
-/// The host of a request, normalised on the stack: port removed, ASCII lower case, one trailing dot
-/// removed.
-pub(crate) struct Host {
-    bytes: [u8; MAX_LEN],
-    len: usize,
-}
-
 // === impl Pattern ===
 
 impl Pattern {
@@ -72,27 +65,31 @@ fn is_ipv6_literal(name: &str) -> bool {
         .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
-// === impl Host ===
+/// The host of a request without port and trailing dot; None if it is longer than a hostname can be, so
+/// that only `*` matches it. It may be in any case.
+#[inline]
+pub(crate) fn requested(raw: &[u8]) -> Option<&[u8]> {
+    let name = strip_port(raw);
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    (name.len() <= MAX_LEN).then_some(name)
+}
 
-impl Host {
-    /// None if it is longer than a hostname can be, so that only `*` matches it.
-    #[inline]
-    pub(crate) fn normalise(raw: &[u8]) -> Option<Self> {
-        let name = strip_port(raw);
-        let name = name.strip_suffix(b".").unwrap_or(name);
+/// Calls `with_lower` with the host in lower case, which most are. Others are copied on the stack.
+#[inline]
+pub(crate) fn with_lower<T>(host: &[u8], with_lower: impl FnOnce(&[u8]) -> T) -> T {
+    #[cold]
+    fn copied<T>(host: &[u8], with_lower: impl FnOnce(&[u8]) -> T) -> T {
         let mut bytes = [0; MAX_LEN];
-        let host = bytes.get_mut(..name.len())?;
-        host.copy_from_slice(name);
-        host.make_ascii_lowercase();
-        Some(Self {
-            bytes,
-            len: name.len(),
-        })
+        let lower = &mut bytes[..host.len()];
+        lower.copy_from_slice(host);
+        lower.make_ascii_lowercase();
+        with_lower(lower)
     }
 
-    #[inline]
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+    if host.iter().any(u8::is_ascii_uppercase) {
+        copied(host, with_lower)
+    } else {
+        with_lower(host)
     }
 }
 
@@ -118,8 +115,9 @@ mod tests {
     use super::*;
 
     fn normal(raw: &str) -> String {
-        let host = Host::normalise(raw.as_bytes()).expect("short enough");
-        String::from_utf8(host.as_bytes().to_vec()).expect("ASCII in, ASCII out")
+        let host = requested(raw.as_bytes()).expect("short enough");
+        let lower = with_lower(host, <[u8]>::to_vec);
+        String::from_utf8(lower).expect("ASCII in, ASCII out")
     }
 
     #[test]
@@ -156,8 +154,9 @@ mod tests {
 
     #[test]
     fn too_long_is_no_host() {
-        assert!(Host::normalise(&[b'a'; MAX_LEN]).is_some());
-        assert!(Host::normalise(&[b'a'; MAX_LEN + 1]).is_none());
+        assert_eq!(normal(&"A".repeat(MAX_LEN)), "a".repeat(MAX_LEN));
+        assert!(requested(&[b'A'; MAX_LEN]).is_some());
+        assert!(requested(&[b'A'; MAX_LEN + 1]).is_none());
     }
 
     #[test]

@@ -118,7 +118,9 @@ impl<T> Shard<T> {
             (a.hash, a.host) == (b.hash, b.host) && a.node == b.node
         };
         let mut entries = Vec::with_capacity(drafts.chunk_by(is_same).count());
-        let mut paths = Vec::new();
+        // Never empty: a comparison of no bytes at no address is right, but takes glibc's AVX-512 code
+        // 90 ns.
+        let mut paths = vec![b'/'];
         let mut text = Vec::new();
         let mut meta = Vec::with_capacity(drafts.len());
         let mut regexes = Vec::new();
