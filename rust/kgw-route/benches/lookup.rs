@@ -190,6 +190,23 @@ fn headers_and_query(bencher: Bencher<'_, '_>, size: usize) {
     });
 }
 
+/// One path, and a value of a header for each rule.
+#[divan::bench(args = SIZES)]
+fn headers_of_one_path(bencher: Bencher<'_, '_>, size: usize) {
+    let rules = (0..size).map(|i| {
+        let mut rule = rule(PathMatch::Prefix("/tenant".to_owned()), i);
+        rule.headers = vec![ValueMatch {
+            name: "x-tenant".to_owned(),
+            value: StringMatch::Exact(format!("t-{i}")),
+        }];
+        ("api.example".to_owned(), rule)
+    });
+    lookups(bencher, size, &table(rules), |i| Get {
+        tenant: format!("t-{i}"),
+        ..get("api.example", "/tenant/users/42".to_owned())
+    });
+}
+
 /// One rule in ten is a regular expression, and requests go to all of them.
 #[divan::bench(args = SIZES)]
 fn one_regex_in_ten(bencher: Bencher<'_, '_>, size: usize) {

@@ -10,7 +10,8 @@
 //!    table.
 //! 3. `pattern.rs`, `regex_group.rs`: regular expressions, those of one literal prefix in one pass.
 //! 4. `predicate.rs`, `query.rs`: method, header and query predicates of the candidates, in the order
-//!    of `precedence.rs`; the first candidate whose predicates hold wins.
+//!    of `precedence.rs`; the first candidate whose predicates hold wins. Of many candidates
+//!    `condition_index.rs` finds those that ask for the values that the request has.
 //!
 //! `edit.rs` makes a table of another one at the cost of what changes.
 //!
@@ -43,6 +44,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod condition_index;
 mod draft;
 mod edit;
 mod error;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use crate::condition_index::ConditionIndex;
 use crate::draft::{Draft, Kind, Spelling};
 use crate::error::{BuildError, Field, RegexError};
 use crate::host_index::HostIndex;
@@ -14,7 +15,9 @@ use crate::parts::Automata;
 use crate::pattern::Pattern;
 use crate::precedence::{Precedence, age, prefix_len};
 use crate::predicate::Conditions;
+use crate::query::Query;
 use crate::regex_group::RegexGroup;
+use crate::request::Request;
 use crate::rule::{PathMatch, Rank, Rule};
 
 /// Nodes and rules in few blocks of memory. The rules of a node are neighbours, in order of precedence.
@@ -32,6 +35,8 @@ pub(crate) struct Shard<T> {
     /// By candidate; only changes, explanations and ties between regular expressions read them.
     meta: Box<[Meta]>,
     regexes: Box<[RegexGroup]>,
+    /// Of candidates of one kind and path where there are many, in their order.
+    by_condition: Box<[ConditionIndex]>,
 }
 
 #[derive(Clone, Copy)]
@@ -97,6 +102,7 @@ impl<T> Shard<T> {
             text: Box::default(),
             meta: Box::default(),
             regexes: Box::default(),
+            by_condition: Box::default(),
         }
     }
 
@@ -163,6 +169,12 @@ impl<T> Shard<T> {
             };
             entries.push((one.hash, entry));
         }
+        let conditions = |at: u32| drafts[at as usize].conditions.as_deref();
+        let ranges = entries
+            .iter()
+            .flat_map(|(_, entry): &(u64, Entry)| [entry.node.exact(), entry.node.prefix()]);
+        let by_condition = ranges.filter_map(|rules| ConditionIndex::new(rules, conditions));
+        let by_condition = by_condition.collect();
         // With a table's exact size: most of its memory is here.
         let mut nodes = HashTable::with_capacity(entries.len());
         for (hash, entry) in entries {
@@ -179,6 +191,7 @@ impl<T> Shard<T> {
             text: text.into(),
             meta: meta.into(),
             regexes: regexes.into(),
+            by_condition,
         })
     }
 
@@ -198,6 +211,53 @@ impl<T> Shard<T> {
     #[inline]
     pub(crate) fn candidate(&self, at: u32) -> &Candidate<T> {
         &self.candidates[at as usize]
+    }
+
+    /// The first of `candidates`, the exact ones or the prefixes of a node, whose predicates hold.
+    #[inline]
+    pub(crate) fn first<R: Request>(
+        &self,
+        mut candidates: Range<u32>,
+        request: &R,
+        query: &Query<'_>,
+    ) -> Option<u32> {
+        let first = candidates.next()?;
+        if self.holds(first, request, query) {
+            return Some(first);
+        }
+        if candidates.is_empty() {
+            return None;
+        }
+        self.first_of_many(first, candidates, request, query)
+    }
+
+    /// The first of `others` whose predicates hold; those of `first`, which is before them, do not.
+    #[inline(never)]
+    fn first_of_many<R: Request>(
+        &self,
+        first: u32,
+        mut others: Range<u32>,
+        request: &R,
+        query: &Query<'_>,
+    ) -> Option<u32> {
+        let found = self
+            .by_condition
+            .binary_search_by_key(&first, ConditionIndex::start);
+        let Ok(index) = found else {
+            return others.find(|&at| self.holds(at, request, query));
+        };
+        let conditions = |at: u32| self.candidate(at).conditions.as_deref();
+        let holds = |at: u32| self.holds(at, request, query);
+        self.by_condition[index].first(request, query, conditions, holds)
+    }
+
+    /// Whether the predicates of a candidate hold.
+    #[inline]
+    pub(crate) fn holds<R: Request>(&self, at: u32, request: &R, query: &Query<'_>) -> bool {
+        match &self.candidate(at).conditions {
+            None => true,
+            Some(conditions) => conditions.check(request, query).is_ok(),
+        }
     }
 
     /// The regular expressions of a node.

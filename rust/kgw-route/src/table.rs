@@ -2,7 +2,6 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -178,42 +177,49 @@ impl<'a, 'r, T, R: Request> Lookup<'a, 'r, T, R> {
 
     #[inline(never)]
     fn find_among_regexes(&self, host: &HostEntry) -> Option<Hit<'a, T>> {
-        let nodes = self.nodes(host);
-        let deepest = nodes.last();
-        if let Some(hit) = deepest.and_then(|&(end, shard, node)| self.exact(shard, node, end)) {
+        let mut nodes = Nodes::new();
+        self.nodes(host, &mut nodes);
+        if let Some(&(deepest, shard, node)) = nodes.last()
+            && let Some(hit) = self.exact(shard, node, deepest)
+        {
             return Some(hit);
         }
-        let regexes = self.among_regexes(&nodes).into_iter();
-        let mut regexes = regexes.filter(|&(shard, at)| self.holds(shard, at));
-        if let Some((shard, at)) = regexes.next() {
-            let prefix_len = None;
-            return Some(Hit {
-                shard,
-                at,
-                prefix_len,
-            });
+        let mut found = Found::new();
+        self.among_regexes(&nodes, &mut found);
+        for &(shard, at) in &found {
+            if shard.holds(at, self.request, &self.query) {
+                let prefix_len = None;
+                return Some(Hit {
+                    shard,
+                    at,
+                    prefix_len,
+                });
+            }
         }
         let mut nodes = nodes.iter().rev();
         nodes.find_map(|&(boundary, shard, node)| self.prefix(shard, node, boundary))
     }
 
-    fn nodes(&self, host: &HostEntry) -> Nodes<'a, T> {
+    #[inline]
+    fn nodes(&self, host: &HostEntry, nodes: &mut Nodes<'a, T>) {
         let paths = &self.table.paths;
-        let boundaries = paths.boundaries(self.path, host.depths).into_iter();
-        let nodes = boundaries.filter_map(|boundary| {
-            let (shard, node) = paths.node(host.number, self.path, boundary)?;
-            Some((boundary, shard, node))
-        });
-        nodes.collect()
+        for &boundary in &paths.boundaries(self.path, host.depths) {
+            if let Some((shard, node)) = paths.node(host.number, self.path, boundary) {
+                nodes.push((boundary, shard, node));
+            }
+        }
     }
 
     /// The candidates of a hostname whose regular expression matches the path, in order.
     pub(crate) fn regexes(&self, host: &HostEntry) -> Found<'a, T> {
-        self.among_regexes(&self.nodes(host))
+        let (mut nodes, mut found) = (Nodes::new(), Found::new());
+        self.nodes(host, &mut nodes);
+        self.among_regexes(&nodes, &mut found);
+        found
     }
 
-    fn among_regexes(&self, nodes: &[(Boundary, &'a Shard<T>, Node)]) -> Found<'a, T> {
-        let mut found = Found::new();
+    #[inline]
+    fn among_regexes(&self, nodes: &[(Boundary, &'a Shard<T>, Node)], found: &mut Found<'a, T>) {
         for &(boundary, shard, node) in nodes {
             if let Some(group) = shard.regex(node) {
                 let rest = &self.path[boundary.end..];
@@ -223,7 +229,6 @@ impl<'a, 'r, T, R: Request> Lookup<'a, 'r, T, R> {
         if found.len() > 1 {
             found.sort_by(|&a, &b| self.table.compare(a, b));
         }
-        found
     }
 
     #[inline]
@@ -231,7 +236,7 @@ impl<'a, 'r, T, R: Request> Lookup<'a, 'r, T, R> {
         if boundary.end != self.path.len() {
             return None;
         }
-        let at = self.first(shard, node.exact())?;
+        let at = shard.first(node.exact(), self.request, &self.query)?;
         let prefix_len = None;
         Some(Hit {
             shard,
@@ -246,27 +251,13 @@ impl<'a, 'r, T, R: Request> Lookup<'a, 'r, T, R> {
         if self.path.first() != Some(&b'/') {
             return None;
         }
-        let at = self.first(shard, node.prefix())?;
+        let at = shard.first(node.prefix(), self.request, &self.query)?;
         let prefix_len = Some(boundary.end);
         Some(Hit {
             shard,
             at,
             prefix_len,
         })
-    }
-
-    /// The first candidate whose predicates hold.
-    #[inline]
-    fn first(&self, shard: &Shard<T>, mut candidates: Range<u32>) -> Option<u32> {
-        candidates.find(|&at| self.holds(shard, at))
-    }
-
-    #[inline]
-    fn holds(&self, shard: &Shard<T>, at: u32) -> bool {
-        match &shard.candidate(at).conditions {
-            None => true,
-            Some(conditions) => conditions.check(self.request, &self.query).is_ok(),
-        }
     }
 }
 

@@ -416,6 +416,32 @@ proptest! {
         }
     }
 
+    /// Rules of one path are found by the values that they ask for.
+    #[test]
+    fn many_rules_of_one_path_are_told_apart(
+        rules in vec((rule(), any::<bool>()), 5..60),
+        requests in vec(request(), 1..12),
+    ) {
+        let rules: Vec<_> = rules
+            .into_iter()
+            .map(|((_, rule), is_exact)| {
+                let path = if is_exact { PathMatch::Exact } else { PathMatch::Prefix };
+                ("*".to_owned(), Rule { path: path("/a".to_owned()), ..rule })
+            })
+            .collect();
+        let mut builder = Builder::new();
+        for (at, (hostname, rule)) in rules.iter().enumerate() {
+            builder.add(hostname, rule.clone(), at).expect("valid");
+        }
+        let table = builder.build().expect("compiles");
+        for mut request in requests {
+            request.path = "/a".to_owned();
+            let expected = reference(&rules, &request, false);
+            let found = table.find(&request).map(|found| *found.value);
+            prop_assert_eq!(found, expected, "{:?}", request);
+        }
+    }
+
     /// A table that is edited again and again finds what one does that is built anew, and the tables
     /// before it stay what they were.
     #[test]
