@@ -82,12 +82,21 @@ thread_local! {
 }
 
 /// Places for names.
-const PLACES: usize = 64;
+const PLACES: usize = 128;
 /// Longest name and value that are remembered. Bytes.
 const LONGEST: usize = 128;
 /// One of this many values that are not the one remembered takes its place: to remember one costs as
 /// much as to make it.
-const OTHER_VALUES: u8 = 16;
+const OTHER_VALUES: u64 = 16;
+/// As many fields of another name take a place over, so that two that are sent in turn do not take it from
+/// each other each time.
+const RIVALS: u64 = 16;
+/// How [varied](Field::variety) the values of a name are at the most before they are kept out of tables,
+/// how varied they ever count, and by how much less for each that is the one remembered: about one in
+/// nine has to be.
+const VARIED: u8 = 32;
+const MOST_VARIED: u8 = 64;
+const SAME: u8 = 8;
 
 /// Names and values that were sent a moment ago, in the library's form. Most answers have the same
 /// fields as the last one, and to make one is to look the name up, to check both, and to allocate twice.
@@ -101,7 +110,12 @@ struct Field {
     /// None of one that has no place in HTTP/2.
     name: Option<HeaderName>,
     value: HeaderValue,
-    other_values: u8,
+    /// How many have been others.
+    other_values: u64,
+    /// How seldom the value is the one remembered: `x-request-id` has another one each time.
+    variety: u8,
+    /// Fields of another name that have asked for the place.
+    rivals: u64,
 }
 
 impl Recent {
@@ -112,34 +126,49 @@ impl Recent {
         }
         let place = &mut self.0[place_of(name)];
         match place {
-            Some(field) if *field.written == *name => field.with(value),
-            _ => {
-                let name_sent = sendable(name, value);
-                let value = HeaderValue::from_bytes(value).ok()?;
-                *place = Some(Field {
-                    written: name.into(),
-                    name: name_sent.clone(),
-                    value: value.clone(),
-                    other_values: 0,
-                });
-                Some((name_sent?, value))
+            Some(field) if *field.written == *name => return field.with(value),
+            Some(field) => {
+                field.rivals += 1;
+                if !field.rivals.is_multiple_of(RIVALS) {
+                    return Some((sendable(name, value)?, HeaderValue::from_bytes(value).ok()?));
+                }
             }
+            None => {}
         }
+        let sent = sendable(name, value);
+        let value = HeaderValue::from_bytes(value).ok()?;
+        *place = Some(Field {
+            written: name.into(),
+            name: sent.clone(),
+            value: value.clone(),
+            other_values: 0,
+            variety: 0,
+            rivals: 0,
+        });
+        Some((sent?, value))
     }
 }
 
 impl Field {
+    /// The field with `value`.
+    ///
+    /// Values that are varied are marked as never to be indexed (RFC 7541 6.2.3): each would push another field
+    /// out of the peer's table, and the library looks through all that it has there of the name.
     fn with(&mut self, value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
         let name = self.name.clone()?;
-        if self.value == *value {
-            return Some((name, self.value.clone()));
-        }
-        let value = HeaderValue::from_bytes(value).ok()?;
-        self.other_values += 1;
-        if self.other_values == OTHER_VALUES {
-            self.other_values = 0;
-            self.value = value.clone();
-        }
+        let mut value = if self.value == *value {
+            self.variety = self.variety.saturating_sub(SAME);
+            self.value.clone()
+        } else {
+            let value = HeaderValue::from_bytes(value).ok()?;
+            self.variety = MOST_VARIED.min(self.variety + 1);
+            self.other_values += 1;
+            if self.other_values.is_multiple_of(OTHER_VALUES) {
+                self.value = value.clone();
+            }
+            value
+        };
+        value.set_sensitive(self.variety > VARIED);
         Some((name, value))
     }
 }
@@ -158,10 +187,12 @@ fn is_te(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"te")
 }
 
+/// The place of a name, whatever its case. The factors were found by trial: no two of the names that are
+/// most common share one.
 fn place_of(name: &[u8]) -> usize {
-    let at = |index: usize| usize::from(name.get(index).copied().unwrap_or_default());
+    let at = |index: usize| name.get(index).map_or(0, |byte| usize::from(byte | 0x20));
     let length = name.len();
-    (length * 5 + at(0) * 3 + at(length / 2) * 7 + at(length.saturating_sub(1))) % PLACES
+    (length * 51 + at(0) * 7 + at(length / 2) * 28 + at(length.saturating_sub(1)) * 58) % PLACES
 }
 
 #[cfg(test)]
@@ -206,6 +237,39 @@ mod tests {
     }
 
     #[test]
+    fn common_names_do_not_share_a_place() {
+        let names = [
+            "accept",
+            "accept-encoding",
+            "cache-control",
+            "content-encoding",
+            "content-length",
+            "content-type",
+            "cookie",
+            "date",
+            "etag",
+            "grpc-encoding",
+            "grpc-message",
+            "grpc-status",
+            "server",
+            "set-cookie",
+            "te",
+            "traceparent",
+            "user-agent",
+            "vary",
+            "x-envoy-external-address",
+            "x-envoy-upstream-service-time",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-request-id",
+        ];
+        let places: std::collections::HashSet<_> =
+            names.map(|name| place_of(name.as_bytes())).into();
+        assert_eq!(places.len(), names.len());
+        assert_eq!(place_of(b"Content-Type"), place_of(b"content-type"));
+    }
+
+    #[test]
     fn what_is_about_a_connection_is_never_sent() {
         for _ in 0..3 {
             for name in OF_CONNECTIONS {
@@ -215,6 +279,27 @@ mod tests {
             assert_eq!(sent(&[("te", "gzip"), ("TE", "trailers")]).len(), 1);
             assert_eq!(sent(&[("TE", "trailers, gzip")]), []);
         }
+    }
+
+    #[test]
+    fn only_what_is_another_each_time_is_kept_out_of_tables() {
+        let is_sensitive = |name: &str, value: &str| {
+            let mut headers = Headers::new();
+            headers.append(name.as_bytes(), value.as_bytes());
+            map_of(&headers)[name].is_sensitive()
+        };
+        let few = u64::from(VARIED);
+        for round in 0..4 * few {
+            let varies = is_sensitive("x-request-id", &round.to_string());
+            assert_eq!(varies, round > few, "{round}");
+            assert!(!is_sensitive("date", &(round / 100).to_string()));
+            assert!(!is_sensitive("x-few", &(round % 4).to_string()));
+        }
+        let again: Vec<_> = (0..2 * OTHER_VALUES)
+            .map(|_| is_sensitive("x-request-id", "the same"))
+            .collect();
+        assert_eq!(again.first(), Some(&true));
+        assert_eq!(again.last(), Some(&false));
     }
 
     #[test]
