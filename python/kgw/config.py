@@ -10,6 +10,7 @@ cannot is in `Config.findings`. Whether errors are a reason to stop is up to the
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import aclosing
 from functools import cached_property
 from itertools import chain
@@ -20,7 +21,7 @@ from kgw.diagnostics import Finding, Severity
 from kgw.errors import ConfigError
 from kgw.source import Files, Loaded
 from kgw.source.memory import defined_twice
-from kgw.source.sequences import part
+from kgw.source.sequences import exchanged, part
 from kgw.translate import Options, Translation, Translator
 
 if TYPE_CHECKING:
@@ -196,6 +197,9 @@ class Session:
         self._parsed: list[Resource | None] = []
         # Of those about which there is anything to say, by their identity.
         self._findings: dict[int, list[Finding]] = {}
+        # Models that were given, and how often each object is among them.
+        self._models: list[Resource] = []
+        self._keys: Counter[api.ResourceKey] = Counter()
 
     def from_loaded(self, loaded: Loaded) -> Config:
         """Makes a configuration of what a source holds."""
@@ -233,6 +237,16 @@ class Session:
                 findings += found
                 if resource is not None:
                     resources.append(resource)
+        gone, come = exchanged(self._models, resources)
+        self._models = resources
+        self._keys.subtract(one.key for one in gone)
+        self._keys.update(one.key for one in come)
+        for one in gone:
+            if not self._keys[one.key]:
+                del self._keys[one.key]
+        if len(self._keys) == len(resources):
+            return self._make(tuple(resources), findings)
+        self._models, self._keys = [], Counter()  # one object may be there twice
         kept: dict[api.ResourceKey, Resource] = {}
         for resource in resources:
             first = kept.pop(resource.key, None)

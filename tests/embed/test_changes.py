@@ -148,3 +148,21 @@ def test_after_a_refused_change_the_next_one_is_to_what_serves(engines: list[Rec
         proxy.apply([GATEWAY, route("a", "/a", 301)])
         assert status(proxy, "/a") == 301
     assert [(what, one["base"]) for what, one in engines[0].given] == [("delta", 1)]
+
+
+def test_models_that_are_defined_twice_are_told_of_each_time(models: Any) -> None:
+    session = Session()
+    gateway, first, second = map(models, [GATEWAY, route("a", "/a"), route("a", "/b")])
+    for given, used, codes in (
+        ([gateway, first], first, []),
+        ([gateway, first, second], second, ["KGW301"]),
+        ([gateway, second, first], first, ["KGW301"]),
+        ([gateway, first, first], first, ["KGW301"]),
+        ([gateway, second], second, []),
+        ([first, gateway], first, []),
+    ):
+        config = session.from_objects(given)
+        assert {*map(id, config.resources)} == {id(gateway), id(used)}
+        assert [one.code for one in config.findings] == codes
+        anew = kgw.Config.from_objects(given)
+        assert (config.ir_bytes, config.findings) == (anew.ir_bytes, anew.findings)
