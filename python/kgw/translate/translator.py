@@ -57,6 +57,11 @@ class Translator:
         self._resources: tuple[Resource, ...] = ()
         self._state: _State | None = None
 
+    @property
+    def has_state(self) -> bool:
+        """Whether there is something to build on."""
+        return self._state is not None
+
     def translate(self, resources: Iterable[Resource]) -> Translation:
         """Translates resources; never raises for what they say.
 
