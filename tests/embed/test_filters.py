@@ -501,7 +501,6 @@ print("end")
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
     assert (ended.returncode, ended.stdout) == (0, "end\n"), ended.stderr
 

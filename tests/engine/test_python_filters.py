@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.engine.h2peer import h2_client
 from tests.engine.harness import (
     WAIT,
     Gateway,
@@ -564,6 +565,26 @@ def test_a_client_that_leaves_takes_its_call_with_it(tmp_path: Path) -> None:
         loop.jobs.pop().finish(None)
         assert filter_stats(gateway) == {"total": 2, "abandoned": 2}
         assert upstream.connections == 0
+
+
+def test_streams_wait_for_filters_on_their_own(tmp_path: Path) -> None:
+    loop = Loop(declared())
+    loop.on_request(lambda request: Response(200, request.path) if "x" in request.path else "later")
+    with stage(loop, log=tmp_path) as (gateway, upstream):
+        client = h2_client(gateway)
+        slow, abandoned, quick = (client.request(path) for path in ("/a", "/b", "/x"))
+        assert client.response(client.request("/plain")).status == 200
+        eventually(lambda: loop.bridge.active == 3)
+        loop.drain()
+        assert client.response(quick).body == b"/x"
+        client.reset(abandoned)
+        assert gateway.log_lines(3)[-1]["flags"] == "DR"
+        loop.drain()
+        assert loop.cancelled == [loop.jobs[1].id]
+        loop.jobs[0].finish(None)
+        assert json.loads(client.response(slow).body)["line"] == "GET /a HTTP/1.1"
+        assert filter_stats(gateway)["abandoned"] == 1
+        assert upstream.connections == 1
 
 
 def test_other_requests_go_on_while_a_filter_does_not() -> None:
