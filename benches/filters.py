@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import statistics
 import sys
@@ -176,11 +177,12 @@ def main() -> None:
     rig = Rig(Programs(options.tools.absolute(), {}), nice=options.nice)
     port = rig.ports[0]
     command = [sys.executable, "-m", "benches.filters", "--serve", str(port)]
+    path = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
     with (
         tempfile.TemporaryDirectory() as directory,
         rig.origin(),
         rig.start(
-            ["env", f"PYTHONPATH={Path.cwd()}", *command, str(rig.backends["small"])],
+            ["env", f"PYTHONPATH={path}", *command, str(rig.backends["small"])],
             Path(directory),
             is_free=not options.pin,
         ) as process,

@@ -108,7 +108,8 @@ impl Bridge {
 
     // === The workers' side ===
 
-    /// Asks a filter.
+    /// Asks a filter. The reader is not told: that is up to a [`wake`](Self::wake), which may be one for
+    /// several questions.
     pub(crate) fn ask(self: &Arc<Self>, filter: u16, message: Message) -> Result<Waiting, Failure> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Failure::Closed);
@@ -121,7 +122,6 @@ impl Bridge {
             // There is a slot for every place; only a job that is being taken out can still hold its.
             return Err(Failure::Overflow);
         }
-        self.wake();
         if self.closed.load(Ordering::SeqCst) {
             // It may have been closed between the look and the push, and emptied before the latter.
             self.drop_jobs();
@@ -143,7 +143,7 @@ impl Bridge {
     }
 
     /// Makes the descriptor readable, unless it is or the reader is about to look.
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if !self.armed.swap(true, Ordering::AcqRel) {
             // A counter that is full is readable as well.
             let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());

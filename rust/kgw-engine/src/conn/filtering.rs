@@ -220,7 +220,9 @@ impl Exchange<'_> {
 
 fn ask<D>(conn: &Conn<D>, filter: &PythonFilter, message: Message) -> Result<Waiting, Failure> {
     conn.worker.stats().python_filter_total.increment();
-    filter.bridge.ask(filter.index, message)
+    let waiting = filter.bridge.ask(filter.index, message)?;
+    conn.worker.wake_soon(&filter.bridge);
+    Ok(waiting)
 }
 
 fn request_head<D>(

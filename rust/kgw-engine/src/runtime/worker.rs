@@ -14,10 +14,12 @@ use std::time::Duration;
 
 use slab::Slab;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use super::memory::Pressure;
 use super::{Phase, Shared};
+use crate::bridge::Bridge;
 use crate::clock::{Clock, Nanos, Timer};
 use crate::config::snapshot::Snapshot;
 use crate::conn::http2::StreamTasks;
@@ -51,6 +53,9 @@ pub(crate) struct Worker {
     moment: Cell<Nanos>,
     /// Wakers of every task that must look again when phase, generation or a manual clock changes.
     wakers: RefCell<Slab<Option<Waker>>>,
+    /// A bridge with questions that its reader was not told about yet.
+    asked: RefCell<Option<Arc<Bridge>>>,
+    asking: Notify,
 }
 
 /// Makes the event loop of a worker.
@@ -95,10 +100,24 @@ impl Drop for Ended<'_> {
     }
 }
 
+/// Tells the reader of a bridge that it was asked, once for all that was asked in the same turn of the
+/// event loop: this task runs behind those that sockets woke before it. A wake costs both sides a few
+/// microseconds.
+async fn wake_bridges(worker: Rc<Worker>) {
+    loop {
+        worker.asking.notified().await;
+        let asked = worker.asked.borrow_mut().take();
+        if let Some(bridge) = asked {
+            bridge.wake();
+        }
+    }
+}
+
 /// Follows generation and phase until the worker has nothing left to do.
 async fn supervise(worker: Rc<Worker>) {
     let mut accepting: Accepting = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+    tokio::task::spawn_local(wake_bridges(Rc::clone(&worker)));
     let mut lame_duck = Timer::new(worker.clock().clone());
     loop {
         worker.look_at_clock();
@@ -173,6 +192,8 @@ impl Worker {
             connections: Cell::new(0),
             moment: Cell::new(shared.clock.now()),
             wakers: RefCell::default(),
+            asked: RefCell::default(),
+            asking: Notify::new(),
             shared,
         }
     }
@@ -316,6 +337,14 @@ impl Worker {
     pub(crate) fn end_if_done(&self) {
         if self.phase() >= Phase::Draining && self.is_done() {
             self.shared.wake();
+        }
+    }
+
+    /// Tells the reader of a bridge, at the end of this turn of the event loop, that it was asked.
+    pub(crate) fn wake_soon(&self, bridge: &Arc<Bridge>) {
+        let asked = self.asked.borrow_mut().replace(Arc::clone(bridge));
+        if asked.is_none() {
+            self.asking.notify_one();
         }
     }
 
