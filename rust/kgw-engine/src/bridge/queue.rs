@@ -210,6 +210,13 @@ mod tests {
         Message::RequestHead(Box::new(RequestHead::new(&kgw_h1::Request::new(), about)))
     }
 
+    /// Asks, and tells the reader.
+    fn ask(bridge: &Arc<Bridge>, filter: u16) -> Result<Waiting, Failure> {
+        let waiting = bridge.ask(filter, message());
+        bridge.wake();
+        waiting
+    }
+
     fn is_readable(bridge: &Bridge) -> bool {
         let mut polled = [rustix::event::PollFd::new(
             bridge,
@@ -230,8 +237,8 @@ mod tests {
     fn one_wake_covers_all_jobs_until_the_reader_looks() {
         let bridge = bridge(8);
         assert!(!is_readable(&bridge));
-        let mut first = bridge.ask(0, message()).unwrap();
-        let _second = bridge.ask(1, message()).unwrap();
+        let mut first = ask(&bridge, 0).unwrap();
+        let _second = ask(&bridge, 1).unwrap();
         let mut count = [0; 8];
         rustix::io::read(&bridge.event, &mut count).unwrap();
         assert_eq!(u64::from_ne_bytes(count), 1);
@@ -250,31 +257,31 @@ mod tests {
     #[test]
     fn a_job_after_the_look_began_wakes_again() {
         let bridge = bridge(8);
-        let _first = bridge.ask(0, message()).unwrap();
+        let _first = ask(&bridge, 0).unwrap();
         assert!(bridge.begin(|_| {}));
-        let _second = bridge.ask(0, message()).unwrap();
+        let _second = ask(&bridge, 0).unwrap();
         assert!(is_readable(&bridge));
     }
 
     #[test]
     fn only_so_many_jobs_exist_waiting_or_running() {
         let bridge = bridge(2);
-        let _one = bridge.ask(0, message()).unwrap();
-        let _two = bridge.ask(0, message()).unwrap();
-        assert_eq!(bridge.ask(0, message()).unwrap_err(), Failure::Overflow);
+        let _one = ask(&bridge, 0).unwrap();
+        let _two = ask(&bridge, 0).unwrap();
+        assert_eq!(ask(&bridge, 0).unwrap_err(), Failure::Overflow);
         let running = bridge.pop().unwrap();
-        assert_eq!(bridge.ask(0, message()).unwrap_err(), Failure::Overflow);
+        assert_eq!(ask(&bridge, 0).unwrap_err(), Failure::Overflow);
         running.answer(Verdict::Continue(None));
         assert_eq!(bridge.active(), 1);
-        let _three = bridge.ask(0, message()).unwrap();
+        let _three = ask(&bridge, 0).unwrap();
         assert_eq!(bridge.active(), 2);
     }
 
     #[test]
     fn what_is_no_longer_waited_for_is_skipped_or_named() {
         let bridge = bridge(4);
-        let queued = bridge.ask(0, message()).unwrap();
-        let taken = bridge.ask(0, message()).unwrap();
+        let queued = ask(&bridge, 0).unwrap();
+        let taken = ask(&bridge, 0).unwrap();
         drop(queued);
         let job = bridge.pop().unwrap();
         assert_eq!((job.id(), job.is_cancelled()), (1, false));
@@ -292,17 +299,17 @@ mod tests {
     #[test]
     fn a_job_that_is_dropped_and_a_bridge_that_is_closed_say_so() {
         let bridge = bridge(4);
-        let mut dropped = bridge.ask(0, message()).unwrap();
+        let mut dropped = ask(&bridge, 0).unwrap();
         drop(bridge.pop());
         let failed = |waiting: &mut Waiting| match verdict(waiting) {
             Some(Verdict::Failed(failure)) => failure,
             other => panic!("{other:?}"),
         };
         assert_eq!(failed(&mut dropped), Failure::Closed);
-        let mut queued = bridge.ask(0, message()).unwrap();
+        let mut queued = ask(&bridge, 0).unwrap();
         bridge.close();
         assert_eq!(failed(&mut queued), Failure::Closed);
-        assert_eq!(bridge.ask(0, message()).unwrap_err(), Failure::Closed);
+        assert_eq!(ask(&bridge, 0).unwrap_err(), Failure::Closed);
         assert!(is_readable(&bridge) && !bridge.begin(|_| {}));
         assert_eq!(bridge.active(), 0);
     }
@@ -318,7 +325,7 @@ mod tests {
                 std::thread::spawn(move || {
                     for _ in 0..EACH {
                         let waiting = loop {
-                            match bridge.ask(0, message()) {
+                            match ask(&bridge, 0) {
                                 Ok(waiting) => break waiting,
                                 Err(_) => std::thread::yield_now(),
                             }
