@@ -127,7 +127,7 @@ class Engine:
         while not condition():
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise RuntimeError(f"the worker never {what}")
-            time.sleep(0.000_05)
+            time.sleep(0.000_05)  # the kernel tells nobody when a thread stops or waits
 
     def finish(self) -> dict[int, Counts]:
         """Ends the engine and returns what each thread did, by number."""

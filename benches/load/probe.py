@@ -73,5 +73,5 @@ def until(is_so: Callable[[], bool], patience: float, began: float | None = None
         with contextlib.suppress(OSError):
             if is_so():
                 return time.perf_counter() - began
-        time.sleep(PAUSE)
+        time.sleep(PAUSE)  # nothing tells when another program is ready
     return None

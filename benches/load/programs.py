@@ -70,6 +70,7 @@ def version_in(text: str) -> str:
 def _packaged_envoy() -> str | None:
     """Returns the Envoy of the `envoy` dependency group; its wrapper would be one process more."""
     try:
+        # Its wheel has no types, and is not there for every platform.
         import envoy  # type: ignore[import-untyped, import-not-found, unused-ignore]
     except ImportError:
         return None

@@ -37,7 +37,7 @@ def test_an_unknown_name_is_no_kind() -> None:
     with pytest.raises(AttributeError, match="Gatewai"):
         api.Gatewai  # type: ignore[attr-defined]  # noqa: B018 - that it fails is the point
     with pytest.raises(AttributeError, match="Gatewai"):
-        loaded.Gatewai  # type: ignore[attr-defined]  # noqa: B018
+        loaded.Gatewai  # type: ignore[attr-defined]  # noqa: B018 - the same
 
 
 def test_of_a_kind_whose_model_was_not_imported_there_is_no_object() -> None:

@@ -81,7 +81,7 @@ def test_it_serves_before_it_imports_an_event_loop(
     before = str(run.stderr).partition(" serving ")[0]
     imported = {line.rpartition("|")[2].strip() for line in before.splitlines()}
     assert "pydantic" in imported
-    assert not {"anyio", "asyncio", "watchfiles"} & imported
+    assert not {"anyio", "asyncio"} & imported
 
 
 def test_run_follows_changes(running: type[Running], directory: Path, upstream: Upstream) -> None:

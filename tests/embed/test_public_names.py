@@ -13,7 +13,7 @@ from kgw.api.kinds import HOMES
 
 SCENARIO = Path(__file__).parents[2] / "examples" / "waypoint"
 
-HEAVY = {"pydantic", "pydantic_core", "anyio", "asyncio", "watchfiles", "ssl", "socket"}
+HEAVY = {"pydantic", "pydantic_core", "anyio", "asyncio", "ssl", "socket"}
 
 NAMES = [
     "BlockingProxy",
@@ -96,4 +96,4 @@ def test_a_configuration_needs_the_models_of_its_kinds_only() -> None:
 
 def test_serving_without_an_event_loop_imports_none() -> None:
     serve = f"import kgw\nwith kgw.Proxy({str(SCENARIO)!r}, bind='127.0.0.1:0'): pass"
-    assert not {"anyio", "asyncio", "trio", "watchfiles"} & modules_after(serve)
+    assert not {"anyio", "asyncio", "trio"} & modules_after(serve)

@@ -17,7 +17,7 @@ SOURCES = Path(__file__).parents[2] / "benches" / "load" / "csrc"
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("cc") is None or shutil.which("make") is None:
-        pytest.skip("there is no C compiler")
+        pytest.skip("there is no C compiler")  # only the bench needs one, kgw does not
     directory = tmp_path_factory.mktemp("tools")
     subprocess.run(
         ["make", "-s", "-C", str(SOURCES), f"OUT={directory}", "CFLAGS=-O0"],

@@ -60,7 +60,7 @@ def test_the_others_take_their_files(
     config.write_text(render(spec, tmp_path))
     program = Programs(tmp_path).find(name)
     if program is None:
-        pytest.skip(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed")  # a peer of the bench, from Debian
     result = subprocess.run([program, *check, str(config)], capture_output=True, text=True)
 
     assert result.returncode == 0, result.stderr

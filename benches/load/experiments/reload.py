@@ -58,6 +58,7 @@ def _changes(bench: Bench, peer: Peer, spec: Spec, targets: Path) -> Values:
             began = time.perf_counter()
             peer.reload(new, proxy.directory, proxy.pid)
             took.append(_live(new, changing, began))
+            # Changes come apart, so that the running traffic shows what each does to it.
             time.sleep(max(0.0, APART - (time.perf_counter() - began)))
         load.wait_for("END")
         values = load.result()

@@ -24,15 +24,17 @@ class Peer(ABC):
     def command(self, programs: Programs, spec: Spec, directory: Path) -> list[str]:
         """Writes the configuration into a directory; returns what serves it in the foreground."""
 
-    @abstractmethod
     def reload(self, spec: Spec, directory: Path, pid: int) -> None:
         """Replaces the configuration of a running proxy as the product's manual says.
+
+        Not asked of a proxy that `can` do no version.
 
         Args:
             spec: the new one, which differs from the running one in its version.
             directory: that of the running one.
             pid: the process of `command`.
         """
+        raise TypeError(f"{self.name} has no configuration to replace")
 
     def can(self, spec: Spec) -> bool:
         """Returns whether the product does such work."""

@@ -31,9 +31,6 @@ class Floor(Peer):
             command += ["-L", str(directory / "access.log")]
         return command
 
-    def reload(self, spec: Spec, directory: Path, pid: int) -> None:
-        raise NotImplementedError("it has no configuration")
-
     def can(self, spec: Spec) -> bool:
         if spec.h2 or spec.bucket or spec.routes is not None or spec.version:
             return False

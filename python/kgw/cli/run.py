@@ -535,7 +535,7 @@ def _run(function: Callable[[], Awaitable[None]]) -> None:
 
     from kgw.api import KINDS
 
-    for module in ("kgw.cli.terminal", "kgw.diagnostics", "watchfiles._rust_notify"):
+    for module in ("kgw.cli.terminal", "kgw.diagnostics"):
         importlib.import_module(module)
     for _model in KINDS.values():
         pass  # looked up, it is imported

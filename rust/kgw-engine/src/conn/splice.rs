@@ -44,7 +44,7 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    #[allow(clippy::vec_box, reason = "the boxes are what is lent")]
+    #[expect(clippy::vec_box, reason = "the boxes are what is lent")]
     static SPARE: RefCell<Vec<Box<Conduit>>> = const { RefCell::new(Vec::new()) };
     static SIGPIPE_BLOCKED: Cell<bool> = const { Cell::new(false) };
 }
