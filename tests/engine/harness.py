@@ -411,6 +411,10 @@ class Gateway:
     def stat(self, name: str) -> int:
         return int(self.stats()[name])
 
+    def reaches(self, name: str, value: int) -> None:
+        """Waits for the value of a counter: a client may have its answer before it is counted."""
+        eventually(lambda: self.stat(name) == value, f"{name} == {value}")
+
     def advance(self, seconds: float) -> None:
         """Turns the clock once everything before has been acted on, and lets that be acted on."""
         self.settle()

@@ -210,7 +210,7 @@ def test_bad_changes_change_nothing(gateway: Gateway, delta: dict[str, Any], err
     before = {"version": 1, "base": 1}
     with pytest.raises(ConfigError, match=error):
         gateway.engine.apply_delta(json.dumps(before | delta).encode())
-    assert gateway.stat("generation") == 1
+    gateway.reaches("generation", 1)
     change(gateway, routes={"two": direct(200, "new")})
     assert [body(gateway, path) for path in ("/", "/two")] == ["one", "new"]
 

@@ -138,7 +138,7 @@ def undecided(
         assert bytes_server.connections == 0
         gateway.advance(0.02)
         server = bytes_server.accept()
-        assert gateway.stat("detect_timeout") == 1
+        gateway.reaches("detect_timeout", 1)
         yield gateway, client, server, upstream
         bytes_server.close()
 
@@ -235,7 +235,7 @@ def test_a_silent_client_is_closed_if_no_server_of_bytes_is_there() -> None:
         client.send(header())
         gateway.advance(0.4)
         assert client.is_closed()
-        assert gateway.stat("tcp_cx_connect_attempts_exceeded") == 1
+        gateway.reaches("tcp_cx_connect_attempts_exceeded", 1)
 
 
 @pytest.mark.parametrize("sent", [b"", b"GE"])
@@ -302,7 +302,7 @@ def test_a_destination_without_either_is_reported_and_is_none() -> None:
         client = gateway.connect()
         client.send(header() + get())
         assert client.is_closed()
-        assert gateway.stat("proxy_header_no_destination") == 1
+        gateway.reaches("proxy_header_no_destination", 1)
 
 
 def test_a_connection_without_addresses_is_not_passed_on_as_bytes() -> None:

@@ -433,7 +433,7 @@ def test_an_answer_that_stands_still_is_given_up(way: Setup) -> None:
     way.http["stream_idle_timeout_ms"] = 5_000
     with _stalled_answer(way) as (gateway, client, _):
         gateway.advance(4.9)
-        assert gateway.stat("downstream_rq_active") == 1
+        gateway.reaches("downstream_rq_active", 1)
         gateway.advance(0.2)
         # What came before the cut may still be read for a while.
         gateway.advance(2)

@@ -179,7 +179,7 @@ def test_connect_time_out(setup: Setup) -> None:
             assert response.get("connection") is None
             case = Case(503, "", "UF", BEFORE + "{connection_timeout}", 1, True)
             assert logged(gateway, case)["host"] == address
-            assert gateway.stat("upstream_cx_connect_timeout") == 1
+            gateway.reaches("upstream_cx_connect_timeout", 1)
 
 
 @pytest.mark.parametrize("reset", [False, True])

@@ -47,8 +47,8 @@ def test_the_fourth_request_is_answered_with_exactly_these_bytes() -> None:
         )
         gateway.settle()
         assert not client.is_readable()
-        assert gateway.stat("rate_limited") == 1
-        assert gateway.stat("upstream_rq_total") == 3
+        gateway.reaches("rate_limited", 1)
+        gateway.reaches("upstream_rq_total", 3)
         assert upstream.connections == 1
 
 

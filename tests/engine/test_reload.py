@@ -122,7 +122,7 @@ def test_a_bad_configuration_changes_nothing(change: dict[str, object]) -> None:
             gateway.engine.apply(json.dumps(gateway.setup.ir() | change).encode())
         with pytest.raises(ConfigError):
             gateway.engine.apply(b"{")
-        assert gateway.stat("generation") == 1
+        gateway.reaches("generation", 1)
         client.send(get())
         assert client.read_response().status == 200
 
@@ -166,7 +166,7 @@ def test_a_listener_whose_address_is_taken_changes_nothing() -> None:
         with pytest.raises(OSError, match=str(port)):
             gateway.engine.apply(setup.encoded())
         assert gateway.get().status == 200
-        assert gateway.stat("generation") == 1
+        gateway.reaches("generation", 1)
 
 
 def test_the_same_address_stays_bound() -> None:

@@ -90,7 +90,7 @@ def test_the_end_of_one_side_is_passed_on_and_the_other_goes_on(first: str) -> N
         for size in (1, 100_000):
             ends[1].send(PATTERN[:size])
             assert ends[0].read_exactly(size) == PATTERN[:size]
-        assert gateway.stat("tcp_cx_active") == 1
+        gateway.reaches("tcp_cx_active", 1)
         ends[1].finish_sending()
         assert ends[0].read_to_end() == b""
         eventually(lambda: gateway.stat("downstream_cx_active") == 0, "the end of the connection")
@@ -142,7 +142,7 @@ def test_a_tunnel_on_which_nothing_moves_is_closed(logged: Setup) -> None:
         gateway.advance(0.2)
         assert client.is_closed()
         assert server.is_closed()
-        assert gateway.stat("tcp_cx_idle_timeout") == 1
+        gateway.reaches("tcp_cx_idle_timeout", 1)
         (line,) = gateway.log_lines(1)
     assert line["close_reason"] == line["up_reason"] == "tcp_session_idle_timeout"
     assert (line["flags"], line["duration"]) == ("-", 178_100)
@@ -238,8 +238,8 @@ def test_a_connection_whose_endpoint_refuses_is_closed(logged: Setup) -> None:
         logged.endpoints = [address]
         with serving(logged) as (gateway, _):
             line = closed(gateway)
-            assert gateway.stat("tcp_cx_connect_attempts_exceeded") == 1
-            assert gateway.stat("upstream_cx_connect_fail") == 1
+            gateway.reaches("tcp_cx_connect_attempts_exceeded", 1)
+            gateway.reaches("upstream_cx_connect_fail", 1)
     assert (line["flags"], line["host"], line["cluster"]) == ("UF,URX", address, "c")
     assert line["close_reason"] == "tcp_initializion_failure:0"
     assert line["failure"] == "delayed_connect_error:_Connection_refused"
@@ -273,7 +273,7 @@ def test_connecting_takes_no_longer_than_allowed(logged: Setup) -> None:
             assert not client.is_readable()
             gateway.advance(0.2)
             assert client.is_closed()
-            assert gateway.stat("upstream_cx_connect_timeout") == 1
+            gateway.reaches("upstream_cx_connect_timeout", 1)
             (line,) = gateway.log_lines(1)
     assert (line["flags"], line["received"], line["sent"]) == ("UF,URX", 5, 0)
 
@@ -428,7 +428,7 @@ def test_idle_tunnels_need_little_memory() -> None:
         # Test and gateway share the process: this is the harness's memory as well.
         # A buffer of 16 KiB kept in each direction would be more.
         assert resident() - before < 300 * 32_000
-        assert gateway.stat("tcp_cx_active") == 350
+        gateway.reaches("tcp_cx_active", 350)
 
 
 def test_a_server_that_answers_and_resets_is_heard() -> None:

@@ -162,7 +162,7 @@ def test_the_server_name_chooses_certificate_and_routes(tmp_path: Path) -> None:
         assert (first["name"], first["chain"]) == ("a.example", "chain-a.example")
         assert (second["name"], second["chain"]) == ("x.b.example", "chain-*.b.example")
         assert first["emails"] is first["subject"] is first["fingerprint"] is None
-        assert gateway.stat("downstream_tls_handshake") == 2
+        gateway.reaches("downstream_tls_handshake", 2)
 
 
 def test_a_name_that_nobody_serves_is_told_so() -> None:
@@ -170,7 +170,7 @@ def test_a_name_that_nobody_serves_is_told_so() -> None:
         with pytest.raises(ssl.SSLError) as refused:
             secure(gateway, "b.example")
         assert refused.value.reason == "TLSV1_UNRECOGNIZED_NAME"
-        assert gateway.stat("downstream_tls_no_chain") == 1
+        gateway.reaches("downstream_tls_no_chain", 1)
         assert gateway.stat("downstream_tls_fail") == 0
 
 
@@ -179,7 +179,7 @@ def test_what_is_no_tls_is_closed() -> None:
         client = gateway.connect()
         client.send(get())
         assert client.read_to_end().startswith(b"\x15\x03\x03\x00\x02\x02")
-        assert gateway.stat("downstream_tls_fail") == 1
+        gateway.reaches("downstream_tls_fail", 1)
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02"])
@@ -192,7 +192,7 @@ def test_a_handshake_has_its_time(sent: bytes) -> None:
         assert not client.is_readable()
         gateway.advance(0.2)
         assert client.is_closed()
-        assert gateway.stat("downstream_tls_timeout") == 1
+        gateway.reaches("downstream_tls_timeout", 1)
 
 
 def test_a_chain_that_cannot_work_takes_no_other_down() -> None:
@@ -324,7 +324,7 @@ def test_an_endpoint_is_asked_over_tls_and_its_connection_used_again(tmp_path: P
             client.send(get())
             assert client.read_response().status == 200
         assert upstream.connections == 1
-        assert gateway.stat("upstream_tls_handshake") == 1
+        gateway.reaches("upstream_tls_handshake", 1)
         eventually(lambda: gateway.stat("upstream_rq_reused") == 2, "two requests on it")
         for line in gateway.log_lines(3):
             assert line["up_version"] == "TLSv1.3"
@@ -365,7 +365,7 @@ def test_an_endpoint_that_is_not_trusted_gets_no_request(tmp_path: Path) -> None
         assert misnamed["failure"] == "TLS_error:|invalid_peer_certificate:_NotValidForName"
         reset = "upstream_reset_before_response_started{remote_connection_failure|"
         assert unknown["details"] == reset + unknown["failure"] + "}"
-        assert gateway.stat("upstream_tls_fail") == 2
+        gateway.reaches("upstream_tls_fail", 2)
         assert not asked
 
 

@@ -11,7 +11,7 @@ def test_a_connection_is_used_again_by_other_clients() -> None:
         for _ in range(5):
             assert gateway.get().status == 200
         assert upstream.connections == 1
-        assert gateway.stat("upstream_rq_reused") == 4
+        gateway.reaches("upstream_rq_reused", 4)
 
 
 def test_requests_at_the_same_time_have_connections_of_their_own() -> None:
@@ -72,7 +72,7 @@ def test_a_request_that_crossed_with_a_close_is_sent_again_once(method: str, res
         second.send(ok(b"" if method == "HEAD" else b"second"))
         response = client.read_response(head=method == "HEAD")
         assert response.status == 200
-        assert gateway.stat("upstream_rq_retry_reused") == 1
+        gateway.reaches("upstream_rq_retry_reused", 1)
 
 
 def test_it_is_not_sent_a_third_time() -> None:

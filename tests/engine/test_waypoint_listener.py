@@ -69,7 +69,7 @@ def test_the_header_and_the_request_may_come_together(setup: Setup) -> None:
     with serving(setup) as (gateway, _):
         response = gateway.ask(header() + get("/together"))
         assert json.loads(response.body)["line"] == "GET /together HTTP/1.1"
-        assert gateway.stat("proxy_header_accepted") == 1
+        gateway.reaches("proxy_header_accepted", 1)
 
 
 def test_the_header_may_come_alone_and_byte_by_byte(setup: Setup) -> None:
@@ -78,7 +78,7 @@ def test_the_header_may_come_alone_and_byte_by_byte(setup: Setup) -> None:
         for byte in header(tlvs=tlv(0xD0, IDENTITY.encode())):
             client.send(bytes([byte]))
             gateway.settle()
-        assert gateway.stat("proxy_header_accepted") == 1
+        gateway.reaches("proxy_header_accepted", 1)
         for path in ("/1", "/2"):
             client.send(get(path))
             assert json.loads(client.read_response().body)["line"] == f"GET {path} HTTP/1.1"
@@ -202,7 +202,7 @@ def test_a_connection_whose_header_does_not_come_is_closed(setup: Setup, part: i
         assert not client.is_readable()
         gateway.advance(0.2)
         assert closed_without_a_word(client)
-        assert gateway.stat("proxy_header_timeout") == 1
+        gateway.reaches("proxy_header_timeout", 1)
 
 
 def test_the_time_for_the_header_does_not_start_anew_with_each_byte(setup: Setup) -> None:
@@ -223,7 +223,7 @@ def test_a_connection_closed_before_its_header_is_closed(setup: Setup, part: int
         client.send(header()[:part])
         client.finish_sending()
         assert closed_without_a_word(client)
-        assert gateway.stat("proxy_header_absent") == 1
+        gateway.reaches("proxy_header_absent", 1)
 
 
 def test_a_connection_may_wait_with_its_first_request(setup: Setup) -> None:

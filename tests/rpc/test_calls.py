@@ -85,7 +85,7 @@ def test_a_hundred_calls_at_a_time_share_a_connection() -> None:
         for turn in turns:
             turn.say(b"first")
         assert [next(answer) for answer in answers] == [b"first"] * 100
-        assert gateway.stat("downstream_rq_active") == 100
+        gateway.reaches("downstream_rq_active", 100)
         for turn in turns:
             turn.say(b"last")
             turn.say(None)
@@ -181,7 +181,7 @@ def test_calls_come_to_a_waypoint() -> None:
                     iter([b"a", b"b"]), timeout=WAIT
                 )
                 assert list(answers) == [b"a", b"b"]
-            assert gateway.stat("proxy_header_accepted") == 1
+            gateway.reaches("proxy_header_accepted", 1)
         finally:
             ztunnel.close()
             gateway.close()

@@ -192,6 +192,10 @@ class Scene:
         assert isinstance(value, int)
         return value
 
+    def reaches(self, name: str, value: int) -> None:
+        """Waits for the value of a counter: a client may have its answer before it is counted."""
+        eventually(lambda: self.stat(name) == value, f"{name} == {value}")
+
     def apply(self, *manifests: str, strict: bool = True) -> None:
         """Serves other manifests; those of the stage's Services stay."""
         config = self.stage.config(*manifests)
