@@ -9,7 +9,7 @@ from .connections import measure, room_for, running
 
 COUNT = 2000
 
-MOST = 8000
+MOST = 4000
 """What a connection may cost. Bytes."""
 
 
