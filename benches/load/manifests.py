@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benches.load.spec import LOG_FIELDS, SERVICE_VIP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from benches.load.spec import Route, Spec
@@ -28,24 +29,24 @@ def write(spec: Spec, directory: Path, log: Path) -> None:
     The route that has the version is in a file of its own.
     """
     directory.mkdir(exist_ok=True)
-    _replace(directory / "fixed.yaml", fixed(spec, str(log)))
+    _prepare(directory / "fixed.yaml", fixed(spec, str(log)))()
     if spec.version:
-        write_change(spec, directory)
+        prepare_change(spec, directory)()
 
 
-def write_change(spec: Spec, directory: Path) -> None:
-    """Replaces the file with the route that has the version."""
-    _replace(directory / "changing.yaml", [changing(spec)])
+def prepare_change(spec: Spec, directory: Path) -> Callable[[], object]:
+    """Returns what replaces the file with the route that has the version."""
+    return _prepare(directory / "changing.yaml", [changing(spec)])
 
 
-def _replace(path: Path, objects: Iterable[Object]) -> None:
-    """Writes a file beside the directory and moves it in, so that no half of it is ever read.
+def _prepare(path: Path, objects: Iterable[Object]) -> Callable[[], object]:
+    """Writes a file beside the directory; returns what moves it in: no half of it is ever read.
 
     Its documents are JSON, which is YAML.
     """
     fresh = path.parent.with_suffix(".fresh")
     fresh.write_text("\n---\n".join(json.dumps(one) for one in objects) + "\n")
-    fresh.rename(path)
+    return partial(fresh.rename, path)
 
 
 def fixed(spec: Spec, log: str) -> list[Object]:

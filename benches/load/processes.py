@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 REAL_TIME = -20
 """A niceness below this stands for the real-time class, ahead of everything that is not in it."""
 
+MEASURED = 1
+"""The real-time priority of what is measured."""
+AHEAD = 2
+"""That of what must be on time.
+
+Only for moments that touch no files: a process that waits in the kernel, without sleeping, for one
+of a lower real-time priority on its core waits for ever.
+"""
+
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
@@ -44,7 +53,7 @@ class Placement:
                 os.sched_setaffinity(0, self.cores)
             with contextlib.suppress(OSError):
                 if self.nice < REAL_TIME:
-                    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+                    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(MEASURED))
                 elif self.nice:
                     os.setpriority(os.PRIO_PROCESS, 0, self.nice)
                     # Niceness counts within a session only, where the kernel groups by session.
@@ -83,19 +92,15 @@ def running(
 
 
 @contextlib.contextmanager
-def ahead(nice: int) -> Iterator[None]:
-    """Runs the calling process ahead of those placed with a niceness of the real-time class.
-
-    Only for moments that touch no files: a process that waits in the kernel, without sleeping, for
-    one of a lower real-time priority on its core waits for ever.
-    """
-    is_ahead = nice < REAL_TIME
-    if is_ahead:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
+def urgent(nice: int, priority: int) -> Iterator[None]:
+    """Runs the calling process at a real-time priority, if what is measured is in that class."""
+    is_urgent = nice < REAL_TIME
+    if is_urgent:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(priority))
     try:
         yield
     finally:
-        if is_ahead:
+        if is_urgent:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 

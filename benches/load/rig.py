@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benches.load import generators, probe, procfs
-from benches.load.processes import Placement, ahead, free_ports, open_files, running
+from benches.load.processes import (
+    AHEAD,
+    MEASURED,
+    Placement,
+    free_ports,
+    open_files,
+    running,
+    urgent,
+)
 from benches.load.spec import HOST
 
 if TYPE_CHECKING:
@@ -188,7 +196,7 @@ class Rig:
                 command = generators.kload(self.programs, spec, load, targets)
                 begins, ends = "START", "END"
             with contextlib.ExitStack() as stack:
-                with ahead(self._nice):  # snapshots must be taken on time
+                with urgent(self._nice, AHEAD):  # snapshots must be taken on time
                     process = stack.enter_context(running(command, placement))
                     _skip_to(process, begins)
                     before = self._snapshot(pids, process.pid)
@@ -205,6 +213,13 @@ class Rig:
             raise RuntimeError("no request was answered")
         late = abs(after.time - before.time - load.seconds) / load.seconds
         return values | _used(before, after, values) | _memory(pids) | {"late": late}
+
+    def abreast(self) -> contextlib.AbstractContextManager[None]:
+        """Runs the calling process as urgently as what is measured, for as long as it takes part.
+
+        Only the real-time class counts: of the others each gets its share.
+        """
+        return urgent(self._nice, MEASURED)
 
     @contextlib.contextmanager
     def generator(self, arguments: list[str], stdin: int | None = None) -> Iterator[Generator]:

@@ -84,7 +84,7 @@ def test_a_change_replaces_one_route(tmp_path: Path) -> None:
     spec = SPECS["reload"]
     manifests.write(spec, where, tmp_path / "access.log")
     fixed, changing = (where / "fixed.yaml").read_text(), (where / "changing.yaml").read_text()
-    manifests.write_change(replace(spec, version="v2"), where)
+    manifests.prepare_change(replace(spec, version="v2"), where)()
 
     assert (where / "fixed.yaml").read_text() == fixed
     assert (where / "changing.yaml").read_text() == changing.replace('"v1"', '"v2"')

@@ -55,9 +55,11 @@ def _changes(bench: Bench, peer: Peer, spec: Spec, targets: Path) -> Values:
         took = []
         for number in range(1, changes + 1):
             new = replace(spec, version=f"v{number}")
-            began = time.perf_counter()
-            peer.reload(new, proxy.directory, proxy.pid)
-            took.append(_live(new, changing, began))
+            change = peer.change(new, proxy.directory, proxy.pid)
+            with bench.rig.abreast():  # or the answer that it waits for waits for this process
+                began = time.perf_counter()
+                change()
+                took.append(_live(new, changing, began))
             # Changes come apart, so that the running traffic shows what each does to it.
             time.sleep(max(0.0, APART - (time.perf_counter() - began)))
         load.wait_for("END")

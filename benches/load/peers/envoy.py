@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benches.load.peers.base import Peer
 from benches.load.spec import LOG_FIELDS, SERVICE_VIP
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from benches.load.programs import Programs
@@ -27,14 +29,14 @@ class Envoy(Peer):
 
     def command(self, programs: Programs, spec: Spec, directory: Path) -> list[str]:
         if spec.version:
-            _write_routes(spec, directory)
+            _prepare_routes(spec, directory)()
         config = directory / "envoy.json"
         config.write_text(json.dumps(bootstrap(spec, directory)))
         options = ["--concurrency", str(spec.workers), "--log-level", "error"]
         return [programs.need("envoy"), "-c", str(config), *options, "--disable-hot-restart"]
 
-    def reload(self, spec: Spec, directory: Path, pid: int) -> None:
-        _write_routes(spec, directory)
+    def change(self, spec: Spec, directory: Path, pid: int) -> Callable[[], object]:
+        return _prepare_routes(spec, directory)
 
 
 def bootstrap(spec: Spec, directory: Path) -> Message:
@@ -132,13 +134,13 @@ def _connection_manager(spec: Spec, directory: Path) -> Message:
     return manager
 
 
-def _write_routes(spec: Spec, directory: Path) -> None:
-    """Replaces the file of routes by a rename, which is what Envoy looks for."""
+def _prepare_routes(spec: Spec, directory: Path) -> Callable[[], object]:
+    """Writes a file of routes; returns what renames it, which is what Envoy looks for."""
     routes = _any("config.route.v3.RouteConfiguration", **_route_configuration(spec))
     fresh = directory / "routes.fresh"
     fresh.write_text(json.dumps({"resources": [routes]}))
     (directory / "rds").mkdir(exist_ok=True)
-    fresh.rename(directory / "rds" / "routes.json")
+    return partial(fresh.rename, directory / "rds" / "routes.json")
 
 
 def _route_configuration(spec: Spec) -> Message:

@@ -14,6 +14,7 @@ from benches.load.peers.base import Peer
 from benches.load.spec import HOST, LIMITED, WAYPOINT_PREFIXES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from benches.load.programs import Programs
@@ -42,9 +43,14 @@ class HAProxy(Peer):
             command = ["sh", "-c", f"exec {shlex.join(command)} >> {log}"]
         return command
 
-    def reload(self, spec: Spec, directory: Path, pid: int) -> None:
-        (directory / "haproxy.cfg").write_text(render(spec, directory))
-        os.kill(pid, signal.SIGUSR2)
+    def change(self, spec: Spec, directory: Path, pid: int) -> Callable[[], object]:
+        text = render(spec, directory)
+
+        def replace() -> None:
+            (directory / "haproxy.cfg").write_text(text)
+            os.kill(pid, signal.SIGUSR2)
+
+        return replace
 
 
 def render(spec: Spec, directory: Path) -> str:

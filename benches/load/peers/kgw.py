@@ -8,6 +8,7 @@ from benches.load import manifests
 from benches.load.peers.base import Peer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from benches.load.programs import Programs
@@ -26,5 +27,5 @@ class Kgw(Peer):
         options += ["--max-connections", str(spec.connections)]
         return [programs.need("kgw"), "run", "-f", str(where), *options]
 
-    def reload(self, spec: Spec, directory: Path, pid: int) -> None:
-        manifests.write_change(spec, directory / "manifests")
+    def change(self, spec: Spec, directory: Path, pid: int) -> Callable[[], object]:
+        return manifests.prepare_change(spec, directory / "manifests")

@@ -13,6 +13,7 @@ from benches.load.peers.base import Peer
 from benches.load.spec import HOST
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from benches.load.programs import Programs
@@ -39,9 +40,14 @@ class Nginx(Peer):
         errors = str(directory / "error.log")
         return [programs.need("nginx"), "-c", str(config), "-p", str(directory), "-e", errors]
 
-    def reload(self, spec: Spec, directory: Path, pid: int) -> None:
-        (directory / "nginx.conf").write_text(render(spec, directory))
-        os.kill(pid, signal.SIGHUP)
+    def change(self, spec: Spec, directory: Path, pid: int) -> Callable[[], object]:
+        text = render(spec, directory)
+
+        def replace() -> None:
+            (directory / "nginx.conf").write_text(text)
+            os.kill(pid, signal.SIGHUP)
+
+        return replace
 
 
 def render(spec: Spec, directory: Path) -> str:
