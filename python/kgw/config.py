@@ -231,7 +231,10 @@ class Session:
         findings: list[Finding] = []
         for one in objects:
             if isinstance(one, api.Resource):
-                resources.append(one)
+                examined = api.examine(one)
+                findings += one.findings or ()
+                if examined is not None:
+                    resources.append(examined)
                 continue
             loaded = source.from_objects([one])
             findings += loaded.findings

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from kgw.api.kinds import HOMES, KINDS
-from kgw.api.parse import Parsed, parse, parse_all
+from kgw.api.parse import Parsed, examine, parse, parse_all
 
 if TYPE_CHECKING:
     from kgw.api import remains as remains
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from kgw.api.core.secret import Secret as Secret
     from kgw.api.core.service import Service as Service
     from kgw.api.discovery.endpoint_slice import EndpointSlice as EndpointSlice
+    from kgw.api.documents import dumps as dumps
+    from kgw.api.documents import loads as loads
+    from kgw.api.duration import Duration as Duration
     from kgw.api.gateway.backend_tls_policy import BackendTLSPolicy as BackendTLSPolicy
     from kgw.api.gateway.gateway import Gateway as Gateway
     from kgw.api.gateway.gateway_class import GatewayClass as GatewayClass
@@ -40,6 +43,7 @@ __all__ = [
     "BackendConfigPolicy",
     "BackendTLSPolicy",
     "ConfigMap",
+    "Duration",
     "EndpointSlice",
     "Gateway",
     "GatewayClass",
@@ -58,16 +62,22 @@ __all__ = [
     "TCPRoute",
     "TLSRoute",
     "TrafficPolicy",
+    "dumps",
+    "examine",
+    "loads",
     "parse",
     "parse_all",
     "remains",
 ]
 
 _OTHERS = {
+    "Duration": "kgw.api.duration",
     "ObjectMeta": "kgw.api.meta",
     "Opaque": "kgw.api.meta",
     "Resource": "kgw.api.meta",
     "ResourceKey": "kgw.api.meta",
+    "dumps": "kgw.api.documents",
+    "loads": "kgw.api.documents",
 }
 
 

@@ -11,13 +11,31 @@ import types
 import typing
 from collections.abc import Hashable, Iterable, Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from kgw.diagnostics import Severity
+
+_NAMES: Final[Mapping[str, str]] = {
+    "cluster_ip": "clusterIP",
+    "cluster_ips": "clusterIPs",
+    "from_": "from",
+    "simple_tls": "simpleTLS",
+    "skip_xff_append": "skipXFFAppend",
+    "well_known_ca_certificates": "wellKnownCACertificates",
+    "xff_trusted_cidrs": "xffTrustedCIDRs",
+}
+
+
+def kubernetes_name(name: str) -> str:
+    """The name that a field has in manifests: ``backendRefs`` for ``backend_refs``.
+
+    An alias of the field itself would be the name that type checkers want for the argument.
+    """
+    return _NAMES.get(name) or to_camel(name)
 
 
 class Model(BaseModel):
@@ -26,7 +44,7 @@ class Model(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="allow",
-        alias_generator=to_camel,
+        alias_generator=kubernetes_name,
         validate_by_name=True,
         validate_by_alias=True,
         # A validator is built when an object comes that needs it. Most models are parts of others,

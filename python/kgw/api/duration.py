@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final
+from datetime import timedelta
+from typing import Any, Final, Self
 
-from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
 _FORM: Final = re.compile(r"(?:[0-9]{1,5}(?:h|m|s|ms)){1,4}")
 _PART: Final = re.compile(r"([0-9]{1,5})(ms|h|m|s)")
 _MILLISECONDS: Final = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+#: The longest duration that one number can be of: five digits of hours.
+LONGEST: Final = 99_999 * _MILLISECONDS["h"]
 
 #: What is legal, in words.
 LEGAL: Final = "one to four of NUMBER followed by h, m, s or ms, such as 180s, 1m30s or 500ms"
@@ -37,10 +42,64 @@ def text(duration_ms: int) -> str:
     return "".join(parts) or "0s"
 
 
-def _parse(value: Any) -> Any:
-    if isinstance(value, str):
+class Duration(int):
+    """A duration: an ``int`` of milliseconds that prints as the Gateway API writes it.
+
+        Duration("1m30s") == Duration(timedelta(seconds=90)) == Duration(90_000) == 90_000
+
+    It is written as it was read: what was ``180s`` does not become ``3m``.
+    """
+
+    _written: str | None
+
+    def __new__(cls, value: str | timedelta | int) -> Self:
+        """Makes a duration of a text, a `timedelta`, or milliseconds.
+
+        Raises:
+            ValueError: the text is not a duration, or there are none of that many milliseconds.
+        """
+        if isinstance(value, timedelta):
+            whole, part = divmod(value, _MILLISECOND)
+            if part:
+                raise ValueError(f"{value} is not a whole number of milliseconds")
+        else:
+            whole = milliseconds(value) if isinstance(value, str) else value
+        if not 0 <= whole <= LONGEST:
+            raise ValueError(f"a duration is from 0s to {text(LONGEST)}")
+        made = super().__new__(cls, whole)
+        made._written = value if isinstance(value, str) else None
+        return made
+
+    def __str__(self) -> str:
+        return text(self)
+
+    def __repr__(self) -> str:
+        return f"Duration({self.as_written()!r})"
+
+    def as_written(self) -> str:
+        """The text that it was made of, or the canonical one."""
+        return self._written or text(self)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            _read,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                _as_written, when_used="json"
+            ),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{_FORM.pattern}$", "examples": ["10s", "1m30s"]}
+
+
+def _read(value: Any) -> Duration:
+    if isinstance(value, Duration):
+        return value
+    if isinstance(value, str | timedelta):
         try:
-            return milliseconds(value)
+            return Duration(value)
         except ValueError:
             pass
     elif isinstance(value, int) and not isinstance(value, bool):
@@ -52,15 +111,5 @@ def _parse(value: Any) -> Any:
     )
 
 
-def _python(value: Any) -> Any:
-    return value if isinstance(value, Milliseconds) else Milliseconds(_parse(value))
-
-
-class Milliseconds(int):
-    """A parsed duration; an ``int`` of milliseconds that prints as a duration."""
-
-    def __str__(self) -> str:
-        return text(self)
-
-
-Duration = Annotated[int, BeforeValidator(_python), Field(ge=0)]
+def _as_written(value: Any) -> str:
+    return value.as_written() if isinstance(value, Duration) else str(value)

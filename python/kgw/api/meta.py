@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
-from kgw.api.base import Int, Model
+from kgw.api.base import Int, Model, without_nulls
 from kgw.api.names import Labels, Name, NamespaceName
 from kgw.diagnostics import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from typing import Self
 
     from kgw.api.base import Remark
 
@@ -50,8 +52,8 @@ class ObjectMeta(Model):
 
     name: Name
     namespace: NamespaceName | None = None
-    labels: Labels
-    annotations: Labels
+    labels: Labels = Field(default_factory=dict)
+    annotations: Labels = Field(default_factory=dict)
     creation_timestamp: datetime | None = None
     generation: Int = 1
 
@@ -71,7 +73,18 @@ class Resource(Model):
     status: Any = None
 
     _origin: Any = PrivateAttr(default=None)
+    _written: dict[str, Any] | None = PrivateAttr(default=None)
+    _findings: tuple[Finding, ...] | None = PrivateAttr(default=None)
     _defects: tuple[Finding, ...] = PrivateAttr(default=())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether two objects say the same, wherever they come from."""
+        if not isinstance(other, Resource) or type(other) is not type(self):
+            return NotImplemented
+        fields = type(self).model_fields
+        return self.__pydantic_extra__ == other.__pydantic_extra__ and all(
+            getattr(self, name) == getattr(other, name) for name in fields
+        )
 
     @property
     def name(self) -> str:
@@ -105,6 +118,64 @@ class Resource(Model):
         """Errors of this object that do not make it unreadable: fields that are not enforced."""
         return self._defects
 
+    @property
+    def findings(self) -> tuple[Finding, ...] | None:
+        """All that is to be said about this object alone; ``None`` if it was not examined yet.
+
+        An object that was read was, and so is one of a configuration: see `kgw.api.examine`.
+        """
+        return self._findings
+
+    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+        """Returns the object as its manifest has it.
+
+        An object that was read from a manifest is returned as it stands there, with its own order
+        of keys. Of one made in Python it is what was given, and no defaults.
+
+        Args:
+            secrets: whether the object may be of a kind that has no value that may be shown.
+
+        Raises:
+            ValueError: it is of such a kind.
+        """
+        if (self.confidential or self.kind == "Secret") and not secrets:
+            raise ValueError(f"{self.key} is only written with secrets=True")
+        if self._written is not None:
+            return deepcopy(self._written)
+        # Of a copy that was not validated it may be anything.
+        metadata: Any = self.metadata
+        if isinstance(metadata, ObjectMeta):
+            metadata = metadata.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        head = {"apiVersion": self.api_version, "kind": self.kind, "metadata": metadata}
+        whole = without_nulls(type(self), head | self._contents())
+        assert isinstance(whole, dict)
+        return whole
+
+    def to_yaml(self, *, secrets: bool = False) -> str:
+        """Returns the object as a YAML document; see `to_dict`."""
+        from kgw.api.yaml import document
+
+        return document(self.to_dict(secrets=secrets))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Returns a copy, of which *update* is not validated before a configuration is made of it.
+
+        A changed copy has no place in a file, and nothing is known about it.
+        """
+        made = super().model_copy(update=update, deep=deep)
+        if update:
+            made.__dict__.pop("key", None)
+            made._origin = made._written = made._findings = None
+            made._defects = ()
+        return made
+
+    def _contents(self) -> dict[str, Any]:
+        """Everything that was given and is not what every object has."""
+        every = {"api_version", "kind", "metadata"}
+        return self.model_dump(
+            mode="json", by_alias=True, exclude_unset=True, exclude=every, warnings=False
+        )
+
     def remarks(self) -> Iterator[Remark]:
         """What is to be said about the object beside what its fields' forms are."""
         return iter(())
@@ -128,3 +199,15 @@ class Opaque(Resource):
     def namespace(self) -> str:
         """The namespace; empty for kinds that are known to have none."""
         return self.scope
+
+    def __eq__(self, other: object) -> bool:
+        """Whether two objects say the same, also where only they know what that means."""
+        return (
+            super().__eq__(other) is True
+            and isinstance(other, Resource)
+            and self.to_dict(secrets=True) == other.to_dict(secrets=True)
+        )
+
+    def _contents(self) -> dict[str, Any]:
+        # The fields that are no part of the object have names that it may have too.
+        return {"spec": self.spec} | (self.model_extra or {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, StringConstraints
 
 _LABEL: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN: Final = rf"{_LABEL}(\.{_LABEL})*"
@@ -68,4 +68,4 @@ Protocol = Annotated[str, StringConstraints(min_length=1, max_length=255, patter
 ControllerName = Annotated[
     str, StringConstraints(min_length=1, max_length=253, pattern=_CONTROLLER)
 ]
-Labels = Annotated[dict[str, str], Field(default_factory=dict)]
+Labels = dict[str, str]

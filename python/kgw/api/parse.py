@@ -18,12 +18,12 @@ from kgw.api.kinds import GATEWAY_GROUP, KGATEWAY_GROUP, KINDS
 from kgw.api.meta import ObjectMeta, Opaque, Resource
 from kgw.api.names import LEGAL
 from kgw.diagnostics import Finding, Severity, suggest
-from kgw.source.memory import last_definitions
+from kgw.source.memory import RawObject, last_definitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from kgw.source.memory import FieldPath, RawObject
+    from kgw.source.memory import FieldPath
 
 #: Groups whose objects all configure a gateway: one of an unknown kind is worth a warning.
 _OWN_GROUPS: Final = (GATEWAY_GROUP, KGATEWAY_GROUP)
@@ -131,11 +131,29 @@ def parse(raw: RawObject) -> tuple[Resource | None, list[Finding]]:
     return resource, reader.finish(resource)
 
 
+def examine(resource: Resource) -> Resource | None:
+    """Finds out what is to be said about an object made in Python, as for one that was read.
+
+    Returns:
+        The object itself, which has its findings from then on; or what `parse` makes of one that
+        an API server would refuse, as there is after ``model_construct`` or ``model_copy``.
+    """
+    if resource.findings is not None:
+        return resource
+    parsed, found = parse(RawObject(resource.to_dict(secrets=True)))
+    resource._findings = tuple(found)
+    if parsed is None or (isinstance(parsed, Opaque) and not isinstance(resource, Opaque)):
+        return parsed
+    resource._defects = parsed.defects
+    return resource
+
+
 class _Reader:
     """Collects the findings of one object."""
 
     def __init__(self, raw: RawObject) -> None:
         self.origin = raw.origin
+        self.object = raw.object
         self.scope = raw.identity[2]
         self.named = raw.resource
         self.confidential = False
@@ -155,6 +173,10 @@ class _Reader:
         name = str(resource.key)
         found = [replace(one, resource=name) for one in self.findings]
         resource._origin = self.origin
+        # Objects made in Python may be changed by who made them.
+        if self.origin is not None or isinstance(resource, Opaque):
+            resource._written = self.object
+        resource._findings = tuple(found)
         resource._defects = tuple(one for one in found if one.severity is Severity.ERROR)
         return found
 

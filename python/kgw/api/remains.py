@@ -55,7 +55,6 @@ def route(refused: Opaque) -> HTTPRoute:
     rules = tuple(_rule(one) for one in _items(spec.get("rules"))) or (Rule(),)
     found = HTTPRoute.model_construct(
         api_version=refused.api_version,
-        kind=refused.kind,
         metadata=refused.metadata,
         spec=HTTPRouteSpec.model_construct(
             parent_refs=tuple(ref for _, ref in parents(refused)),
@@ -79,14 +78,12 @@ def stream_route(refused: Opaque) -> TCPRoute | TLSRoute:
     if refused.kind == "TCPRoute":
         found = TCPRoute.model_construct(
             api_version=refused.api_version,
-            kind=refused.kind,
             metadata=refused.metadata,
             spec=TCPRouteSpec.model_construct(parent_refs=parent_refs, rules=rules),
         )
     else:
         found = TLSRoute.model_construct(
             api_version=refused.api_version,
-            kind=refused.kind,
             metadata=refused.metadata,
             spec=TLSRouteSpec.model_construct(
                 parent_refs=parent_refs, hostnames=_hostnames(spec), rules=rules

@@ -62,6 +62,13 @@ class Origin:
     """The object's path in the document: ``("items", 3)`` for a member of a ``List``."""
     positions: Positions | None = field(default=None, compare=False, repr=False)
 
+    def __deepcopy__(self, memo: object) -> Origin:
+        return self
+
+    def __reduce__(self) -> tuple[type[Origin], tuple[str, int, FieldPath]]:
+        """Supports pickling: the text stays behind, and with it the places in it."""
+        return type(self), (self.file, self.document, self.prefix)
+
     def locate(self, path: FieldPath = (), *, key: bool = False) -> Location | None:
         """Returns the place of a field, or of its nearest ancestor that the file has.
 

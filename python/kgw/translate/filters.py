@@ -73,7 +73,7 @@ def local_rate_limit(limit: Limit, scope: str) -> list[dict[str, Any]]:
     bucket = limit.local.token_bucket
     if bucket is None or not limit.local.percent_enabled or not limit.local.percent_enforced:
         return []
-    amounts = f"{bucket.max_tokens},{bucket.tokens_per_fill},{bucket.fill_interval}ms"
+    amounts = f"{bucket.max_tokens},{bucket.tokens_per_fill},{bucket.fill_interval:d}ms"
     policy = f"{limit.policy.namespace}/{limit.policy.name}"
     return [
         {

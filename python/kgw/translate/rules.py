@@ -258,7 +258,7 @@ def action(
             found["path"] = _path(redirect.path, match.prefix)
         return found
     timeouts = rule.timeouts
-    request = timeouts.request
+    request: int | None = timeouts.request
     if request is None:
         # Without a time-out of its own the request lasts as long as its one attempt may.
         default = DEFAULT_TIMEOUT_MS if timeout is None else timeout

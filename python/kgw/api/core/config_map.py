@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from kgw.api.base import Bool
 from kgw.api.meta import Resource
@@ -14,6 +16,8 @@ class ConfigMap(Resource):
 
     ignored = frozenset({"binaryData"})
 
-    data: Labels
+    api_version: str = "v1"
+    kind: Literal["ConfigMap"] = "ConfigMap"
+    data: Labels = Field(default_factory=dict)
     binary_data: Any = None
     immutable: Bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from kgw.api.meta import Resource
 
@@ -12,4 +12,6 @@ class Namespace(Resource):
 
     namespaced: ClassVar[bool] = False
 
+    api_version: str = "v1"
+    kind: Literal["Namespace"] = "Namespace"
     spec: Any = None

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from kgw.api.base import Bool, contradiction
+from kgw.api.base import Bool, contradiction, kubernetes_name
 from kgw.api.meta import ObjectMeta, Resource
 
 #: The type of a Secret with a certificate chain and its key.
@@ -38,14 +38,15 @@ class Secret(Resource):
 
     confidential: ClassVar[bool] = True
 
+    api_version: str = "v1"
+    kind: Literal["Secret"] = "Secret"
     # `kubectl apply` writes the whole object into an annotation.
-    metadata: Annotated[ObjectMeta, Field(repr=False, exclude=True)]
+    metadata: ObjectMeta = Field(repr=False, exclude=True)
     type: str = "Opaque"
-    data: Annotated[
-        dict[str, Annotated[bytes, BeforeValidator(_decoded)]],
-        Field(default_factory=dict, repr=False, exclude=True),
-    ]
-    string_data: Annotated[dict[str, str], Field(default_factory=dict, repr=False, exclude=True)]
+    data: dict[str, Annotated[bytes, BeforeValidator(_decoded)]] = Field(
+        default_factory=dict, repr=False, exclude=True
+    )
+    string_data: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
     immutable: Bool = False
 
     @model_validator(mode="after")
@@ -59,6 +60,18 @@ class Secret(Resource):
         return f"Secret({self.namespace}/{self.name})"
 
     __str__ = __repr__
+
+    def _contents(self) -> dict[str, Any]:
+        """What was given, with its values: it is asked for with ``secrets=True`` only."""
+        given: dict[str, Any] = {"type": self.type, "immutable": self.immutable}
+        given["data"] = {key: base64.b64encode(one).decode() for key, one in self.data.items()}
+        given["stringData"] = dict(self.string_data)
+        names = {name: kubernetes_name(name) for name in type(self).model_fields}
+        return {
+            names[name]: given[names[name]]
+            for name in type(self).model_fields
+            if name in self.model_fields_set and names[name] in given
+        }
 
     def read(self, key: str) -> bytes | None:
         """The bytes of a key; ``stringData`` wins, as it does when the object is written."""

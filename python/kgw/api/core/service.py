@@ -48,11 +48,11 @@ class ServiceSpec(Model):
     )
 
     type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
-    cluster_ip: str | None = Field(default=None, alias="clusterIP")
-    cluster_ips: tuple[str, ...] = Field(default=(), alias="clusterIPs")
+    cluster_ip: str | None = None
+    cluster_ips: tuple[str, ...] = ()
     external_name: str | None = None
     publish_not_ready_addresses: Bool = False
-    selector: Labels
+    selector: Labels = Field(default_factory=dict)
     ports: tuple[ServicePort, ...] = ()
 
     @model_validator(mode="after")
@@ -66,7 +66,9 @@ class ServiceSpec(Model):
 class Service(Resource):
     """A Service."""
 
-    spec: ServiceSpec = Field(default_factory=lambda: ServiceSpec(selector={}))
+    api_version: str = "v1"
+    kind: Literal["Service"] = "Service"
+    spec: ServiceSpec = Field(default_factory=ServiceSpec)
 
     def vips(self) -> tuple[IPAddress, ...]:
         """The virtual IPs in order; none when the Service is headless."""

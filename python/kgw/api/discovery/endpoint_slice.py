@@ -29,7 +29,7 @@ class Endpoint(Model):
 
     addresses: Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
     conditions: EndpointConditions = Field(default_factory=EndpointConditions.model_construct)
-    deprecated_topology: Labels
+    deprecated_topology: Labels = Field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
@@ -51,6 +51,8 @@ class EndpointSlice(Resource):
 
     group: ClassVar[str] = "discovery.k8s.io"
 
+    api_version: str = "discovery.k8s.io/v1"
+    kind: Literal["EndpointSlice"] = "EndpointSlice"
     address_type: Literal["IPv4", "IPv6", "FQDN"]
     endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[EndpointPort, ...] = ()

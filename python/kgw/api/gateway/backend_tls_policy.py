@@ -61,12 +61,10 @@ class SubjectAltName(Model):
 class BackendTLSPolicyValidation(Model):
     """How the backend's certificate is verified."""
 
-    ca_certificate_refs: Annotated[tuple[LocalObjectReference, ...], Field(max_length=16)] = Field(
-        default=(), alias="caCertificateRefs"
-    )
+    ca_certificate_refs: Annotated[tuple[LocalObjectReference, ...], Field(max_length=16)] = ()
     well_known_ca_certificates: (
         Annotated[str, StringConstraints(min_length=1, max_length=253)] | None
-    ) = Field(default=None, alias="wellKnownCACertificates")
+    ) = None
     hostname: PreciseHostname
     subject_alt_names: Annotated[tuple[SubjectAltName, ...], Field(max_length=5)] = ()
 
@@ -122,4 +120,6 @@ class BackendTLSPolicy(Resource):
     group: ClassVar[str] = GATEWAY_GROUP
     versions: ClassVar[tuple[str, ...]] = ("v1", "v1alpha3")
 
+    api_version: str = f"{GATEWAY_GROUP}/v1"
+    kind: Literal["BackendTLSPolicy"] = "BackendTLSPolicy"
     spec: BackendTLSPolicySpec

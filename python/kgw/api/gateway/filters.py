@@ -138,7 +138,7 @@ class Filter(Model):
     response_header_modifier: HeaderModifier | None = None
     request_mirror: RequestMirror | None = None
     request_redirect: RequestRedirect | None = None
-    url_rewrite: URLRewrite | None = Field(default=None, alias="urlRewrite")
+    url_rewrite: URLRewrite | None = None
     extension_ref: LocalObjectReference | None = None
     cors: Any = None
     external_auth: Any = None

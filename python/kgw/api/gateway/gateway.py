@@ -51,7 +51,7 @@ class LabelSelectorRequirement(Model):
 class LabelSelector(Model):
     """Labels to have; an empty selector is satisfied by all."""
 
-    match_labels: Labels
+    match_labels: Labels = Field(default_factory=dict)
     match_expressions: tuple[LabelSelectorRequirement, ...] = ()
 
     def matches(self, labels: dict[str, str]) -> bool:
@@ -64,7 +64,7 @@ class LabelSelector(Model):
 class RouteNamespaces(Model):
     """Namespaces whose routes may attach."""
 
-    from_: Literal["All", "Selector", "Same", "None"] = Field(default="Same", alias="from")
+    from_: Literal["All", "Selector", "Same", "None"] = "Same"
     selector: LabelSelector | None = None
 
 
@@ -94,7 +94,7 @@ class ListenerTLS(Model):
 
     mode: Literal["Terminate", "Passthrough"] = "Terminate"
     certificate_refs: Annotated[tuple[SecretObjectReference, ...], Field(max_length=64)] = ()
-    options: Labels
+    options: Labels = Field(default_factory=dict)
     #: The Gateway API had it here up to 1.4, and has it in `Gateway.spec.tls.frontend` since.
     frontend_validation: FrontendValidation | None = None
 
@@ -213,6 +213,8 @@ class Gateway(Resource):
     group: ClassVar[str] = GATEWAY_GROUP
     versions: ClassVar[tuple[str, ...]] = ("v1", "v1beta1")
 
+    api_version: str = f"{GATEWAY_GROUP}/v1"
+    kind: Literal["Gateway"] = "Gateway"
     spec: GatewaySpec
 
     def remarks(self) -> Iterator[Remark]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from kgw.api.base import Model
+from kgw.api.kinds import GATEWAY_GROUP
 from kgw.api.meta import Resource
 from kgw.api.names import ControllerName
 
@@ -24,8 +25,10 @@ class GatewayClassSpec(Model):
 class GatewayClass(Resource):
     """A class of Gateways."""
 
-    group: ClassVar[str] = "gateway.networking.k8s.io"
+    group: ClassVar[str] = GATEWAY_GROUP
     versions: ClassVar[tuple[str, ...]] = ("v1", "v1beta1")
     namespaced: ClassVar[bool] = False
 
+    api_version: str = f"{GATEWAY_GROUP}/v1"
+    kind: Literal["GatewayClass"] = "GatewayClass"
     spec: GatewayClassSpec

@@ -12,6 +12,7 @@ from kgw.api.base import Model, contradiction, repeated
 from kgw.api.duration import Duration
 from kgw.api.gateway.filters import Filter, filter_rules
 from kgw.api.gateway.references import HTTPBackendRef, ParentReference, parent_rules
+from kgw.api.kinds import GATEWAY_GROUP
 from kgw.api.meta import Resource
 from kgw.api.names import HeaderName, Hostname, SectionName
 from kgw.diagnostics import Severity
@@ -172,7 +173,9 @@ class HTTPRouteSpec(Model):
 class HTTPRoute(Resource):
     """A route of HTTP requests."""
 
-    group: ClassVar[str] = "gateway.networking.k8s.io"
+    group: ClassVar[str] = GATEWAY_GROUP
     versions: ClassVar[tuple[str, ...]] = ("v1", "v1beta1")
 
+    api_version: str = f"{GATEWAY_GROUP}/v1"
+    kind: Literal["HTTPRoute"] = "HTTPRoute"
     spec: HTTPRouteSpec = Field(default_factory=HTTPRouteSpec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -31,7 +31,7 @@ class GrantTo(Model):
 class ReferenceGrantSpec(Model):
     """Any ``from`` may refer to any ``to``."""
 
-    from_: Annotated[tuple[GrantFrom, ...], Field(min_length=1, max_length=16, alias="from")]
+    from_: Annotated[tuple[GrantFrom, ...], Field(min_length=1, max_length=16)]
     to: Annotated[tuple[GrantTo, ...], Field(min_length=1, max_length=16)]
 
 
@@ -41,4 +41,6 @@ class ReferenceGrant(Resource):
     group: ClassVar[str] = GATEWAY_GROUP
     versions: ClassVar[tuple[str, ...]] = ("v1", "v1beta1")
 
+    api_version: str = f"{GATEWAY_GROUP}/v1"
+    kind: Literal["ReferenceGrant"] = "ReferenceGrant"
     spec: ReferenceGrantSpec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,8 @@ class TLSRoute(Resource):
     group: ClassVar[str] = GATEWAY_GROUP
     versions: ClassVar[tuple[str, ...]] = ("v1", "v1alpha2", "v1alpha3")
 
+    api_version: str = f"{GATEWAY_GROUP}/v1"
+    kind: Literal["TLSRoute"] = "TLSRoute"
     spec: TLSRouteSpec
 
     @model_validator(mode="after")

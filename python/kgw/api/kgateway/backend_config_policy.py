@@ -115,12 +115,10 @@ class BackendTls(Model):
     insecure_skip_verify: Bool | None = None
     parameters: TlsParameters | None = None
     secret_ref: SecretReference | None = None
-    simple_tls: Bool = Field(default=False, alias="simpleTLS")
+    simple_tls: Bool = False
     sni: _Text | None = None
     verify_subject_alt_names: tuple[_Text, ...] = ()
-    well_known_ca_certificates: Literal["System"] | None = Field(
-        default=None, alias="wellKnownCACertificates"
-    )
+    well_known_ca_certificates: Literal["System"] | None = None
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -192,6 +190,8 @@ class BackendConfigPolicy(Resource):
     group: ClassVar[str] = KGATEWAY_GROUP
     versions: ClassVar[tuple[str, ...]] = ("v1alpha1",)
 
+    api_version: str = f"{KGATEWAY_GROUP}/v1alpha1"
+    kind: Literal["BackendConfigPolicy"] = "BackendConfigPolicy"
     spec: BackendConfigPolicySpec = Field(default_factory=BackendConfigPolicySpec)
 
     def remarks(self) -> Iterator[Remark]:

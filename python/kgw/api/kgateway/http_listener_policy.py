@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,8 @@ class HTTPListenerPolicy(Resource):
     group: ClassVar[str] = KGATEWAY_GROUP
     versions: ClassVar[tuple[str, ...]] = ("v1alpha1",)
 
+    api_version: str = f"{KGATEWAY_GROUP}/v1alpha1"
+    kind: Literal["HTTPListenerPolicy"] = "HTTPListenerPolicy"
     spec: HTTPListenerPolicySpec = Field(default_factory=HTTPListenerPolicySpec)
 
     def parts(self, port: int) -> tuple[Part, ...]:

@@ -68,14 +68,12 @@ class HTTPSettings(Model):
         None
     )
     server_name: Annotated[str, StringConstraints(min_length=1)] | None = None
-    skip_xff_append: Bool | None = Field(default=None, alias="skipXFFAppend")
+    skip_xff_append: Bool | None = None
     stream_idle_timeout: Duration | None = None
     upgrade_config: UpgradeConfig | None = None
     use_remote_address: Bool | None = None
     xff_num_trusted_hops: Count | None = None
-    xff_trusted_cidrs: Annotated[tuple[Cidr, ...], Field(min_length=1)] | None = Field(
-        default=None, alias="xffTrustedCIDRs"
-    )
+    xff_trusted_cidrs: Annotated[tuple[Cidr, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _xff_rules(self) -> Self:

@@ -82,6 +82,8 @@ class ListenerPolicy(Resource):
     group: ClassVar[str] = KGATEWAY_GROUP
     versions: ClassVar[tuple[str, ...]] = ("v1alpha1",)
 
+    api_version: str = f"{KGATEWAY_GROUP}/v1alpha1"
+    kind: Literal["ListenerPolicy"] = "ListenerPolicy"
     spec: ListenerPolicySpec = Field(default_factory=ListenerPolicySpec)
 
     @property

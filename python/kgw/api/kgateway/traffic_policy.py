@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Final, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
@@ -120,6 +120,8 @@ class TrafficPolicy(Resource):
     group: ClassVar[str] = KGATEWAY_GROUP
     versions: ClassVar[tuple[str, ...]] = ("v1alpha1",)
 
+    api_version: str = f"{KGATEWAY_GROUP}/v1alpha1"
+    kind: Literal["TrafficPolicy"] = "TrafficPolicy"
     spec: TrafficPolicySpec = Field(default_factory=TrafficPolicySpec)
 
     @property
