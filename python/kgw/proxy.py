@@ -113,6 +113,27 @@ class ManualClock:
         for engine in self._engines:
             engine.advance(seconds)
 
+    def next_deadline(self) -> float | None:
+        """Returns the seconds to the first deadline that a proxy waits for, if any does.
+
+        Whatever waits may end before, so an advance by this can change nothing.
+        """
+        left = (engine.next_deadline() for engine in self._engines)
+        return min((one for one in left if one is not None), default=None)
+
+    def settle(self, timeout: float) -> bool:
+        """Waits until the proxies did what follows from the time and from what they received.
+
+        The time as it is when this is called, and what their sockets have received by then, count.
+
+        Args:
+            timeout: real seconds to wait at most for each.
+
+        Returns:
+            Whether they have.
+        """
+        return all(engine.settle(timeout) for engine in self._engines)
+
 
 class _Core:
     """What both faces share: the engine, the state, and the blocking calls."""

@@ -128,6 +128,24 @@ class Engine:
     def advance(self, by: float) -> None:
         """Turns a manual clock by ``by`` seconds."""
 
+    def next_deadline(self) -> float | None:
+        """Returns the seconds to the first deadline that is waited for by a manual clock, if any.
+
+        Whatever waits may end before, so an advance by this can change nothing.
+        """
+
+    def settle(self, timeout: float) -> bool:
+        """Waits until the workers did what follows from the clock and from what they received.
+
+        What their sockets have received when this is called, and the time as it is then, count.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether they have.
+        """
+
     def flush_logs(self, timeout: float) -> bool:
         """Waits up to ``timeout`` seconds until all access log lines so far are written."""
 

@@ -48,7 +48,15 @@ pub(crate) struct Clock(Arc<Source>);
 struct Source {
     origin: Instant,
     origin_wall: Duration,
-    manual: Option<AtomicU64>,
+    manual: Option<Manual>,
+}
+
+/// Time that is turned by hand.
+#[derive(Debug)]
+struct Manual {
+    now: AtomicU64,
+    /// The first deadline that anything has waited for since the last turn.
+    next: AtomicU64,
 }
 
 impl Clock {
@@ -59,11 +67,14 @@ impl Clock {
 
     /// A clock that stands still until [`Clock::advance`].
     pub(crate) fn manual() -> Self {
-        Self::new(Some(AtomicU64::default()))
+        Self::new(Some(Manual {
+            now: AtomicU64::default(),
+            next: AtomicU64::new(Nanos::NEVER.0),
+        }))
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-    fn new(manual: Option<AtomicU64>) -> Self {
+    fn new(manual: Option<Manual>) -> Self {
         Self(Arc::new(Source {
             origin: Instant::now(),
             origin_wall: SystemTime::now()
@@ -81,7 +92,7 @@ impl Clock {
     /// Now.
     pub(crate) fn now(&self) -> Nanos {
         match &self.0.manual {
-            Some(now) => Nanos(now.load(Ordering::Acquire)),
+            Some(manual) => Nanos(manual.now.load(Ordering::Acquire)),
             None => Nanos(self.0.origin.elapsed().as_nanos() as u64),
         }
     }
@@ -96,9 +107,21 @@ impl Clock {
 
     /// Turns a manual clock; a system clock does not move.
     pub(crate) fn advance(&self, by: Duration) {
-        if let Some(now) = &self.0.manual {
-            now.fetch_add(by.as_nanos() as u64, Ordering::AcqRel);
+        if let Some(manual) = &self.0.manual {
+            manual.now.fetch_add(by.as_nanos() as u64, Ordering::AcqRel);
+            // Whoever waits is woken after this, and says again for what.
+            manual.next.store(Nanos::NEVER.0, Ordering::Release);
         }
+    }
+
+    /// How long from now the first deadline is that anything has waited for since the manual clock
+    /// was turned last; none if nothing has, or the clock is the system's.
+    ///
+    /// What waited may have ended meanwhile. Zero says to turn the clock by nothing and ask again: a
+    /// task has named its deadline just as the clock passed it.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        let next = Nanos(self.0.manual.as_ref()?.next.load(Ordering::Acquire));
+        (next != Nanos::NEVER).then(|| Duration::from_nanos(next.since(self.now())))
     }
 }
 
@@ -141,7 +164,8 @@ impl Timer {
         if now >= deadline {
             return Poll::Ready(());
         }
-        if self.clock.is_manual() {
+        if let Some(manual) = &self.clock.0.manual {
+            manual.next.fetch_min(deadline.0, Ordering::AcqRel);
             return Poll::Pending;
         }
         // The runtime's timer counts in milliseconds, so it can fire within one of them.

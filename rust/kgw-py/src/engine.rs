@@ -150,6 +150,16 @@ impl Engine {
         self.call(py, |engine| engine.advance(by))
     }
 
+    fn next_deadline(&self, py: Python<'_>) -> PyResult<Option<f64>> {
+        let left = self.call(py, runtime::Engine::next_deadline)?;
+        Ok(left.map(|left| left.as_secs_f64()))
+    }
+
+    fn settle(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        let timeout = seconds(timeout)?;
+        self.call(py, |engine| engine.settle(timeout))
+    }
+
     fn flush_logs(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
         let timeout = seconds(timeout)?;
         self.call(py, |engine| engine.flush_logs(timeout))

@@ -443,6 +443,19 @@ impl Engine {
         Ok(())
     }
 
+    /// How long from now the first deadline is that anything waits for by a manual clock; none if
+    /// nothing does. What waits may also end before, so an advance by this can change nothing.
+    pub fn next_deadline(&self) -> Result<Option<Duration>, EngineError> {
+        self.shared()?;
+        Ok(self.clock.next_deadline())
+    }
+
+    /// Waits until the workers have looked at the clock, and have done what follows from it and from
+    /// what their sockets had received by now. Returns whether they have.
+    pub fn settle(&self, timeout: Duration) -> Result<bool, EngineError> {
+        Ok(self.shared()?.wait_settled(timeout))
+    }
+
     /// Waits until every access log line that was rendered so far is written. Returns whether it is.
     pub fn flush_logs(&self, timeout: Duration) -> Result<bool, EngineError> {
         let logs = {

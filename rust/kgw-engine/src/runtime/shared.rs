@@ -66,6 +66,11 @@ pub(crate) struct Shared {
     /// The generation that each worker runs; `u64::MAX` once it has ended.
     acknowledged: Mutex<Box<[u64]>>,
     acknowledgement: Condvar,
+    /// How often it was asked that the workers settle.
+    settlings: AtomicU64,
+    /// The last of these that each worker did; `u64::MAX` once it has ended.
+    settled: Mutex<Box<[u64]>>,
+    settlement: Condvar,
 }
 
 impl Shared {
@@ -91,6 +96,9 @@ impl Shared {
             inboxes: (0..workers).map(|_| Inbox::default()).collect(),
             acknowledged: Mutex::new(vec![0; workers].into_boxed_slice()),
             acknowledgement: Condvar::new(),
+            settlings: AtomicU64::default(),
+            settled: Mutex::new(vec![0; workers].into_boxed_slice()),
+            settlement: Condvar::new(),
         };
         shared.set_limits();
         shared
@@ -228,5 +236,28 @@ impl Shared {
         self.acknowledgement
             .wait_while_for(&mut acknowledged, behind, timeout);
         !behind(&mut acknowledged)
+    }
+
+    /// How often it was asked that the workers settle.
+    pub(crate) fn settlings(&self) -> u64 {
+        self.settlings.load(Ordering::Acquire)
+    }
+
+    /// Says that a worker has settled as often as `settlings` say.
+    pub(crate) fn settle(&self, worker: usize, settlings: u64) {
+        let mut settled = self.settled.lock();
+        settled[worker] = settled[worker].max(settlings);
+        self.settlement.notify_all();
+    }
+
+    /// Asks every worker to settle, and waits until they did or have ended.
+    pub(crate) fn wait_settled(&self, timeout: Duration) -> bool {
+        let asked = self.settlings.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wake();
+        let mut settled = self.settled.lock();
+        let behind = |settled: &mut Box<[u64]>| settled.iter().any(|&worker| worker < asked);
+        self.settlement
+            .wait_while_for(&mut settled, behind, timeout);
+        !behind(&mut settled)
     }
 }

@@ -34,6 +34,10 @@ use crate::upstream::pool::{PoolKey, Pools, SWEEP_INTERVAL};
 /// What a worker accepts on, and how each accepting task is told what for.
 type Accepting = HashMap<BindKey, (Weak<BoundAddress>, Rc<accept::Orders>)>;
 
+/// Looks at the sockets that make a worker settled: what one task does for another, as a connection
+/// that is accepted and then served, takes a look each.
+const SETTLING_TURNS: usize = 16;
+
 /// Time for the tasks of a closing worker to end by themselves. None of them waits for a peer then, so
 /// it is work only.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
@@ -97,7 +101,18 @@ impl Drop for Ended<'_> {
         // Nobody takes what waits there, or comes.
         drop(self.shared.inbox(self.index).close());
         self.shared.acknowledge(self.index, u64::MAX);
+        self.shared.settle(self.index, u64::MAX);
     }
+}
+
+/// Says that a worker has settled, once the tasks that were woken before have run, and those that
+/// their sockets woke by then.
+async fn settle(worker: Rc<Worker>, settlings: u64) {
+    for _ in 0..SETTLING_TURNS {
+        // The runtime looks at its sockets before a task that yielded goes on, behind what they woke.
+        tokio::task::yield_now().await;
+    }
+    worker.shared.settle(worker.index, settlings);
 }
 
 /// Tells the reader of a bridge that it was asked, once for all that was asked in the same turn of the
@@ -119,7 +134,9 @@ async fn supervise(worker: Rc<Worker>) {
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     tokio::task::spawn_local(wake_bridges(Rc::clone(&worker)));
     let mut lame_duck = Timer::new(worker.clock().clone());
+    let mut settled = 0;
     loop {
+        let settlings = worker.shared.settlings();
         worker.look_at_clock();
         if worker.phase() == Phase::LameDuck && worker.now() >= worker.shared.accepts_until() {
             worker.shared.enter(Phase::Draining);
@@ -135,6 +152,10 @@ async fn supervise(worker: Rc<Worker>) {
             }
         }
         worker.wake_all();
+        if settlings != settled {
+            settled = settlings;
+            tokio::task::spawn_local(settle(Rc::clone(&worker), settlings));
+        }
         // Only now are the sockets of this generation being listened on.
         worker
             .shared
