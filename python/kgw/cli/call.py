@@ -16,7 +16,7 @@ from kgw.cli import terminal
 from kgw.cli.addresses import address
 from kgw.cli.exits import Exit
 from kgw.cli.manifests import files_option
-from kgw.cli.mesh import MeshConnection, Origin, Request, status_line
+from kgw.mesh import MeshConnection, Origin, Request, status_line
 
 if TYPE_CHECKING:
     from kgw.proxyproto import MeshIdentity

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgw.addresses import Address
-from kgw.cli.mesh import MeshConnection, Origin, Request, status_line
+from kgw.mesh import MeshConnection, Origin, Request, status_line
 
 if TYPE_CHECKING:
     from kgw.cli.demo.waypoint import Waypoint

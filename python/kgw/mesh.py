@@ -71,6 +71,10 @@ class MeshConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connects and sends the header. Raises `OSError`."""
         self.sock = socket.create_connection((self.host, self.port), self.timeout)
+        self.introduce()
+
+    def introduce(self) -> None:
+        """Sends the header on a new connection. Raises `OSError`."""
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.own = Address(*self.sock.getsockname()[:2])
         if self.origin is not None:
@@ -100,11 +104,15 @@ class Request:
             OSError: the connection failed.
             http.client.HTTPException: the answer is not HTTP.
         """
+        self.begin(connection)
+        return connection.getresponse()
+
+    def begin(self, connection: http.client.HTTPConnection) -> None:
+        """Sends the request. Raises `OSError`."""
         connection.putrequest(self.method, self.target, skip_host=True, skip_accept_encoding=True)
         for name, value in self.fields:
             connection.putheader(name, value.encode(errors="surrogateescape"))
         connection.endheaders(self.body)
-        return connection.getresponse()
 
 
 def status_line(response: http.client.HTTPResponse) -> str:
