@@ -150,6 +150,14 @@ class Policies:
             state.effective = True
         return state
 
+    def named(self, name: str, route: Named) -> PolicyState | None:
+        """The TrafficPolicy that a filter of a route names, without attaching it."""
+        return self._by_name.get((route[0], name))
+
+    def traffic(self, place: Place) -> list[PolicyState]:
+        """The TrafficPolicies that count at a place, the most specific first."""
+        return [state for _, states in self._levels(place) for state in states]
+
     def limit(self, place: Place) -> Limit | str | None:
         """The rate limit at a place, the reason why the place is broken, or neither."""
         found = None
