@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use kgw_h1::Request;
 
@@ -18,7 +17,7 @@ pub struct BenchWorker {
 /// The filters of a route.
 pub struct FilterChain {
     worker: Rc<Worker>,
-    route: Arc<Route>,
+    route: Route,
 }
 
 impl BenchWorker {
@@ -41,7 +40,7 @@ impl BenchWorker {
         let Traffic::Http(routes) = &snapshot.listeners.get(listener)?.traffic else {
             return None;
         };
-        let route = Arc::clone(find(routes, request)?);
+        let route = find(routes, request)?.clone();
         let worker = Rc::clone(&self.worker);
         Some(FilterChain { worker, route })
     }
@@ -68,7 +67,7 @@ impl fmt::Debug for FilterChain {
     }
 }
 
-fn find<'a>(routes: &'a Routes, request: &Request) -> Option<&'a Arc<Route>> {
+fn find<'a>(routes: &'a Routes, request: &Request) -> Option<&'a Route> {
     let found = routes.table.find(&RouteView::new(request))?;
     Some(found.value)
 }

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use kgw_h1::{Headers, Known};
 use smallvec::SmallVec;
@@ -39,7 +38,7 @@ pub(crate) struct Dispatch<'a> {
 pub(crate) struct Exchange<'a> {
     pub(crate) began: Nanos,
     pub(crate) timings: Timings,
-    pub(crate) route: Option<&'a Arc<Route>>,
+    pub(crate) route: Option<&'a Route>,
     pub(crate) cluster: Option<&'a Cluster>,
     /// Client and proxy both want the connection to go on.
     pub(crate) keep_alive: bool,
@@ -334,7 +333,7 @@ impl Exchange<'_> {
         record.flags = self.flags;
         record.listener_name = Some(&target.listener.id);
         record.filter_chain_name = target.chain.as_deref().or(Some(&target.listener.id));
-        record.route_name = self.route.map(|route| route.name());
+        record.route_name = self.route.map(Route::name);
         record.cluster = self.cluster.map(|cluster| cluster.name.as_str());
         record.downstream = Downstream {
             connection_id: Some(conn.peers.connection_id),

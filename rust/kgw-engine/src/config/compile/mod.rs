@@ -178,7 +178,7 @@ impl Compiler {
         }
 
         let route = |id: &str| match routes.changes.fate(id) {
-            Fate::Becomes(route) => Some(Arc::clone(route)),
+            Fate::Becomes(route) => Some(route.clone()),
             Fate::Goes => None,
             Fate::Stays => state.routes.get(&self.hasher, id).cloned(),
         };

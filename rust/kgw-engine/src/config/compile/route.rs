@@ -57,7 +57,7 @@ impl CompiledRoutes {
             if let Some(known) = again.get(&Arc::as_ptr(route.policy())) {
                 self.note(route.id(), known.problem.clone(), state);
                 let policy = Arc::clone(&known.policy);
-                self.changes.set(Arc::new(route.with_policy(policy)));
+                self.changes.set(route.with_policy(policy));
             }
         }
         Ok(())
@@ -92,7 +92,7 @@ impl CompiledRoutes {
             };
             self.note(&id, problem, state);
             let route = Route::new(&id, &route.name, policy);
-            self.changes.set(Arc::new(route));
+            self.changes.set(route);
         }
         Ok(())
     }

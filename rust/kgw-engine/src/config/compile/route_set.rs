@@ -1,7 +1,6 @@
 //! Routes by their ids, and changes to them.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::hash_table::Entry;
@@ -14,13 +13,13 @@ pub(super) type IdHasher = RandomState;
 
 /// Routes by id.
 #[derive(Debug, Default)]
-pub(super) struct RouteSet(HashTable<Arc<Route>>);
+pub(super) struct RouteSet(HashTable<Route>);
 
 /// Routes that come, change or go, by id.
 #[derive(Debug)]
 pub(super) struct RouteChanges {
     hasher: IdHasher,
-    changed: HashTable<Arc<Route>>,
+    changed: HashTable<Route>,
     /// Ids of those that go.
     removed: HashSet<Box<str>>,
     /// Their groups; filled by [`RouteChanges::index`].
@@ -33,7 +32,7 @@ pub(super) enum Fate<'a> {
     /// What it is.
     Stays,
     /// Another one, or a new one.
-    Becomes(&'a Arc<Route>),
+    Becomes(&'a Route),
     /// There is none any longer.
     Goes,
 }
@@ -44,11 +43,11 @@ pub(super) fn group(hasher: &IdHasher, id: &str) -> u32 {
 }
 
 impl RouteSet {
-    pub(super) fn get(&self, hasher: &IdHasher, id: &str) -> Option<&Arc<Route>> {
+    pub(super) fn get(&self, hasher: &IdHasher, id: &str) -> Option<&Route> {
         self.0.find(hasher.hash_one(id), |route| route.id() == id)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Route> {
         self.0.iter()
     }
 
@@ -84,7 +83,7 @@ impl RouteChanges {
         }
     }
 
-    pub(super) fn set(&mut self, route: Arc<Route>) {
+    pub(super) fn set(&mut self, route: Route) {
         if !self.removed.is_empty() {
             self.removed.remove(route.id());
         }
@@ -115,7 +114,7 @@ impl RouteChanges {
 
     /// Prepares [`may_have`](Self::may_have): all changes are there.
     pub(super) fn index(&mut self) {
-        let changed = self.changed.iter().map(|route| route.id());
+        let changed = self.changed.iter().map(Route::id);
         let ids = changed.chain(self.removed.iter().map(|id| &**id));
         self.groups = ids.map(|id| group(&self.hasher, id)).collect();
     }
@@ -126,7 +125,7 @@ impl RouteChanges {
     }
 }
 
-fn insert(routes: &mut HashTable<Arc<Route>>, hasher: &IdHasher, route: Arc<Route>) {
+fn insert(routes: &mut HashTable<Route>, hasher: &IdHasher, route: Route) {
     let entry = routes.entry(
         hasher.hash_one(route.id()),
         |other| other.id() == route.id(),

@@ -29,7 +29,7 @@ pub(super) struct TableCompiler<'a> {
     /// The routes that change.
     pub(super) changes: &'a RouteChanges,
     /// The routes by their ids, changes included.
-    pub(super) route: &'a dyn Fn(&str) -> Option<Arc<Route>>,
+    pub(super) route: &'a dyn Fn(&str) -> Option<Route>,
     /// A number for an id, which rules are found again by. Other ids may have the same.
     pub(super) group: &'a dyn Fn(&str) -> u32,
     /// What answers where there is no route.
@@ -49,7 +49,7 @@ impl Default for Table {
 }
 
 /// Routes of equal rank, one of an `HTTPRoute` and one of a `GRPCRoute` of the same name, go by their ids.
-fn by_id(a: &Arc<Route>, b: &Arc<Route>) -> Ordering {
+fn by_id(a: &Route, b: &Route) -> Ordering {
     a.id().cmp(b.id())
 }
 
@@ -133,7 +133,7 @@ impl TableCompiler<'_> {
                         if is_missing(route) {
                             table.resolve(route.id());
                         }
-                        Revision::Replace(Arc::clone(new))
+                        Revision::Replace(new.clone())
                     }
                     Fate::Goes if is_missing(route) => Revision::Keep,
                     Fate::Goes => {
@@ -179,8 +179,8 @@ impl TableCompiler<'_> {
         Ok(Some(table))
     }
 
-    fn missing(&self, id: &str) -> Arc<Route> {
-        Arc::new(Route::new(id, id, Arc::clone(self.missing)))
+    fn missing(&self, id: &str) -> Route {
+        Route::new(id, id, Arc::clone(self.missing))
     }
 }
 
