@@ -6,6 +6,7 @@ KgwError
 ├── ProtocolError    bytes from the network that no peer may send
 │   ├── ProxyProtocolError      that are not an acceptable PROXY protocol header
 │   └── IncompleteProxyHeader   that may become one when more arrive
+├── RateLimited      tokens that are not there in time
 └── NotRunning       the proxy was not started, was stopped, or belongs to a parent process
 """
 
@@ -73,3 +74,19 @@ class IncompleteProxyHeader(ProtocolError):
 
 class NotRunning(KgwError):
     """The proxy was not started, was stopped, or belongs to a parent process."""
+
+
+class RateLimited(KgwError):
+    """Tokens are not there within the time that the caller would wait, or too many wait already.
+
+    Attributes:
+        retry_after: seconds until they are there, if nobody else takes any.
+    """
+
+    def __init__(self, retry_after: float, message: str | None = None) -> None:
+        super().__init__(message or f"the tokens are there in {retry_after:.6g} s only")
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[type[RateLimited], tuple[float, str]]:
+        """Supports copying and pickling."""
+        return type(self), (self.retry_after, str(self))

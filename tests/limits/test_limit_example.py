@@ -19,4 +19,5 @@ def test_the_example_does_what_it_says() -> None:
         "alice: 429, retry-after: 20",
         "bob: 200",
         "the paced task made 5 calls",
+        "alice would wait for 20 s",
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import final
+from typing import Self
 
 from typing_extensions import disjoint_base
 
@@ -21,6 +21,7 @@ class TokenBucket:
         fill_interval: seconds, or a ``timedelta``; more than 0.
         clock: returns monotonic seconds, 0 or more; by default the operating system's monotonic
             clock. What it raises, every method that needs the time raises.
+        max_waiters: how many callers ``acquire`` lets wait at a time; ``None`` for any number.
 
     Raises:
         ValueError: a number is out of range (also: more than 16 tokens per nanosecond).
@@ -33,7 +34,8 @@ class TokenBucket:
         fill_interval: float | timedelta = 1.0,
         *,
         clock: Callable[[], float] | None = None,
-    ) -> TokenBucket: ...
+        max_waiters: int | None = None,
+    ) -> Self: ...
     def take(self, n: int = 1) -> bool:
         """Takes ``n`` tokens and returns True, or takes none and returns False.
 
@@ -41,14 +43,25 @@ class TokenBucket:
             ValueError: ``n`` is negative or above 2**64 - 1.
         """
 
-    def reserve(self, n: int = 1) -> float:
+    def reserve(self, n: int = 1, *, max_wait: float | timedelta | None = None) -> float:
         """Takes ``n`` tokens now or as soon as they are there; returns the seconds to wait.
 
         Until then ``take`` returns False: reservations are served in the order they are made.
         Whoever gives up waiting puts its tokens back with ``refund``.
 
+        Args:
+            n: how many tokens.
+            max_wait: the most seconds that the caller would wait, or a ``timedelta``.
+
         Raises:
+            RateLimited: they are there after ``max_wait`` only; nothing is reserved.
             ValueError: the bucket can never hold ``n``, or reservations already reach years ahead.
+        """
+
+    def reserved_after(self, behind: int = 0) -> float:
+        """Seconds until all reserved tokens are there, but for the last ``behind`` of them.
+
+        After a refund, whoever reserved before those has to wait for this only.
         """
 
     def refund(self, n: int = 1) -> None:
@@ -80,7 +93,11 @@ class TokenBucket:
     def fill_interval(self) -> float:
         """Seconds in which ``tokens_per_fill`` tokens come back."""
 
-@final
+    @property
+    def max_waiters(self) -> int | None:
+        """How many callers ``acquire`` lets wait at a time; ``None`` for any number."""
+
+@disjoint_base
 class KeyedTokenBucket:
     """A token bucket for each key (client address, user, path), for at most ``max_keys`` keys.
 
@@ -97,6 +114,7 @@ class KeyedTokenBucket:
         fill_interval: seconds, or a ``timedelta``; more than 0.
         max_keys: the most keys that are kept; at least 1.
         clock: as for ``TokenBucket``.
+        max_waiters: how many callers ``acquire`` lets wait at a time, for all keys together.
 
     Raises:
         ValueError: a number is out of range.
@@ -110,13 +128,33 @@ class KeyedTokenBucket:
         *,
         max_keys: int = 10000,
         clock: Callable[[], float] | None = None,
-    ) -> KeyedTokenBucket: ...
+        max_waiters: int | None = None,
+    ) -> Self: ...
     def take(self, key: str | bytes, n: int = 1) -> bool:
         """Takes ``n`` tokens from the bucket of ``key``, or none; returns whether it did.
 
         Raises:
             ValueError: ``n`` is negative or above 2**64 - 1.
         """
+
+    def reserve(
+        self, key: str | bytes, n: int = 1, *, max_wait: float | timedelta | None = None
+    ) -> float:
+        """Takes ``n`` tokens of ``key``, now or when they are there; returns the seconds to wait.
+
+        As ``TokenBucket.reserve``. A key that is forgotten early loses its reservations too, and
+        starts again with a full bucket.
+
+        Raises:
+            RateLimited: they are there after ``max_wait`` only; nothing is reserved.
+            ValueError: a bucket can never hold ``n``, or reservations already reach years ahead.
+        """
+
+    def refund(self, key: str | bytes, n: int = 1) -> None:
+        """Puts ``n`` taken or reserved tokens of ``key`` back; never more than its bucket holds."""
+
+    def reserved_after(self, key: str | bytes, behind: int = 0) -> float:
+        """Seconds until all reserved tokens of ``key`` are there, but for the last ``behind``."""
 
     def remaining(self, key: str | bytes) -> int:
         """Whole tokens in the bucket of ``key``."""
@@ -149,6 +187,10 @@ class KeyedTokenBucket:
     @property
     def fill_interval(self) -> float:
         """Seconds in which ``tokens_per_fill`` tokens come back."""
+
+    @property
+    def max_waiters(self) -> int | None:
+        """How many callers ``acquire`` lets wait at a time; ``None`` for any number."""
 
     def __len__(self) -> int:
         """How many keys are kept; some may be full again and not yet forgotten."""

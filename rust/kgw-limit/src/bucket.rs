@@ -7,7 +7,7 @@ use std::time::Duration;
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Denied, Error, Limit, Taken, Tick};
+use crate::{Denied, Error, Limit, Taken, Tick, Unreserved};
 
 /// A token bucket that threads share without a lock.
 ///
@@ -84,17 +84,37 @@ impl TokenBucket {
     /// `None` (and nothing reserved) if the bucket can never hold `n`, or if reservations would
     /// reach more than 4.5 years ahead.
     pub fn reserve(&self, now: Tick, n: u64) -> Option<Duration> {
+        self.reserve_within(now, n, Duration::MAX).ok()
+    }
+
+    /// As [`reserve`](Self::reserve), for a caller that waits for `longest` at most.
+    ///
+    /// # Errors
+    /// [`Unreserved`], and then the bucket is as it was.
+    pub fn reserve_within(
+        &self,
+        now: Tick,
+        n: u64,
+        longest: Duration,
+    ) -> Result<Duration, Unreserved> {
         let mut tat = self.tat.load(Ordering::Relaxed);
         loop {
-            let (next, wait) = self.limit.reserve(tat, now, n)?;
+            let (next, wait) = self.limit.reserve_within(tat, now, n, longest)?;
             match self
                 .tat
                 .compare_exchange_weak(tat, next, Ordering::Relaxed, Ordering::Relaxed)
             {
-                Ok(_) => return Some(wait),
+                Ok(_) => return Ok(wait),
                 Err(seen) => tat = seen,
             }
         }
+    }
+
+    /// How long until everything reserved is there, but for the `behind` tokens that were reserved
+    /// last: what whoever reserved before those has to wait, after a refund less than it was told.
+    pub fn ready_in(&self, now: Tick, behind: u64) -> Duration {
+        self.limit
+            .ready_in(self.tat.load(Ordering::Relaxed), now, behind)
     }
 
     /// Puts `n` tokens back. The bucket never holds more than its maximum.

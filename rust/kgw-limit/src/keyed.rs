@@ -18,7 +18,7 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use parking_lot::Mutex;
 
-use crate::{Denied, Error, Limit, Taken, Tick};
+use crate::{Denied, Error, Limit, Taken, Tick, Unreserved};
 
 /// A sensible bound on keys: about 1 MB of state with short keys.
 pub const DEFAULT_MAX_KEYS: usize = 10_000;
@@ -107,25 +107,53 @@ impl<K: Hash + Eq> KeyedBuckets<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
+        self.change(key, now, |tat| self.limit.take(tat, now, n))
+    }
+
+    /// Takes `n` tokens from the bucket of `key`, now or as soon as they are there, for a caller that
+    /// waits for `longest` at most; says how long. As in
+    /// [`TokenBucket::reserve_within`](crate::TokenBucket::reserve_within).
+    ///
+    /// A key that is evicted loses what was reserved, as it loses what was taken.
+    ///
+    /// # Errors
+    /// [`Unreserved`], and then no bucket has changed.
+    pub fn reserve_within<Q>(
+        &self,
+        key: &Q,
+        now: Tick,
+        n: u64,
+        longest: Duration,
+    ) -> Result<Duration, Unreserved>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.change(key, now, |tat| {
+            self.limit.reserve_within(tat, now, n, longest)
+        })
+    }
+
+    /// Puts `n` tokens back into the bucket of `key`. It never holds more than its maximum.
+    pub fn refund<Q>(&self, key: &Q, n: u64)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         let hash = self.hasher.hash_one(key);
-        let mut entries = self.shard(hash).lock();
-        if let Some(entry) = entries.find_mut(hash, key) {
-            entry.used = true;
-            let (next, taken) = self.limit.take(entry.tat, now, n)?;
-            entry.tat = next;
-            return Ok(taken);
+        if let Some(entry) = self.shard(hash).lock().find_mut(hash, key) {
+            entry.tat = self.limit.refund(entry.tat, n);
         }
-        let (tat, taken) = self.limit.take(0, now, n)?;
-        if !self.limit.is_full(tat, now) {
-            let entry = Entry {
-                key: key.to_owned(),
-                hash,
-                tat,
-                used: false,
-            };
-            self.insert(&mut entries, entry, now);
-        }
-        Ok(taken)
+    }
+
+    /// How long until everything reserved for `key` is there, but for the `behind` tokens that were
+    /// reserved last.
+    pub fn ready_in<Q>(&self, key: &Q, now: Tick, behind: u64) -> Duration
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.limit.ready_in(self.tat(key), now, behind)
     }
 
     /// Whole tokens in the bucket of `key`.
@@ -181,6 +209,38 @@ impl<K: Hash + Eq> KeyedBuckets<K> {
             }
         }
         dropped
+    }
+
+    /// Gives the bucket of `key` the state that `change` makes of it.
+    fn change<Q, T, E>(
+        &self,
+        key: &Q,
+        now: Tick,
+        change: impl FnOnce(u64) -> Result<(u64, T), E>,
+    ) -> Result<T, E>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let hash = self.hasher.hash_one(key);
+        let mut entries = self.shard(hash).lock();
+        if let Some(entry) = entries.find_mut(hash, key) {
+            entry.used = true;
+            let (next, done) = change(entry.tat)?;
+            entry.tat = next;
+            return Ok(done);
+        }
+        let (tat, done) = change(0)?;
+        if !self.limit.is_full(tat, now) {
+            let entry = Entry {
+                key: key.to_owned(),
+                hash,
+                tat,
+                used: false,
+            };
+            self.insert(&mut entries, entry, now);
+        }
+        Ok(done)
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Entries<K>> {

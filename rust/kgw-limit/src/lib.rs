@@ -43,5 +43,5 @@ pub use bucket::TokenBucket;
 pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use error::Error;
 pub use keyed::{DEFAULT_MAX_KEYS, KeyedBuckets};
-pub use limit::{Denied, Limit, MIN_FILL_INTERVAL, Taken};
+pub use limit::{Denied, Limit, MIN_FILL_INTERVAL, Taken, Unreserved};
 pub use tick::Tick;

@@ -59,6 +59,20 @@ pub struct Denied {
     pub retry_after: Option<Duration>,
 }
 
+/// Tokens that were not promised. Nothing was reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreserved {
+    /// The bucket can never hold as many, or promises would reach more than 4.5 years ahead.
+    #[error("the bucket will never have the tokens")]
+    Never,
+    /// The caller would have to wait longer than it is willing to.
+    #[error("the tokens are there in {wait:?} only")]
+    TooLate {
+        /// How long it would have to wait, rounded up to a nanosecond.
+        wait: Duration,
+    },
+}
+
 /// Bits of a bucket's `burst`.
 const BURST_BITS: u32 = 61;
 
@@ -185,6 +199,31 @@ impl Limit {
                 self.wait(now, ready)
             },
         ))
+    }
+
+    /// As [`reserve`](Self::reserve), for a caller that waits for `longest` at most.
+    pub(crate) fn reserve_within(
+        &self,
+        tat: u64,
+        now: Tick,
+        n: u64,
+        longest: Duration,
+    ) -> Result<(u64, Duration), Unreserved> {
+        match self.reserve(tat, now, n) {
+            None => Err(Unreserved::Never),
+            Some((_, wait)) if wait > longest => Err(Unreserved::TooLate { wait }),
+            Some(reserved) => Ok(reserved),
+        }
+    }
+
+    /// How long until all that was promised is there, but for the last `behind` tokens.
+    pub(crate) fn ready_in(&self, tat: u64, now: Tick, behind: u64) -> Duration {
+        let last = self.refund(tat, behind);
+        let ready = last.saturating_sub(self.burst);
+        if ready <= self.grains(now) {
+            return Duration::ZERO;
+        }
+        self.wait(now, ready)
     }
 
     /// The state after `n` taken tokens are put back. More than were taken fill the bucket, no more.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kgw_limit::{Error, Limit, Tick, TokenBucket};
+use kgw_limit::{Error, Limit, Tick, TokenBucket, Unreserved};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -141,6 +141,37 @@ fn a_refund_undoes_a_reservation_and_never_overfills() {
     bucket.refund(u64::MAX);
     assert_eq!(bucket.remaining(at(0)), 2);
     assert!(bucket.take(at(0), 3).is_err());
+}
+
+#[test]
+fn who_will_not_wait_that_long_reserves_nothing() {
+    let bucket = TokenBucket::new(2, 1, SECOND).unwrap();
+    bucket.take(at(0), 2).unwrap();
+    assert_eq!(bucket.reserve_within(at(0), 1, SECOND), Ok(SECOND));
+    assert_eq!(
+        bucket.reserve_within(at(0), 1, SECOND),
+        Err(Unreserved::TooLate { wait: 2 * SECOND })
+    );
+    assert_eq!(
+        bucket.reserve_within(at(0), 3, Duration::MAX),
+        Err(Unreserved::Never)
+    );
+    assert_eq!(bucket.retry_after(at(0), 1), Some(2 * SECOND));
+}
+
+#[test]
+fn a_refund_brings_the_reservations_behind_it_forward() {
+    let bucket = TokenBucket::new(3, 1, SECOND).unwrap();
+    bucket.take(at(0), 3).unwrap();
+    let waits = [3, 1, 2].map(|n| bucket.reserve(at(0), n).unwrap().as_secs());
+    assert_eq!(waits, [3, 4, 6]);
+    assert_eq!(bucket.ready_in(at(0), 2 + 1), 3 * SECOND);
+    bucket.refund(3);
+    assert_eq!(bucket.ready_in(at(0), 2), SECOND);
+    assert_eq!(bucket.ready_in(at(0), 0), 3 * SECOND);
+    assert_eq!(bucket.ready_in(at(1_500), 0), 3 * SECOND / 2);
+    assert_eq!(bucket.ready_in(at(9_000), 0), Duration::ZERO);
+    assert_eq!(bucket.ready_in(at(0), u64::MAX), Duration::ZERO);
 }
 
 #[test]

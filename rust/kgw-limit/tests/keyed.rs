@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use kgw_limit::{DEFAULT_MAX_KEYS, Error, KeyedBuckets, Limit, Tick, TokenBucket};
+use kgw_limit::{DEFAULT_MAX_KEYS, Error, KeyedBuckets, Limit, Tick, TokenBucket, Unreserved};
 use proptest::prelude::*;
 
 fn limit(max_tokens: u64) -> Limit {
@@ -38,6 +38,30 @@ fn a_refused_or_empty_take_stores_no_key() {
     assert!(buckets.take("greedy", at(0), 3).is_err());
     assert!(buckets.take("idle", at(0), 0).is_ok());
     assert!(buckets.is_empty());
+}
+
+#[test]
+fn each_key_has_its_own_reservations() {
+    let second = Duration::from_secs(1);
+    let buckets = KeyedBuckets::<String>::new(limit(2), 10).unwrap();
+    let reserve = |key: &str, n, longest| buckets.reserve_within(key, at(0), n, longest);
+    assert_eq!(reserve("alice", 2, Duration::ZERO), Ok(Duration::ZERO));
+    assert_eq!(reserve("alice", 2, 9 * second), Ok(2 * second));
+    assert_eq!(reserve("alice", 1, 9 * second), Ok(3 * second));
+    let wait = 4 * second;
+    assert_eq!(
+        reserve("alice", 1, 3 * second),
+        Err(Unreserved::TooLate { wait })
+    );
+    assert_eq!(reserve("bob", 3, Duration::MAX), Err(Unreserved::Never));
+    assert_eq!(buckets.len(), 1, "a refusal stores no key");
+    assert!(buckets.take("alice", at(2), 1).is_err());
+    buckets.refund("alice", 2);
+    assert_eq!(buckets.ready_in("alice", at(0), 0), second);
+    assert_eq!(buckets.ready_in("alice", at(0), 1), Duration::ZERO);
+    buckets.refund("carol", 1);
+    assert_eq!(buckets.remaining("carol", at(0)), 2);
+    assert_eq!(buckets.ready_in("carol", at(0), 0), Duration::ZERO);
 }
 
 #[test]

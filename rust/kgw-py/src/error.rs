@@ -15,6 +15,7 @@ static PROXY_PROTOCOL_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static CONFIG_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static FILTER_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static NOT_RUNNING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static RATE_LIMITED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 fn class<'py>(
     py: Python<'py>,
@@ -65,6 +66,14 @@ pub(crate) fn proxy_protocol_error(py: Python<'_>, message: &(impl Display + ?Si
 pub(crate) fn incomplete_proxy_header(py: Python<'_>, need: usize) -> PyErr {
     match class(py, &INCOMPLETE_PROXY_HEADER, "IncompleteProxyHeader") {
         Ok(class) => PyErr::from_type(class.clone(), need),
+        Err(error) => error,
+    }
+}
+
+/// `kgw.errors.RateLimited`: tokens that are there after so many seconds only.
+pub(crate) fn rate_limited(py: Python<'_>, retry_after: f64) -> PyErr {
+    match class(py, &RATE_LIMITED, "RateLimited") {
+        Ok(class) => PyErr::from_type(class.clone(), retry_after),
         Err(error) => error,
     }
 }

@@ -6,12 +6,16 @@
 
 use std::time::Duration;
 
-use kgw_limit::{Clock as _, DEFAULT_MAX_KEYS, Error, KeyedBuckets, Limit, MonotonicClock, Tick};
+use kgw_limit::{
+    Clock as _, DEFAULT_MAX_KEYS, Error, KeyedBuckets, Limit, MonotonicClock, Tick, Unreserved,
+};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
+
+use crate::error::rate_limited;
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<TokenBucket>()?;
@@ -29,6 +33,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 ///     fill_interval: seconds, or a ``timedelta``; more than 0.
 ///     clock: returns monotonic seconds, 0 or more; by default the operating system's monotonic
 ///         clock. What it raises, every method that needs the time raises.
+///     max_waiters: how many callers ``acquire`` lets wait at a time; ``None`` for any number.
 ///
 /// Raises:
 ///     ValueError: a number is out of range (also: more than 16 tokens per nanosecond).
@@ -55,10 +60,11 @@ pub(crate) struct TokenBucket {
 ///     fill_interval: seconds, or a ``timedelta``; more than 0.
 ///     max_keys: the most keys that are kept; at least 1.
 ///     clock: as for ``TokenBucket``.
+///     max_waiters: how many callers ``acquire`` lets wait at a time, for all keys together.
 ///
 /// Raises:
 ///     ValueError: a number is out of range.
-#[pyclass(frozen, module = "kgw._native.limit")]
+#[pyclass(frozen, subclass, module = "kgw._native.limit")]
 #[derive(Debug)]
 pub(crate) struct KeyedTokenBucket {
     buckets: KeyedBuckets<Vec<u8>>,
@@ -70,20 +76,25 @@ pub(crate) struct KeyedTokenBucket {
 impl TokenBucket {
     #[new]
     #[pyo3(
-        signature = (max_tokens, tokens_per_fill=Tokens(1), fill_interval=Interval(SECOND), *, clock=None),
-        text_signature = "(max_tokens, tokens_per_fill=1, fill_interval=1.0, *, clock=None)"
+        signature = (
+            max_tokens, tokens_per_fill=Tokens(1), fill_interval=Interval(SECOND), *, clock=None,
+            max_waiters=None,
+        ),
+        text_signature = "(max_tokens, tokens_per_fill=1, fill_interval=1.0, *, clock=None, max_waiters=None)"
     )]
     fn new(
         max_tokens: Tokens,
         tokens_per_fill: Tokens,
         fill_interval: Interval,
         clock: Option<Py<PyAny>>,
+        max_waiters: Option<Count>,
     ) -> PyResult<Self> {
         let settings = Settings {
             max_tokens,
             tokens_per_fill,
             fill_interval,
             clock,
+            max_waiters: max_waiters.map(|count| count.0),
         };
         Ok(Self {
             bucket: Box::new(settings.limit()?.into()),
@@ -105,20 +116,29 @@ impl TokenBucket {
     /// Until then ``take`` returns False: reservations are served in the order they are made.
     /// Whoever gives up waiting puts its tokens back with ``refund``.
     ///
+    /// Args:
+    ///     n: how many tokens.
+    ///     max_wait: the most seconds that the caller would wait, or a ``timedelta``.
+    ///
     /// Raises:
+    ///     RateLimited: they are there after ``max_wait`` only; nothing is reserved.
     ///     ValueError: the bucket can never hold ``n``, or reservations already reach years ahead.
-    #[pyo3(signature = (n=Tokens(1)), text_signature = "($self, n=1)")]
-    fn reserve(&self, py: Python<'_>, n: Tokens) -> PyResult<f64> {
-        match self.bucket.reserve(self.settings.now(py)?, n.0) {
-            Some(wait) => Ok(wait.as_secs_f64()),
-            None if n.0 > self.settings.max_tokens.0 => Err(PyValueError::new_err(format!(
-                "{} tokens are more than the bucket can hold, {}",
-                n.0, self.settings.max_tokens.0
-            ))),
-            None => Err(PyValueError::new_err(
-                "reservations already reach years ahead",
-            )),
-        }
+    #[pyo3(signature = (n=Tokens(1), *, max_wait=None), text_signature = "($self, n=1, *, max_wait=None)")]
+    fn reserve(&self, py: Python<'_>, n: Tokens, max_wait: Option<Wait>) -> PyResult<f64> {
+        let now = self.settings.now(py)?;
+        let reserved = self
+            .bucket
+            .reserve_within(now, n.0, Wait::longest(max_wait));
+        self.settings.reserved(py, n, reserved)
+    }
+
+    /// Seconds until all reserved tokens are there, but for the last ``behind`` of them.
+    ///
+    /// After a refund, whoever reserved before those has to wait for this only.
+    #[pyo3(signature = (behind=Tokens(0)), text_signature = "($self, behind=0)")]
+    fn reserved_after(&self, py: Python<'_>, behind: Tokens) -> PyResult<f64> {
+        let wait = self.bucket.ready_in(self.settings.now(py)?, behind.0);
+        Ok(wait.as_secs_f64())
     }
 
     /// Puts ``n`` taken or reserved tokens back; never more than the bucket holds.
@@ -166,6 +186,12 @@ impl TokenBucket {
         self.settings.fill_interval.0.as_secs_f64()
     }
 
+    /// How many callers ``acquire`` lets wait at a time; ``None`` for any number.
+    #[getter]
+    fn max_waiters(&self) -> Option<usize> {
+        self.settings.max_waiters
+    }
+
     fn __repr__(&self) -> String {
         format!("TokenBucket({})", self.settings.arguments())
     }
@@ -181,9 +207,9 @@ impl KeyedTokenBucket {
     #[pyo3(
         signature = (
             max_tokens, tokens_per_fill=Tokens(1), fill_interval=Interval(SECOND), *,
-            max_keys=DEFAULT_MAX_KEYS, clock=None,
+            max_keys=DEFAULT_MAX_KEYS, clock=None, max_waiters=None,
         ),
-        text_signature = "(max_tokens, tokens_per_fill=1, fill_interval=1.0, *, max_keys=10000, clock=None)"
+        text_signature = "(max_tokens, tokens_per_fill=1, fill_interval=1.0, *, max_keys=10000, clock=None, max_waiters=None)"
     )]
     fn new(
         max_tokens: Tokens,
@@ -191,12 +217,14 @@ impl KeyedTokenBucket {
         fill_interval: Interval,
         max_keys: usize,
         clock: Option<Py<PyAny>>,
+        max_waiters: Option<Count>,
     ) -> PyResult<Self> {
         let settings = Settings {
             max_tokens,
             tokens_per_fill,
             fill_interval,
             clock,
+            max_waiters: max_waiters.map(|count| count.0),
         };
         let buckets = KeyedBuckets::new(settings.limit()?, max_keys).map_err(value_error)?;
         Ok(Self {
@@ -216,6 +244,44 @@ impl KeyedTokenBucket {
             .buckets
             .take(key.0, self.settings.now(py)?, n.0)
             .is_ok())
+    }
+
+    /// Takes ``n`` tokens of ``key``, now or when they are there; returns the seconds to wait.
+    ///
+    /// As ``TokenBucket.reserve``. A key that is forgotten early loses its reservations too, and
+    /// starts again with a full bucket.
+    ///
+    /// Raises:
+    ///     RateLimited: they are there after ``max_wait`` only; nothing is reserved.
+    ///     ValueError: a bucket can never hold ``n``, or reservations already reach years ahead.
+    #[pyo3(
+        signature = (key, n=Tokens(1), *, max_wait=None),
+        text_signature = "($self, key, n=1, *, max_wait=None)"
+    )]
+    fn reserve(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        n: Tokens,
+        max_wait: Option<Wait>,
+    ) -> PyResult<f64> {
+        let now = self.settings.now(py)?;
+        let longest = Wait::longest(max_wait);
+        let reserved = self.buckets.reserve_within(key.0, now, n.0, longest);
+        self.settings.reserved(py, n, reserved)
+    }
+
+    /// Puts ``n`` taken or reserved tokens of ``key`` back; never more than its bucket holds.
+    #[pyo3(signature = (key, n=Tokens(1)), text_signature = "($self, key, n=1)")]
+    fn refund(&self, key: Key<'_>, n: Tokens) {
+        self.buckets.refund(key.0, n.0);
+    }
+
+    /// Seconds until all reserved tokens of ``key`` are there, but for the last ``behind``.
+    #[pyo3(signature = (key, behind=Tokens(0)), text_signature = "($self, key, behind=0)")]
+    fn reserved_after(&self, py: Python<'_>, key: Key<'_>, behind: Tokens) -> PyResult<f64> {
+        let now = self.settings.now(py)?;
+        Ok(self.buckets.ready_in(key.0, now, behind.0).as_secs_f64())
     }
 
     /// Whole tokens in the bucket of ``key``.
@@ -271,6 +337,12 @@ impl KeyedTokenBucket {
         self.settings.fill_interval.0.as_secs_f64()
     }
 
+    /// How many callers ``acquire`` lets wait at a time; ``None`` for any number.
+    #[getter]
+    fn max_waiters(&self) -> Option<usize> {
+        self.settings.max_waiters
+    }
+
     fn __len__(&self) -> usize {
         self.buckets.len()
     }
@@ -298,6 +370,8 @@ struct Settings {
     fill_interval: Interval,
     /// Monotonic seconds; without one, the operating system's monotonic clock.
     clock: Option<Py<PyAny>>,
+    /// Kept for `kgw.limits`, where the waiting is done.
+    max_waiters: Option<usize>,
 }
 
 impl Settings {
@@ -317,6 +391,28 @@ impl Settings {
         let seconds: f64 = clock.call0(py)?.extract(py)?;
         Tick::from_secs_f64(seconds)
             .ok_or_else(|| PyValueError::new_err(format!("the clock returned {seconds} seconds")))
+    }
+
+    /// What came of a reservation of `n` tokens, in seconds.
+    fn reserved(
+        &self,
+        py: Python<'_>,
+        n: Tokens,
+        reserved: Result<Duration, Unreserved>,
+    ) -> PyResult<f64> {
+        match reserved {
+            Ok(wait) => Ok(wait.as_secs_f64()),
+            Err(Unreserved::TooLate { wait }) => Err(rate_limited(py, wait.as_secs_f64())),
+            Err(Unreserved::Never) if n.0 > self.max_tokens.0 => {
+                Err(PyValueError::new_err(format!(
+                    "{} tokens are more than the bucket can hold, {}",
+                    n.0, self.max_tokens.0
+                )))
+            }
+            Err(Unreserved::Never) => Err(PyValueError::new_err(
+                "reservations already reach years ahead",
+            )),
+        }
     }
 
     fn arguments(&self) -> String {
@@ -346,6 +442,51 @@ impl<'py> FromPyObject<'_, 'py> for Tokens {
                 error
             }
         })
+    }
+}
+
+/// A number of callers; a negative or too large one is a `ValueError`.
+#[derive(Clone, Copy, Debug)]
+struct Count(usize);
+
+impl<'py> FromPyObject<'_, 'py> for Count {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        value.extract().map(Self).map_err(|error: PyErr| {
+            if error.is_instance_of::<PyOverflowError>(value.py()) {
+                PyValueError::new_err("max_waiters must be 0 or more")
+            } else {
+                error
+            }
+        })
+    }
+}
+
+/// Seconds, 0 or more and perhaps infinite, or a `timedelta`.
+#[derive(Clone, Copy, Debug)]
+struct Wait(Duration);
+
+impl Wait {
+    fn longest(given: Option<Self>) -> Duration {
+        given.map_or(Duration::MAX, |wait| wait.0)
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Wait {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match value.extract::<f64>() {
+            Ok(f64::INFINITY) => Ok(Self(Duration::MAX)),
+            Ok(seconds) => Duration::try_from_secs_f64(seconds)
+                .map(Self)
+                .map_err(|_| PyValueError::new_err("max_wait must be 0 or more seconds")),
+            Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => {
+                value.extract().map(Self)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
