@@ -1,16 +1,17 @@
-"""A route table in front of any Python application: which handler serves a request?"""
+"""A route table in front of any Python application: which handler serves a request, and why?"""
 
 from __future__ import annotations
 
 from kgw.routing import HeaderMatch, Route, RouteTable
 
+SHOP = "*.shop.example"
 TABLE = RouteTable(
     [
-        Route("/", "website", hosts=("*.shop.example",)),
-        Route("/api", "api v1", hosts=("*.shop.example",)),
-        Route("/api", "api v2", hosts=("*.shop.example",), headers={"x-version": "2"}),
-        Route("/api/orders", "orders", hosts=("*.shop.example",), method="POST"),
-        Route(r"/api/users/\d+", "one user", kind="regex", hosts=("*.shop.example",)),
+        Route("/", "website", hosts=SHOP),
+        Route("/api", "api v1", hosts=SHOP),
+        Route("/api", "api v2", hosts=SHOP, headers={"x-version": "2"}),
+        Route("/api/orders", "orders", hosts=SHOP, method="POST"),
+        Route(r"/api/users/(?P<user>\d+)", "one user", kind="regex", hosts=SHOP),
         Route("/healthz", "health", kind="exact"),
         Route(
             "/",
@@ -35,10 +36,13 @@ def main() -> None:
         ("GET", "www.beta.example", "/", {}),
     ]:
         found = TABLE.match(path, host=host, method=method, headers=headers)
-        print(f"{method} {host}{path}: {found.value if found else 'no route'}")
-    print("\nGET www.shop.example/api/orders")
-    for line in TABLE.explain("/api/orders", host="www.shop.example"):
-        print(" ", line)
+        if found is None:
+            print(f"{method} {host}{path}: no route")
+        else:
+            rest = found.params or found.suffix or ""
+            print(f"{method} {host}{path}: {found.value} {rest}".rstrip())
+    print()
+    print(TABLE.explain("/api/orders", host="www.shop.example"))
 
 
 if __name__ == "__main__":

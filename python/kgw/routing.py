@@ -9,21 +9,50 @@ Precedence is the Gateway API's, see :class:`RouteTable`.
 ... ])
 >>> table.match("/api/users?page=1", host="www.example", headers={"X-Version": "2"}).value
 'api'
->>> table.match("/api", host="www.example").value
+>>> found = table.match("/api", host="www.example")
+>>> found.value
 'site'
+>>> print(found.why)
+GET www.example/api
+  routes[1]: prefix /api on *.example: header "x-version" is absent or does not match
+  routes[0]: prefix / on *.example: selected
+
+:meth:`RouteTable.from_objects` makes a table of HTTPRoutes, which decides as the proxy does.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from kgw._native.route import RouteMatch, RouteTable, check_regex
+from kgw._native.route import (
+    Considered,
+    Explanation,
+    RouteMatch,
+    RouteTable,
+    canonical_path,
+    check_regex,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["HeaderMatch", "QueryMatch", "Route", "RouteMatch", "RouteTable", "check_regex"]
+    from kgw.httproutes import RouteRule as RouteRule
+    from kgw.httproutes import routes_of as routes_of
+
+__all__ = [
+    "Considered",
+    "Explanation",
+    "HeaderMatch",
+    "QueryMatch",
+    "Route",
+    "RouteMatch",
+    "RouteRule",
+    "RouteTable",
+    "canonical_path",
+    "check_regex",
+    "routes_of",
+]
 
 T = TypeVar("T")
 
@@ -86,3 +115,14 @@ class Route(Generic[T]):
     query: Mapping[str, str] | Sequence[QueryMatch] = ()
     created: int | None = None
     name: str = ""
+
+
+if not TYPE_CHECKING:  # for a type checker, every name would exist
+
+    def __getattr__(name: str) -> Any:
+        """Imports what needs the models of HTTPRoutes on its first use (PEP 562)."""
+        if name not in ("RouteRule", "routes_of"):
+            raise AttributeError(f"module 'kgw.routing' has no attribute {name!r}")
+        from kgw import httproutes
+
+        return getattr(httproutes, name)

@@ -13,14 +13,14 @@ def test_the_example_does_what_it_says() -> None:
     )
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert [line.rpartition(": ")[2] for line in lines[:8]] == [
-        "website",
-        "one user",
-        "api v2",
-        "orders",
+    assert [line.partition(": ")[2] for line in lines[:8]] == [
+        "website /",
+        "one user {'user': '42'}",
+        "api v2 /items",
+        "orders /7",
         "health",
-        "website",
-        "beta",
+        "website /apis",
+        "beta /",
         "no route",
     ]
     assert "  routes[3]: prefix /api/orders on *.shop.example: the method does not match" in lines

@@ -7,6 +7,7 @@ mod access_log;
 mod bridge;
 mod engine;
 mod error;
+mod explanation;
 mod limit;
 mod manifest;
 mod proxyproto;

@@ -4,8 +4,11 @@
 
 #![allow(clippy::doc_markdown)] // the docs are in Python notation, as said above
 
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
 use kgw_route::{
-    BuildError, Builder, Field, Match, PathMatch, Rank, Request, RouteTable as Table, Rule,
+    BuildError, Builder, Field, NamedGroups, PathMatch, Rank, Request, RouteTable as Table, Rule,
     StringMatch, ValueMatch,
 };
 use pyo3::PyTraverseError;
@@ -13,13 +16,17 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
-use pyo3::types::{PyMapping, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyMapping, PyString, PyTuple, PyType};
 
 use crate::error::config_error;
+use crate::explanation::{Considered, Explanation};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<RouteTable>()?;
     module.add_class::<RouteMatch>()?;
+    module.add_class::<Considered>()?;
+    module.add_class::<Explanation>()?;
+    module.add_function(wrap_pyfunction!(canonical_path, module)?)?;
     module.add_function(wrap_pyfunction!(check_regex, module)?)
 }
 
@@ -33,6 +40,21 @@ fn check_regex(pattern: &str) -> Option<String> {
     kgw_route::check_regex(pattern)
         .err()
         .map(|error| error.to_string())
+}
+
+/// The one form of a request's path that the proxy matches, logs and forwards.
+///
+/// Escapes of unreserved characters are decoded, other escapes get upper-case digits, a backslash
+/// becomes a slash, dot segments are removed and runs of slashes become one. Escaped slashes stay.
+/// The query, after the first ``?``, is left as it is. Doing it again changes nothing.
+///
+/// Raises:
+///     ValueError: the proxy answers 400, as backends might read two things into the path.
+#[pyfunction]
+fn canonical_path(path: &str) -> PyResult<String> {
+    let refused = || PyValueError::new_err(format!("{path:?} has no canonical form"));
+    let canonical = kgw_h1::normalize(path.as_bytes(), true).map_err(|_| refused())?;
+    String::from_utf8(canonical).map_err(|_| refused())
 }
 
 /// An immutable table that finds the route of a request, by Gateway API precedence.
@@ -53,24 +75,36 @@ fn check_regex(pattern: &str) -> Option<String> {
 ///     kgw.errors.ConfigError: a route cannot be used; ``path`` names the part at fault, as in
 ///         ``routes[3].headers[0]``, and the message the byte at which a bad regex goes wrong.
 #[pyclass(frozen, generic, module = "kgw.routing")]
-struct RouteTable {
+pub(crate) struct RouteTable {
     table: Table<usize>,
     /// Beside the table: the engine's structure holds positions only.
-    values: Vec<Py<PyAny>>,
+    routes: Vec<Given>,
+    groups: HashMap<usize, Groups>,
+}
+
+/// A route as it was given, and its value.
+struct Given {
+    route: Py<PyAny>,
+    value: Py<PyAny>,
+}
+
+/// A regular expression with named groups, compiled when somebody first asks for them.
+struct Groups {
+    pattern: String,
+    compiled: OnceLock<Option<NamedGroups>>,
 }
 
 /// The route that serves a request.
-#[pyclass(frozen, generic, get_all, module = "kgw.routing")]
+///
+/// What it tells is worked out when it is asked for.
+#[pyclass(frozen, generic, module = "kgw.routing")]
 struct RouteMatch {
-    /// The value given with the route.
-    value: Py<PyAny>,
+    table: Py<RouteTable>,
+    request: Incoming,
     /// The route's position among the routes given.
+    #[pyo3(get)]
     index: usize,
-    /// The part of the path that a prefix route matched, without trailing slash.
-    ///
-    /// It is empty for the prefix ``/``, so that ``path.removeprefix(matched_prefix)`` is what an
-    /// application mounted there sees. ``None`` for exact and regex routes.
-    matched_prefix: Option<String>,
+    prefix_len: Option<usize>,
 }
 
 /// A `kgw.routing.Route`, read by attribute.
@@ -102,107 +136,264 @@ impl RouteTable {
     #[new]
     #[pyo3(signature = (routes, *, fall_through=false))]
     fn new(py: Python<'_>, routes: &Bound<'_, PyAny>, fall_through: bool) -> PyResult<Self> {
-        let mut values = Vec::new();
+        let mut given = Vec::new();
         let mut rules = Vec::new();
+        let mut groups = HashMap::new();
         for (index, route) in routes.try_iter()?.enumerate() {
-            let (hosts, rule, value) = compile(&route?, index)?;
-            values.push(value);
+            let route = route?;
+            let (hosts, rule, value) = compile(&route, index)?;
+            if let PathMatch::Regex(pattern) = &rule.path {
+                groups.extend(Groups::of(pattern).map(|groups| (index, groups)));
+            }
+            let route = route.unbind();
+            given.push(Given { route, value });
             rules.push((hosts, rule));
         }
         let table = py
             .detach(|| build(rules, fall_through))
             .map_err(|fault| fault.raise(py))?;
-        Ok(Self { table, values })
+        Ok(Self {
+            table,
+            routes: given,
+            groups,
+        })
+    }
+
+    /// A table of HTTPRoutes that decides as the proxy does; see `kgw.routing.routes_of`.
+    ///
+    /// Args:
+    ///     objects: :class:`kgw.api.HTTPRoute` models, or mappings as in a manifest.
+    ///     value: what the table hands back for a rule; by default the
+    ///         :class:`kgw.routing.RouteRule` itself.
+    ///     hostname: the hostname of the listener that the routes are attached to, or ``None`` for
+    ///         routes of a Service, whose hostnames do not count.
+    ///     fall_through: as for the constructor. The proxy does not.
+    ///
+    /// Raises:
+    ///     kgw.errors.ConfigError: an object cannot be used; ``resource`` and ``path`` name the
+    ///         field.
+    #[classmethod]
+    #[pyo3(
+        signature = (objects, *, value=None, hostname=Some("*"), fall_through=false),
+        text_signature = "($cls, objects, *, value=None, hostname='*', fall_through=False)"
+    )]
+    fn from_objects(
+        class: &Bound<'_, PyType>,
+        objects: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+        hostname: Option<&str>,
+        fall_through: bool,
+    ) -> PyResult<Self> {
+        let py = class.py();
+        let arguments = PyDict::new(py);
+        arguments.set_item("value", value)?;
+        arguments.set_item("hostname", hostname)?;
+        let routes_of = py.import("kgw.routing")?.getattr("routes_of")?;
+        let routes = routes_of.call((objects,), Some(&arguments))?;
+        Self::new(py, &routes, fall_through)
     }
 
     /// The route that serves a request, or ``None``.
     ///
     /// Args:
-    ///     path: path and, after the first ``?``, query. Neither is decoded or normalised.
+    ///     path: path and, after the first ``?``, query. Neither is decoded or normalised; see
+    ///         `kgw.routing.canonical_path`. An empty one, of a ``CONNECT``, is ``/``.
     ///     host: value of ``Host``; a port, upper case and a trailing dot do not matter.
     ///     method: compared as it is.
     ///     headers: fields; of a repeated one, any value may match.
-    #[pyo3(name = "match", signature = (path, *, host=None, method="GET", headers=None))]
+    #[pyo3(
+        name = "match", signature = (path, *, host=None, method=None, headers=None),
+        text_signature = "($self, path, *, host=None, method='GET', headers=None)"
+    )]
     fn find(
+        slf: &Bound<'_, Self>,
+        path: Text,
+        host: Option<Text>,
+        method: Option<PyBackedStr>,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<RouteMatch>> {
+        let table = &slf.get().table;
+        let request = Incoming::new(table, path, host, method, headers)?;
+        let Some(found) = table.find(&request) else {
+            return Ok(None);
+        };
+        Ok(Some(RouteMatch {
+            table: slf.clone().unbind(),
+            index: *found.value,
+            prefix_len: found.prefix_len,
+            request,
+        }))
+    }
+
+    /// Every route whose hostname matches a request, with its fate: selected, or why not.
+    ///
+    /// In order of precedence. Looks at each of these routes: for people, not for the data path.
+    /// ``str()`` gives one line for each. The arguments are those of ``match``.
+    #[pyo3(
+        signature = (path, *, host=None, method=None, headers=None),
+        text_signature = "($self, path, *, host=None, method='GET', headers=None)"
+    )]
+    fn explain(
         &self,
         py: Python<'_>,
         path: Text,
         host: Option<Text>,
-        method: &str,
+        method: Option<PyBackedStr>,
         headers: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Option<RouteMatch>> {
-        let request = Incoming::new(&self.table, path, host, method, headers)?;
-        Ok(self
-            .table
-            .find(&request)
-            .map(|found| self.found(py, &request, &found)))
-    }
-
-    /// One line for every route whose hostname matches: selected, or why not.
-    ///
-    /// In order of precedence. Looks at each of these routes: for people, not for the data path.
-    #[pyo3(signature = (path, *, host=None, method="GET", headers=None))]
-    fn explain(
-        &self,
-        path: Text,
-        host: Option<Text>,
-        method: &str,
-        headers: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Vec<String>> {
-        let request = Incoming::new(&self.table, path, host, method, headers)?;
-        let line =
-            |rule: &kgw_route::Considered<'_, usize>| format!("routes[{}]: {rule}", rule.value);
-        Ok(self
-            .table
-            .explain(&request)
-            .considered
-            .iter()
-            .map(line)
-            .collect())
+    ) -> PyResult<Explanation> {
+        self.why(
+            py,
+            &Incoming::new(&self.table, path, host, method, headers)?,
+        )
     }
 
     fn __len__(&self) -> usize {
-        self.values.len()
+        self.routes.len()
     }
 
     fn __repr__(&self) -> String {
-        format!("<RouteTable of {} routes>", self.values.len())
+        format!("<RouteTable of {} routes>", self.routes.len())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.values.iter().try_for_each(|value| visit.call(value))
+        self.routes.iter().try_for_each(|given| {
+            visit.call(&given.route)?;
+            visit.call(&given.value)
+        })
     }
 }
 
 impl RouteTable {
-    fn found(
-        &self,
-        py: Python<'_>,
-        request: &Incoming<'_>,
-        found: &Match<'_, usize>,
-    ) -> RouteMatch {
-        let prefix = |len: usize| String::from_utf8_lossy(&request.path()[..len]).into_owned();
-        RouteMatch {
-            value: self.values[*found.value].clone_ref(py),
-            index: *found.value,
-            // The matched bytes are the rule's own, without its trailing slash.
-            matched_prefix: found.prefix_len.map(prefix),
-        }
+    fn why(&self, py: Python<'_>, request: &Incoming) -> PyResult<Explanation> {
+        let explained = py.detach(|| self.table.explain(request));
+        let considered = explained.considered.iter().map(|one| {
+            let Given { route, value } = &self.routes[*one.value];
+            Considered::new(one, route.clone_ref(py), value.clone_ref(py))
+        });
+        Explanation::new(py, request.line(), considered)
     }
 }
 
+// === impl RouteMatch ===
+
 #[pymethods]
 impl RouteMatch {
+    /// The route: a :class:`kgw.routing.Route`, or the tuple that was given.
+    #[getter]
+    fn route(&self, py: Python<'_>) -> Py<PyAny> {
+        self.given().route.clone_ref(py)
+    }
+
+    /// The value given with the route.
+    #[getter]
+    fn value(&self, py: Python<'_>) -> Py<PyAny> {
+        self.given().value.clone_ref(py)
+    }
+
+    /// The hostname of the route that matched, in lower case, as in ``*.example``.
+    #[getter]
+    fn hostname(&self) -> String {
+        let found = self.table.get().table.find(&self.request);
+        found.map_or_else(String::new, |found| found.hostname.to_owned())
+    }
+
+    /// The part of the path that a prefix route matched, without trailing slash.
+    ///
+    /// It is empty for the prefix ``/``, so that ``path.removeprefix(matched_prefix)`` is what an
+    /// application mounted there sees. ``None`` for exact and regex routes.
+    #[getter]
+    fn matched_prefix<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
+        self.prefix_len
+            .map(|len| text(py, &self.request.path()[..len]))
+            .transpose()
+    }
+
+    /// The part of the path after ``matched_prefix``: empty, or from a slash on.
+    ///
+    /// Bytes that are not UTF-8 are surrogates in it, as ``os.fsdecode`` has them. ``None`` for
+    /// exact and regex routes.
+    #[getter]
+    fn suffix<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
+        self.prefix_len
+            .map(|len| text(py, &self.request.path()[len..]))
+            .transpose()
+    }
+
+    /// What the named groups of a regex path stand for, as in ``/users/(?P<user>[0-9]+)``.
+    ///
+    /// Not decoded; bytes that are not UTF-8 are surrogates. A group that has no part in the match
+    /// is left out. Empty for other routes.
+    #[getter]
+    fn params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let params = PyDict::new(py);
+        if let Some(groups) = self.table.get().groups.get(&self.index) {
+            for (name, part) in groups.find(py, self.request.path()) {
+                params.set_item(name, text(py, part)?)?;
+            }
+        }
+        Ok(params)
+    }
+
+    /// Why this route, and why none of the others; see ``RouteTable.explain``.
+    #[getter]
+    fn why(&self, py: Python<'_>) -> PyResult<Explanation> {
+        self.table.get().why(py, &self.request)
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         Ok(format!(
             "RouteMatch(index={}, value={})",
             self.index,
-            self.value.bind(py).repr()?
+            self.given().value.bind(py).repr()?
         ))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.value)
+        visit.call(&self.table)
+    }
+}
+
+impl RouteMatch {
+    fn given(&self) -> &Given {
+        &self.table.get().routes[self.index]
+    }
+}
+
+/// Bytes of a path as `str`; those that are not UTF-8 can be had back.
+fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(PyString::new(py, text)),
+        Err(_) => PyString::from_encoded_object(
+            PyBytes::new(py, bytes).as_any(),
+            Some(c"utf-8"),
+            Some(c"surrogateescape"),
+        ),
+    }
+}
+
+// === impl Groups ===
+
+impl Groups {
+    /// Those of a pattern that may have some.
+    fn of(pattern: &str) -> Option<Self> {
+        let named = pattern.contains("(?P<") || pattern.contains("(?<");
+        named.then(|| Self {
+            pattern: pattern.to_owned(),
+            compiled: OnceLock::new(),
+        })
+    }
+
+    fn find<'a, 'p>(&'a self, py: Python<'_>, path: &'p [u8]) -> Vec<(&'a str, &'p [u8])> {
+        // Whoever waits for another thread to compile it must not hold what that thread may need.
+        py.detach(|| {
+            // The table has taken the pattern, so it compiles.
+            let compiled = self
+                .compiled
+                .get_or_init(|| NamedGroups::new(&self.pattern).ok());
+            compiled
+                .as_ref()
+                .map_or_else(Vec::new, |groups| groups.find(path))
+        })
     }
 }
 
@@ -333,10 +524,11 @@ enum Text {
     Bytes(PyBackedBytes),
 }
 
-struct Incoming<'a> {
+struct Incoming {
     host: Option<Text>,
     target: Text,
-    method: &'a str,
+    /// `GET` if none is given.
+    method: Option<PyBackedStr>,
     headers: Vec<(Text, Text)>,
 }
 
@@ -349,13 +541,13 @@ impl Text {
     }
 }
 
-impl<'a> Incoming<'a> {
+impl Incoming {
     /// Header fields are only read if some route has a predicate on them.
     fn new(
         table: &Table<usize>,
         target: Text,
         host: Option<Text>,
-        method: &'a str,
+        method: Option<PyBackedStr>,
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let headers = match headers {
@@ -371,11 +563,19 @@ impl<'a> Incoming<'a> {
     }
 
     fn split(&self) -> (&[u8], Option<&[u8]>) {
-        let target = self.target.as_bytes();
-        match target.iter().position(|&b| b == b'?') {
-            Some(at) => (&target[..at], Some(&target[at + 1..])),
-            None => (target, None),
+        match self.target.as_bytes() {
+            // The target of a CONNECT has no path. Rules for all paths are for it too.
+            b"" => (b"/", None),
+            target => kgw_h1::split_path_and_query(target),
         }
+    }
+
+    /// Method, host and target, to begin an explanation with.
+    fn line(&self) -> String {
+        let lossy = |text: &Text| String::from_utf8_lossy(text.as_bytes()).into_owned();
+        let method = String::from_utf8_lossy(self.method());
+        let host = self.host.as_ref().map(lossy).unwrap_or_default();
+        format!("{method} {host}{}", lossy(&self.target))
     }
 }
 
@@ -393,7 +593,7 @@ fn fields(given: &Bound<'_, PyAny>) -> PyResult<Vec<(Text, Text)>> {
     pairs.try_iter()?.map(|pair| pair?.extract()).collect()
 }
 
-impl Request for Incoming<'_> {
+impl Request for Incoming {
     fn host(&self) -> &[u8] {
         self.host.as_ref().map_or(b"", Text::as_bytes)
     }
@@ -407,7 +607,7 @@ impl Request for Incoming<'_> {
     }
 
     fn method(&self) -> &[u8] {
-        self.method.as_bytes()
+        self.method.as_deref().unwrap_or("GET").as_bytes()
     }
 
     fn any_header(&self, name: &[u8], mut matches: impl FnMut(&[u8]) -> bool) -> bool {

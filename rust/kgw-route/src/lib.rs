@@ -13,6 +13,7 @@
 //!    of `precedence.rs`; the first candidate whose predicates hold wins. Of many candidates
 //!    `condition_index.rs` finds those that ask for the values that the request has.
 //!
+//! `named_groups.rs` tells what the named groups of the path's expression are, once a rule is found;
 //! `edit.rs` makes a table of another one at the cost of what changes.
 //!
 //! The crate does no I/O and reads a request through the [`Request`] trait. A table is `Send + Sync`;
@@ -51,6 +52,7 @@ mod error;
 mod explain;
 mod host_index;
 mod hostname;
+mod named_groups;
 mod parts;
 mod path_index;
 mod pattern;
@@ -67,6 +69,7 @@ pub use builder::Builder;
 pub use edit::{Edit, HostId, Revision};
 pub use error::{BuildError, Field, Problem, RegexError};
 pub use explain::{Considered, Explanation, Outcome};
+pub use named_groups::NamedGroups;
 pub use parts::Parts;
 pub use pattern::check_regex;
 pub use precedence::{Criterion, Precedence};

@@ -142,7 +142,7 @@ impl Patterns {
     }
 }
 
-fn parse(pattern: &str) -> Result<Hir, RegexError> {
+pub(crate) fn parse(pattern: &str) -> Result<Hir, RegexError> {
     if pattern.len() > MAX_PATTERN {
         return Err(RegexError::TooLarge {
             what: "of pattern",

@@ -122,6 +122,20 @@ impl<'a> Precedence<'a> {
 // === impl Criterion ===
 
 impl Criterion {
+    /// Its name for programs; does not change.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::PathKind => "path_kind",
+            Self::PrefixLength => "prefix_length",
+            Self::Method => "method",
+            Self::Headers => "headers",
+            Self::Query => "query",
+            Self::Age => "age",
+            Self::Name => "name",
+            Self::Order => "order",
+        }
+    }
+
     /// What the winner has over the loser, to follow "the rule has".
     pub fn as_str(self) -> &'static str {
         match self {
