@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kgw.errors import NotRunning as NotRunning
     from kgw.errors import ProtocolError as ProtocolError
     from kgw.errors import ProxyProtocolError as ProxyProtocolError
+    from kgw.errors import RateLimited as RateLimited
     from kgw.filters import Request as Request
     from kgw.filters import Response as Response
     from kgw.limits import KeyedTokenBucket as KeyedTokenBucket
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from kgw.proxyproto import ProxyHeader as ProxyHeader
     from kgw.proxyproto import parse_proxy_header as parse_proxy_header
     from kgw.proxyproto import read_proxy_header as read_proxy_header
+    from kgw.proxyproto import start_server as start_server
     from kgw.routing import HeaderMatch as HeaderMatch
     from kgw.routing import QueryMatch as QueryMatch
     from kgw.routing import Route as Route
@@ -53,6 +55,7 @@ __all__ = [
     "ProxyHeader",
     "ProxyProtocolError",
     "QueryMatch",
+    "RateLimited",
     "Request",
     "Response",
     "Route",
@@ -62,6 +65,7 @@ __all__ = [
     "load",
     "parse_proxy_header",
     "read_proxy_header",
+    "start_server",
 ]
 
 _HOMES = {
@@ -81,6 +85,7 @@ _HOMES = {
     "ProxyHeader": "kgw.proxyproto",
     "ProxyProtocolError": "kgw.errors",
     "QueryMatch": "kgw.routing",
+    "RateLimited": "kgw.errors",
     "Request": "kgw.filters",
     "Response": "kgw.filters",
     "Route": "kgw.routing",
@@ -90,6 +95,7 @@ _HOMES = {
     "load": "kgw.config",
     "parse_proxy_header": "kgw.proxyproto",
     "read_proxy_header": "kgw.proxyproto",
+    "start_server": "kgw.proxyproto",
 }
 
 

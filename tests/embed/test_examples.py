@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 TIMEOUT = 60.0
 
 
@@ -29,6 +32,15 @@ def test_embed_runs() -> None:
 
 def test_filter_runs() -> None:
     assert output("filter") == "401 who are you?\n"
+
+
+def test_tcp_proxy_runs() -> None:
+    assert output("tcp_proxy") == "shop: PING\nblog: refused\n"
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_each_is_short(example: Path) -> None:
+    assert len(example.read_text().splitlines()) < 60
 
 
 def test_the_readme_shows_embed_as_it_is() -> None:

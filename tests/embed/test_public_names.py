@@ -32,6 +32,7 @@ NAMES = [
     "ProxyHeader",
     "ProxyProtocolError",
     "QueryMatch",
+    "RateLimited",
     "Request",
     "Response",
     "Route",
@@ -41,6 +42,7 @@ NAMES = [
     "load",
     "parse_proxy_header",
     "read_proxy_header",
+    "start_server",
 ]
 
 
