@@ -120,14 +120,17 @@ class Lines(Generic[Key_]):
 
     def _enter(self, key: Key_, n: int, max_wait: float | timedelta | None) -> _Waiter[Key_] | None:
         """Reserves tokens; returns a waiter unless they are there already."""
-        wake = _waker()  # nothing is reserved if there is no event loop
         try:
             with self._lock:
                 full = self._max_waiters is not None and self._waiting >= self._max_waiters
                 wait = self._buckets.reserve(key, n, 0.0 if full else max_wait)
                 if wait == 0.0:
                     return None
-                waiter = _Waiter(key, n, anyio.current_time() + wait, wake)
+                try:
+                    waiter = _Waiter(key, n, anyio.current_time() + wait, _waker())
+                except BaseException:  # there is no event loop to wait in
+                    self._buckets.refund(key, n)
+                    raise
                 line = self._lines.setdefault(key, _Line())
                 line[id(waiter)] = waiter
                 line.reserved += n
@@ -138,7 +141,8 @@ class Lines(Generic[Key_]):
                 raise RateLimited(error.retry_after, "too many wait already") from None
             raise
         finally:
-            self._settle()
+            if self._left:
+                self._settle()
 
     async def _wait(self, waiter: _Waiter[Key_]) -> None:
         """Returns when the tokens of a waiter are there."""

@@ -211,7 +211,10 @@ def test_without_an_event_loop_nothing_is_reserved() -> None:
     bucket = TokenBucket(1, clock=lambda: 0.0)
     with pytest.raises(RuntimeError, match="event loop"):
         bucket.acquire().__await__().send(None)
-    assert bucket.remaining == 1
+    assert bucket.take(), "it was there, and was put back"
+    with pytest.raises(RuntimeError, match="event loop"):
+        bucket.acquire().__await__().send(None)
+    assert (bucket.retry_after, bucket.waiting) == (1.0, 0)
 
 
 def test_the_error_can_be_pickled() -> None:
