@@ -43,6 +43,15 @@ def test_each_is_short(example: Path) -> None:
     assert len(example.read_text().splitlines()) < 60
 
 
+def test_objects_runs() -> None:
+    assert output("objects").splitlines() == [
+        "/old/a 301",
+        "/v1/a 200 blue",
+        "/v1/b 200 blue",
+        "/v1/c 429 local_rate_limited",
+    ]
+
+
 def test_the_readme_shows_embed_as_it_is() -> None:
     program = (ROOT / "examples" / "embed.py").read_text().partition("\n\n")[2]
     assert f"```python\n{program}```\n" in (ROOT / "README.md").read_text()

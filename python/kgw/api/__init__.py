@@ -18,20 +18,35 @@ if TYPE_CHECKING:
     from kgw.api.core.namespace import Namespace as Namespace
     from kgw.api.core.secret import Secret as Secret
     from kgw.api.core.service import Service as Service
+    from kgw.api.core.service import ServicePort as ServicePort
     from kgw.api.discovery.endpoint_slice import EndpointSlice as EndpointSlice
     from kgw.api.documents import dumps as dumps
     from kgw.api.documents import loads as loads
     from kgw.api.duration import Duration as Duration
     from kgw.api.gateway.backend_tls_policy import BackendTLSPolicy as BackendTLSPolicy
+    from kgw.api.gateway.filters import Filter as Filter
     from kgw.api.gateway.gateway import Gateway as Gateway
+    from kgw.api.gateway.gateway import Listener as Listener
     from kgw.api.gateway.gateway_class import GatewayClass as GatewayClass
     from kgw.api.gateway.http_route import HTTPRoute as HTTPRoute
+    from kgw.api.gateway.http_route import PathMatch as PathMatch
+    from kgw.api.gateway.http_route import RouteMatch as RouteMatch
+    from kgw.api.gateway.http_route import Rule as Rule
     from kgw.api.gateway.reference_grant import ReferenceGrant as ReferenceGrant
+    from kgw.api.gateway.references import BackendRef as BackendRef
+    from kgw.api.gateway.references import HTTPBackendRef as HTTPBackendRef
+    from kgw.api.gateway.references import ParentReference as ParentReference
     from kgw.api.gateway.tcp_route import TCPRoute as TCPRoute
     from kgw.api.gateway.tls_route import TLSRoute as TLSRoute
+    from kgw.api.jsonschema import json_schema as json_schema
+    from kgw.api.kgateway.access_log import AccessLog as AccessLog
     from kgw.api.kgateway.backend_config_policy import BackendConfigPolicy as BackendConfigPolicy
     from kgw.api.kgateway.http_listener_policy import HTTPListenerPolicy as HTTPListenerPolicy
+    from kgw.api.kgateway.http_settings import HTTPSettings as HTTPSettings
     from kgw.api.kgateway.listener_policy import ListenerPolicy as ListenerPolicy
+    from kgw.api.kgateway.listener_policy import ProxyProtocol as ProxyProtocol
+    from kgw.api.kgateway.targets import PolicyTargetReference as PolicyTargetReference
+    from kgw.api.kgateway.traffic_policy import LocalRateLimit as LocalRateLimit
     from kgw.api.kgateway.traffic_policy import TrafficPolicy as TrafficPolicy
     from kgw.api.meta import ObjectMeta as ObjectMeta
     from kgw.api.meta import Opaque as Opaque
@@ -40,30 +55,45 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "AccessLog",
     "BackendConfigPolicy",
+    "BackendRef",
     "BackendTLSPolicy",
     "ConfigMap",
     "Duration",
     "EndpointSlice",
+    "Filter",
     "Gateway",
     "GatewayClass",
+    "HTTPBackendRef",
     "HTTPListenerPolicy",
     "HTTPRoute",
+    "HTTPSettings",
+    "Listener",
     "ListenerPolicy",
+    "LocalRateLimit",
     "Namespace",
     "ObjectMeta",
     "Opaque",
+    "ParentReference",
     "Parsed",
+    "PathMatch",
+    "PolicyTargetReference",
+    "ProxyProtocol",
     "ReferenceGrant",
     "Resource",
     "ResourceKey",
+    "RouteMatch",
+    "Rule",
     "Secret",
     "Service",
+    "ServicePort",
     "TCPRoute",
     "TLSRoute",
     "TrafficPolicy",
     "dumps",
     "examine",
+    "json_schema",
     "loads",
     "parse",
     "parse_all",
@@ -71,12 +101,27 @@ __all__ = [
 ]
 
 _OTHERS = {
+    "AccessLog": "kgw.api.kgateway.access_log",
+    "BackendRef": "kgw.api.gateway.references",
+    "Filter": "kgw.api.gateway.filters",
+    "HTTPBackendRef": "kgw.api.gateway.references",
+    "HTTPSettings": "kgw.api.kgateway.http_settings",
+    "Listener": "kgw.api.gateway.gateway",
+    "LocalRateLimit": "kgw.api.kgateway.traffic_policy",
+    "ParentReference": "kgw.api.gateway.references",
+    "PathMatch": "kgw.api.gateway.http_route",
+    "PolicyTargetReference": "kgw.api.kgateway.targets",
+    "ProxyProtocol": "kgw.api.kgateway.listener_policy",
+    "RouteMatch": "kgw.api.gateway.http_route",
+    "Rule": "kgw.api.gateway.http_route",
+    "ServicePort": "kgw.api.core.service",
     "Duration": "kgw.api.duration",
     "ObjectMeta": "kgw.api.meta",
     "Opaque": "kgw.api.meta",
     "Resource": "kgw.api.meta",
     "ResourceKey": "kgw.api.meta",
     "dumps": "kgw.api.documents",
+    "json_schema": "kgw.api.jsonschema",
     "loads": "kgw.api.documents",
 }
 

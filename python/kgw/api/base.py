@@ -95,6 +95,13 @@ def repeated(items: Iterable[Hashable]) -> int | None:
     return None
 
 
+def given(**fields: Any) -> dict[str, Any]:
+    """The fields that are given: not ``None``, and not an empty collection."""
+    return {
+        name: value for name, value in fields.items() if value is not None and value not in ((), {})
+    }
+
+
 Bool = Annotated[bool, Strict()]
 Int = Annotated[int, Strict()]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import Field, PrivateAttr
 
-from kgw.api.base import Int, Model, without_nulls
+from kgw.api.base import Int, Model, given, without_nulls
 from kgw.api.names import Labels, Name, NamespaceName
 from kgw.diagnostics import Finding
 
@@ -51,11 +51,31 @@ class ObjectMeta(Model):
     )
 
     name: Name
+    """The name, unique among the objects of a kind in a namespace."""
     namespace: NamespaceName | None = None
+    """The namespace that the object is in; ``default`` if none is given."""
     labels: Labels = Field(default_factory=dict)
+    """What selectors select by, and Istio's choice of a waypoint."""
     annotations: Labels = Field(default_factory=dict)
+    """Notes for programs; ``kgw.dev/...`` are options of kgw."""
     creation_timestamp: datetime | None = None
+    """When the object was made: of two that say different things the older one wins."""
     generation: Int = 1
+    """How often what is asked for has changed; a status says which it is about."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Makes metadata of what is given."""
+        more = given(
+            namespace=namespace, labels=dict(labels or {}), annotations=dict(annotations or {})
+        )
+        return cls(name=name, **more)
 
 
 class Resource(Model):
@@ -68,9 +88,13 @@ class Resource(Model):
     confidential: ClassVar[bool] = False
 
     api_version: str
+    """The API group and version."""
     kind: str
+    """What the object is."""
     metadata: ObjectMeta
+    """What names and describes the object."""
     status: Any = None
+    """What a controller has found; kgw writes its own and does not read this."""
 
     _origin: Any = PrivateAttr(default=None)
     _written: dict[str, Any] | None = PrivateAttr(default=None)
@@ -194,6 +218,7 @@ class Opaque(Resource):
     #: The namespace; empty for kinds that are known to have none.
     scope: str = ""
     spec: Any = None
+    """What the object asks for, as it is."""
 
     @property
     def namespace(self) -> str:

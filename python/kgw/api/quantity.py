@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 _FORM: Final = re.compile(r"([0-9]{1,15})(Ki|Mi|Gi|k|M|G|)")
@@ -48,4 +48,8 @@ def _parse(value: Any) -> int:
     )
 
 
-Quantity = Annotated[int, BeforeValidator(_parse)]
+Quantity = Annotated[
+    int,
+    BeforeValidator(_parse),
+    Field(json_schema_extra={"type": ["integer", "string"], "pattern": f"^{_FORM.pattern}$"}),
+]

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kgw.api.base import Bool, contradiction, kubernetes_name
 from kgw.api.meta import ObjectMeta, Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: The type of a Secret with a certificate chain and its key.
 TLS: Final = "kubernetes.io/tls"
@@ -42,12 +45,51 @@ class Secret(Resource):
     kind: Literal["Secret"] = "Secret"
     # `kubectl apply` writes the whole object into an annotation.
     metadata: ObjectMeta = Field(repr=False, exclude=True)
+    """What names and describes the object."""
     type: str = "Opaque"
+    """What is in it; ``kubernetes.io/tls`` has ``tls.crt`` and ``tls.key``."""
     data: dict[str, Annotated[bytes, BeforeValidator(_decoded)]] = Field(
         default_factory=dict, repr=False, exclude=True
     )
+    """Bytes by key, in base64."""
     string_data: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
+    """Texts by key, which take the place of data under the same key."""
     immutable: Bool = False
+    """Whether the data may not be changed any more."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        data: Mapping[str, bytes],
+        *,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Makes a Secret of bytes, which are not in base64 here."""
+        return cls(
+            metadata=ObjectMeta.of(name, namespace, labels, annotations),
+            data=dict(data),
+        )
+
+    @classmethod
+    def tls(
+        cls,
+        name: str,
+        certificate: bytes,
+        key: bytes,
+        *,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Makes a Secret of a certificate, or a chain that starts with it, and its key, in PEM."""
+        return cls(
+            metadata=ObjectMeta.of(name, namespace, labels, annotations),
+            type=TLS,
+            data={"tls.crt": certificate, "tls.key": key},
+        )
 
     @model_validator(mode="after")
     def _rules(self) -> Self:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from kgw.api.base import Model, contradiction, repeated
 from kgw.api.gateway.references import GATEWAY_GROUP
-from kgw.api.meta import Resource
+from kgw.api.meta import ObjectMeta, Resource
 from kgw.api.names import Group, Hostname, Kind, ObjectName, PreciseHostname, SectionName
 from kgw.diagnostics import Severity
+
+if TYPE_CHECKING:
+    from kgw.api.core.config_map import ConfigMap
+    from kgw.api.core.service import Service
 
 _URI = r"^(([^:/?#]+):)(//([^/?#]*))([^?#]*)(\?([^#]*))?(#(.*))?$"
 
@@ -20,25 +24,35 @@ class PolicyTargetReference(Model):
     """A Service, or a port of it by name."""
 
     group: Group
+    """The API group of the target; empty for a Service."""
     kind: Kind
+    """The kind of the target: Service."""
     name: ObjectName
+    """The name of the target, in the policy's own namespace."""
     section_name: SectionName | None = None
+    """The only port that the policy is for, by name."""
 
 
 class LocalObjectReference(Model):
     """An object of the policy's own namespace."""
 
     group: Group
+    """The API group of the object; empty for a ConfigMap or Secret."""
     kind: Kind
+    """The kind of the object."""
     name: ObjectName
+    """The name of the object."""
 
 
 class SubjectAltName(Model):
     """A name that the backend's certificate may have."""
 
     type: Literal["Hostname", "URI"]
+    """Whether it is a host name or a URI, such as a SPIFFE ID."""
     hostname: Hostname | None = None
+    """The host name, for ``Hostname``."""
     uri: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=_URI)] | None = None
+    """The URI, for ``URI``."""
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -62,11 +76,15 @@ class BackendTLSPolicyValidation(Model):
     """How the backend's certificate is verified."""
 
     ca_certificate_refs: Annotated[tuple[LocalObjectReference, ...], Field(max_length=16)] = ()
+    """ConfigMaps with the authorities that are trusted."""
     well_known_ca_certificates: (
         Annotated[str, StringConstraints(min_length=1, max_length=253)] | None
     ) = None
+    """``System``, to trust the system's authorities instead."""
     hostname: PreciseHostname
+    """The server name (SNI), which the certificate must be for as well."""
     subject_alt_names: Annotated[tuple[SubjectAltName, ...], Field(max_length=5)] = ()
+    """Names that the certificate may be for instead of the host name."""
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -89,8 +107,11 @@ class BackendTLSPolicySpec(Model):
     unsupported: ClassVar[Mapping[str, Severity]] = {"options": Severity.WARNING}
 
     target_refs: Annotated[tuple[PolicyTargetReference, ...], Field(min_length=1, max_length=16)]
+    """The Services, or ports of them, that TLS is spoken to."""
     validation: BackendTLSPolicyValidation
+    """How the backend's certificate is verified."""
     options: Any = None
+    """Options by name, which other implementations know."""
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -123,3 +144,43 @@ class BackendTLSPolicy(Resource):
     api_version: str = f"{GATEWAY_GROUP}/v1"
     kind: Literal["BackendTLSPolicy"] = "BackendTLSPolicy"
     spec: BackendTLSPolicySpec
+    """Which backends, and how they are verified."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        *services: Service,
+        hostname: str,
+        authorities: ConfigMap | None = None,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Makes a policy: TLS to Services, whose certificates must be for a name.
+
+        Args:
+            name: its name.
+            services: Services of its namespace.
+            hostname: the name, which is also what the Services are asked for (SNI).
+            authorities: the ConfigMap with the authorities that are trusted; by default those of
+                the system.
+            namespace: its namespace.
+            labels: its labels.
+            annotations: its annotations.
+        """
+        if authorities is None:
+            trusted: dict[str, Any] = {"well_known_ca_certificates": "System"}
+        else:
+            named = LocalObjectReference(group="", kind="ConfigMap", name=authorities.name)
+            trusted = {"ca_certificate_refs": (named,)}
+        return cls(
+            metadata=ObjectMeta.of(name, namespace, labels, annotations),
+            spec=BackendTLSPolicySpec(
+                target_refs=tuple(
+                    PolicyTargetReference(group="", kind="Service", name=one.name)
+                    for one in services
+                ),
+                validation=BackendTLSPolicyValidation(hostname=hostname, **trusted),
+            ),
+        )

@@ -6,34 +6,58 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, Strict, StringConstraints, model_validator
 
-from kgw.api.base import Model, Port, contradiction
+from kgw.api.base import Model, Port, contradiction, given
 from kgw.api.names import Group, HeaderName, HeaderValue, Kind, ObjectName, PreciseHostname
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 class HTTPHeader(Model):
     """A header field to set or add."""
 
     name: HeaderName
+    """The name, in any case."""
     value: HeaderValue
+    """The value."""
 
 
 class HeaderModifier(Model):
     """Header fields to set, add and remove."""
 
     set: Annotated[tuple[HTTPHeader, ...], Field(max_length=16)] = ()
+    """Fields that take the place of those of the same name."""
     add: Annotated[tuple[HTTPHeader, ...], Field(max_length=16)] = ()
+    """Fields that stand beside those of the same name."""
     remove: Annotated[tuple[str, ...], Field(max_length=16)] = ()
+    """Names of fields to take out."""
+
+    @classmethod
+    def of(
+        cls,
+        set: Mapping[str, str] | None = None,
+        add: Mapping[str, str] | None = None,
+        remove: Iterable[str] = (),
+    ) -> Self:
+        """Makes edits of header fields: values to set and add by name, and names to remove."""
+        return cls(
+            **given(
+                set=tuple(HTTPHeader(name=name, value=text) for name, text in (set or {}).items()),
+                add=tuple(HTTPHeader(name=name, value=text) for name, text in (add or {}).items()),
+                remove=tuple(remove),
+            )
+        )
 
 
 class PathModifier(Model):
     """A new path."""
 
     type: Literal["ReplaceFullPath", "ReplacePrefixMatch"]
+    """Whether the whole path is replaced, or the prefix that matched."""
     replace_full_path: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    """The new path."""
     replace_prefix_match: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    """What takes the place of the prefix that matched."""
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -60,33 +84,46 @@ class RequestRedirect(Model):
     """An answer that sends the client elsewhere."""
 
     scheme: Literal["http", "https"] | None = None
+    """The scheme of the new address; by default the same."""
     hostname: PreciseHostname | None = None
+    """The host of the new address; by default the same."""
     path: PathModifier | None = None
+    """The path of the new address; by default the same."""
     port: Port | None = None
+    """The port of the new address; by default that of the scheme, or of the listener."""
     status_code: Literal[301, 302, 303, 307, 308] = 302
+    """The status code of the answer."""
 
 
 class URLRewrite(Model):
     """A new host or path towards the backend."""
 
     hostname: PreciseHostname | None = None
+    """The host that the backend is asked for."""
     path: PathModifier | None = None
+    """The path that the backend is asked for."""
 
 
 class LocalObjectReference(Model):
     """An object of the same namespace."""
 
     group: Group
+    """The API group of the object."""
     kind: Kind
+    """The kind of the object."""
     name: ObjectName
+    """The name of the object."""
 
 
 class RequestMirror(Model):
     """A copy of each request, or of a share of them, to another backend."""
 
     backend_ref: Any
+    """The backend that gets the copies."""
     percent: Annotated[int, Strict(), Field(ge=0, le=100)] | None = None
+    """The share of the requests that are copied, in percent."""
     fraction: Any = None
+    """The share of the requests that are copied, as a fraction."""
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -134,14 +171,80 @@ class Filter(Model):
         "CORS",
         "ExternalAuth",
     ]
+    """What the filter does; the field of that name says how."""
     request_header_modifier: HeaderModifier | None = None
+    """Edits of the header of requests."""
     response_header_modifier: HeaderModifier | None = None
+    """Edits of the header of responses."""
     request_mirror: RequestMirror | None = None
+    """A copy of requests to another backend; not supported."""
     request_redirect: RequestRedirect | None = None
+    """An answer that sends the client elsewhere."""
     url_rewrite: URLRewrite | None = None
+    """A new host or path towards the backend."""
     extension_ref: LocalObjectReference | None = None
+    """A filter by its name; ``kgw.dev`` PythonFilter is one of ``kgw.Proxy.filter``."""
     cors: Any = None
+    """Which other origins may read the answers; not supported."""
     external_auth: Any = None
+    """A service that decides about requests; not supported."""
+
+    @classmethod
+    def request_headers(
+        cls,
+        set: Mapping[str, str] | None = None,
+        add: Mapping[str, str] | None = None,
+        remove: Iterable[str] = (),
+    ) -> Self:
+        """Edits the header of requests."""
+        edits = HeaderModifier.of(set, add, remove)
+        return cls(type="RequestHeaderModifier", request_header_modifier=edits)
+
+    @classmethod
+    def response_headers(
+        cls,
+        set: Mapping[str, str] | None = None,
+        add: Mapping[str, str] | None = None,
+        remove: Iterable[str] = (),
+    ) -> Self:
+        """Edits the header of responses."""
+        edits = HeaderModifier.of(set, add, remove)
+        return cls(type="ResponseHeaderModifier", response_header_modifier=edits)
+
+    @classmethod
+    def redirect(
+        cls,
+        *,
+        scheme: Literal["http", "https"] | None = None,
+        hostname: str | None = None,
+        port: int | None = None,
+        path: str | None = None,
+        prefix: str | None = None,
+        status: Literal[301, 302, 303, 307, 308] | None = None,
+    ) -> Self:
+        """Sends the client elsewhere; *path* is a new path, *prefix* a new one for the match's."""
+        fields = given(
+            scheme=scheme,
+            hostname=hostname,
+            port=port,
+            path=_path(path, prefix),
+            status_code=status,
+        )
+        return cls(type="RequestRedirect", request_redirect=RequestRedirect(**fields))
+
+    @classmethod
+    def rewrite(
+        cls, *, hostname: str | None = None, path: str | None = None, prefix: str | None = None
+    ) -> Self:
+        """Changes host or path for the backend; *prefix* is a new one for the match's."""
+        fields = given(hostname=hostname, path=_path(path, prefix))
+        return cls(type="URLRewrite", url_rewrite=URLRewrite(**fields))
+
+    @classmethod
+    def python(cls, name: str) -> Self:
+        """Calls the filter that `kgw.Proxy.filter` registered under a name."""
+        reference = LocalObjectReference(group="kgw.dev", kind="PythonFilter", name=name)
+        return cls(type="ExtensionRef", extension_ref=reference)
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -156,6 +259,16 @@ class Filter(Model):
                 )
             raise contradiction(f"filter.{name} must be specified for {kind} filter.type", "type")
         return self
+
+
+def _path(path: str | None, prefix: str | None) -> PathModifier | None:
+    if path is not None and prefix is not None:
+        raise ValueError("a path is replaced as a whole or in its prefix, not both")
+    if path is not None:
+        return PathModifier(type="ReplaceFullPath", replace_full_path=path)
+    if prefix is not None:
+        return PathModifier(type="ReplacePrefixMatch", replace_prefix_match=prefix)
+    return None
 
 
 def filter_rules(filters: Iterable[Filter]) -> None:

@@ -4,27 +4,59 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from kgw.api.base import Model, contradiction, repeated
+from kgw.api.base import Model, contradiction, given, repeated
 from kgw.api.duration import Duration
 from kgw.api.gateway.filters import Filter, filter_rules
-from kgw.api.gateway.references import HTTPBackendRef, ParentReference, parent_rules
+from kgw.api.gateway.references import (
+    HTTPBackendRef,
+    ParentReference,
+    http_backend_refs,
+    parent_refs,
+    parent_rules,
+)
 from kgw.api.kinds import GATEWAY_GROUP
-from kgw.api.meta import Resource
+from kgw.api.meta import ObjectMeta, Resource
 from kgw.api.names import HeaderName, Hostname, SectionName
 from kgw.diagnostics import Severity
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import timedelta
+
+    from kgw.api.gateway.references import Backend, Parent
+
 _PATH: Final = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+")
+
+
+Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
 
 
 class PathMatch(Model):
     """A path predicate."""
 
     type: Literal["Exact", "PathPrefix", "RegularExpression"] = "PathPrefix"
+    """How the value is compared: as a whole, by leading segments, or as an RE2 expression."""
     value: Annotated[str, StringConstraints(max_length=1024)] = "/"
+    """The path, prefix or expression."""
+
+    @classmethod
+    def prefix(cls, value: str) -> Self:
+        """Matches paths that start with these segments: of ``/a`` also ``/a/b``, not ``/ab``."""
+        return cls(type="PathPrefix", value=value)
+
+    @classmethod
+    def exact(cls, value: str) -> Self:
+        """Matches this path alone."""
+        return cls(type="Exact", value=value)
+
+    @classmethod
+    def regex(cls, value: str) -> Self:
+        """Matches paths that are as a whole what an RE2 expression says."""
+        return cls(type="RegularExpression", value=value)
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -53,35 +85,67 @@ class HeaderMatch(Model):
     """A header predicate."""
 
     type: Literal["Exact", "RegularExpression"] = "Exact"
+    """Whether the value is compared as it is, or as an RE2 expression."""
     name: HeaderName
+    """The name of the field, in any case."""
     value: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    """The value or expression."""
 
 
 class QueryParamMatch(Model):
     """A query parameter predicate."""
 
     type: Literal["Exact", "RegularExpression"] = "Exact"
+    """Whether the value is compared as it is, or as an RE2 expression."""
     name: HeaderName
+    """The name of the parameter."""
     value: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+    """The value or expression."""
 
 
 class RouteMatch(Model):
     """Predicates that must all hold."""
 
     path: PathMatch = Field(default_factory=PathMatch.model_construct)
+    """The path; by default every path."""
     headers: Annotated[tuple[HeaderMatch, ...], Field(max_length=16)] = ()
+    """Header fields, all of which must match."""
     query_params: Annotated[tuple[QueryParamMatch, ...], Field(max_length=16)] = ()
-    method: (
-        Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
-        | None
-    ) = None
+    """Query parameters, all of which must match."""
+    method: Method | None = None
+    """The method; by default every method."""
+
+    @classmethod
+    def of(
+        cls,
+        path: PathMatch | str | None = None,
+        *,
+        method: Method | None = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Makes predicates that must all hold; a path that is a text is a prefix."""
+        return cls(
+            **given(
+                path=PathMatch.prefix(path) if isinstance(path, str) else path,
+                headers=tuple(
+                    HeaderMatch(name=name, value=value) for name, value in (headers or {}).items()
+                ),
+                query_params=tuple(
+                    QueryParamMatch(name=name, value=value) for name, value in (query or {}).items()
+                ),
+                method=method,
+            )
+        )
 
 
 class Timeouts(Model):
     """Bounds on a request; zero is none."""
 
     request: Duration | None = None
+    """The time from the request's start to the end of its answer; ``0s`` is no bound."""
     backend_request: Duration | None = None
+    """The time for one attempt at a backend; ``0s`` is no bound."""
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -102,12 +166,57 @@ class Rule(Model):
     }
 
     name: SectionName | None = None
+    """The name, unique in the route, by which policies choose the rule."""
     matches: Annotated[tuple[RouteMatch, ...], Field(max_length=64)] = Field(
         default_factory=lambda: (RouteMatch.model_construct(),)
     )
+    """The requests that the rule is for: any of these; all requests if there is none."""
     filters: Annotated[tuple[Filter, ...], Field(max_length=16)] = ()
+    """What is done to requests and answers, in order."""
     backend_refs: Annotated[tuple[HTTPBackendRef, ...], Field(max_length=16)] = ()
+    """Where requests go, by weight; without a backend they are answered with 500."""
     timeouts: Timeouts = Field(default_factory=Timeouts.model_construct)
+    """How long a request may take."""
+
+    @classmethod
+    def of(
+        cls,
+        *matches: RouteMatch | PathMatch | str,
+        to: Backend | Iterable[Backend] = (),
+        filters: Iterable[Filter] = (),
+        timeout: str | timedelta | None = None,
+        backend_timeout: str | timedelta | None = None,
+        name: str | None = None,
+    ) -> Self:
+        """Makes a rule.
+
+            Rule.of("/v1", to=users, timeout="3s")
+            Rule.of(RouteMatch.of("/", method="POST"), to=["a:80", BackendRef.of("b:80", weight=3)])
+
+        Args:
+            matches: the requests that it is for, if any of these is true of them: predicates,
+                paths, or prefixes of paths. All requests, if there is none.
+            to: the backends: Services with one port, ``name:port``, or references.
+            filters: what is done to requests and responses, in order.
+            timeout: the time for a whole request, as in ``1m30s``.
+            backend_timeout: the time for one attempt at a backend.
+            name: the name of the rule, for policies and logs.
+        """
+        times = given(
+            request=None if timeout is None else Duration(timeout),
+            backend_request=None if backend_timeout is None else Duration(backend_timeout),
+        )
+        return cls(
+            **given(
+                name=name,
+                matches=tuple(
+                    one if isinstance(one, RouteMatch) else RouteMatch.of(one) for one in matches
+                ),
+                filters=tuple(filters),
+                backend_refs=http_backend_refs(to),
+                timeouts=Timeouts(**times) if times else None,
+            )
+        )
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -149,10 +258,13 @@ class HTTPRouteSpec(Model):
     unsupported: ClassVar[Mapping[str, Severity]] = {"useDefaultGateways": Severity.WARNING}
 
     parent_refs: Annotated[tuple[ParentReference, ...], Field(max_length=32)] = ()
+    """What the route attaches to: Gateways, or Services of the mesh."""
     hostnames: Annotated[tuple[Hostname, ...], Field(max_length=16)] = ()
+    """The hosts that the route is for, which may start with ``*.``; all if there is none."""
     rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=16)] = Field(
         default_factory=lambda: (Rule.model_construct(),)
     )
+    """What happens to requests; the most specific match decides, not the order."""
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -179,3 +291,32 @@ class HTTPRoute(Resource):
     api_version: str = f"{GATEWAY_GROUP}/v1"
     kind: Literal["HTTPRoute"] = "HTTPRoute"
     spec: HTTPRouteSpec = Field(default_factory=HTTPRouteSpec)
+    """Which requests go where."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        parents: Parent | Iterable[Parent],
+        *rules: Rule,
+        hostnames: Iterable[str] = (),
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Makes a route.
+
+        Args:
+            name: its name.
+            parents: what it attaches to: Gateways, Services, names of Gateways, or references.
+            rules: what happens to which requests.
+            hostnames: the hosts that it is for, which may start with ``*.``; all if there is none.
+            namespace: its namespace.
+            labels: its labels.
+            annotations: its annotations.
+        """
+        spec = given(parent_refs=parent_refs(parents), hostnames=tuple(hostnames), rules=rules)
+        return cls(
+            metadata=ObjectMeta.of(name, namespace, labels, annotations),
+            spec=HTTPRouteSpec(**spec),
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,17 +11,26 @@ from kgw.api.gateway.references import (
     GATEWAY_GROUP,
     BackendRef,
     ParentReference,
+    backend_refs,
+    parent_refs,
     parent_rules,
 )
-from kgw.api.meta import Resource
+from kgw.api.meta import ObjectMeta, Resource
 from kgw.api.names import SectionName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from kgw.api.gateway.references import Backend, Parent
 
 
 class StreamRule(Model):
     """Where connections go."""
 
     name: SectionName | None = None
+    """The name, unique in the route."""
     backend_refs: Annotated[tuple[BackendRef, ...], Field(min_length=1, max_length=16)]
+    """Where connections go, by weight."""
 
 
 def rule_names(rules: tuple[StreamRule, ...]) -> None:
@@ -42,7 +51,9 @@ class TCPRouteSpec(Model):
     ignored = frozenset({"useDefaultGateways"})
 
     parent_refs: Annotated[tuple[ParentReference, ...], Field(max_length=32)] = ()
+    """The Gateways, or their listeners, that the route attaches to."""
     rules: Annotated[tuple[StreamRule, ...], Field(min_length=1, max_length=16)]
+    """Where connections go; the first rule counts."""
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -60,3 +71,23 @@ class TCPRoute(Resource):
     api_version: str = f"{GATEWAY_GROUP}/v1"
     kind: Literal["TCPRoute"] = "TCPRoute"
     spec: TCPRouteSpec
+    """Where the connections go."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        parents: Parent | Iterable[Parent],
+        *backends: Backend,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Makes a route to backends: Services with one port, ``name:port``, or references."""
+        return cls(
+            metadata=ObjectMeta.of(name, namespace, labels, annotations),
+            spec=TCPRouteSpec(
+                parent_refs=parent_refs(parents),
+                rules=(StreamRule(backend_refs=backend_refs(backends)),),
+            ),
+        )

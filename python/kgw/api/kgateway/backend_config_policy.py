@@ -36,16 +36,22 @@ class BackendTargetReference(Model):
     """A backend."""
 
     group: Group
+    """The API group of the backend; empty for a Service."""
     kind: Kind
+    """The kind of the backend."""
     name: ObjectName
+    """The name of the backend, in the policy's own namespace."""
 
 
 class BackendTargetSelector(Model):
     """All backends of a kind that have the labels."""
 
     group: Group
+    """The API group of the backends; empty for Services."""
     kind: Kind
+    """The kind of the backends."""
     match_labels: dict[str, str]
+    """The labels that the backends have."""
 
 
 class CommonHttpProtocolOptions(Model):
@@ -58,6 +64,7 @@ class CommonHttpProtocolOptions(Model):
     max_requests_per_connection: Annotated[int, Strict(), Field(ge=0, le=4_294_967_295)] | None = (
         None
     )
+    """The requests after which a connection is closed; 0 is no bound."""
 
 
 class Http1ProtocolOptions(Model):
@@ -65,8 +72,11 @@ class Http1ProtocolOptions(Model):
 
     # Trailers and the case of names are always kept, and what is not valid never passes.
     enable_trailers: Bool | None = None
+    """Whether trailers are passed on; they are."""
     override_stream_error_on_invalid_http_message: Bool | None = None
+    """Whether a connection outlives an invalid message."""
     preserve_http1_header_case: Bool | None = None
+    """Whether names of header fields keep their case; they do."""
 
 
 class Http2ProtocolOptions(Model):
@@ -84,6 +94,7 @@ class Http2ProtocolOptions(Model):
 
     # A message that is not valid ends its stream alone in any case.
     override_stream_error_on_invalid_http_message: Bool | None = None
+    """Whether a connection outlives an invalid message."""
 
 
 class TlsParameters(Model):
@@ -94,14 +105,18 @@ class TlsParameters(Model):
     )
 
     cipher_suites: tuple[_Text, ...] = ()
+    """The cipher suites that may be used, by OpenSSL's names."""
     min_version: _Version = "AUTO"
+    """The lowest version of TLS."""
     max_version: _Version = "AUTO"
+    """The highest version of TLS."""
 
 
 class SecretReference(Model):
     """A Secret of the policy's own namespace."""
 
     name: ObjectName
+    """The name of the Secret."""
 
 
 class BackendTls(Model):
@@ -110,15 +125,25 @@ class BackendTls(Model):
     unsupported: ClassVar[Mapping[str, Severity]] = {"files": Severity.ERROR}
 
     allow_renegotiation: Bool = False
+    """Whether a server may renegotiate; the connection ends when it asks to."""
     alpn_protocols: tuple[Annotated[str, StringConstraints(min_length=1, max_length=255)], ...] = ()
+    """The protocols that are offered, the best first."""
     files: Any = None
+    """Paths of certificates; not supported."""
     insecure_skip_verify: Bool | None = None
+    """Whether the certificate is not verified, which makes TLS pointless."""
     parameters: TlsParameters | None = None
+    """Versions and cipher suites."""
     secret_ref: SecretReference | None = None
+    """The Secret with the client's certificate and key, and the authorities under ``ca.crt``."""
     simple_tls: Bool = False
+    """Whether the Secret has authorities only, and no certificate is shown."""
     sni: _Text | None = None
+    """The server name that the backend is asked for."""
     verify_subject_alt_names: tuple[_Text, ...] = ()
+    """The names of which the certificate must have one."""
     well_known_ca_certificates: Literal["System"] | None = None
+    """``System``, to trust the system's authorities."""
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -140,6 +165,7 @@ class UpstreamProxyProtocol(Model):
     """A PROXY protocol header that starts each connection."""
 
     version: Literal["V1", "V2"] = "V1"
+    """The version of the header."""
 
 
 class BackendConfigPolicySpec(Model):
@@ -159,13 +185,21 @@ class BackendConfigPolicySpec(Model):
     )
 
     target_refs: Annotated[tuple[BackendTargetReference, ...], Field(max_length=16)] = ()
+    """The backends that the policy is for."""
     target_selectors: tuple[BackendTargetSelector, ...] = ()
+    """The backends that the policy is for, by labels."""
     common_http_protocol_options: CommonHttpProtocolOptions | None = None
+    """HTTP towards the backend, whatever the version."""
     connect_timeout: Duration | None = None
+    """The time to connect to an endpoint."""
     http1_protocol_options: Http1ProtocolOptions | None = None
+    """HTTP/1 towards the backend."""
     http2_protocol_options: Http2ProtocolOptions | None = None
+    """HTTP/2 towards the backend."""
     tls: BackendTls | None = None
+    """TLS to the backend."""
     upstream_proxy_protocol: UpstreamProxyProtocol | None = None
+    """A PROXY protocol header that starts each connection."""
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -193,6 +227,7 @@ class BackendConfigPolicy(Resource):
     api_version: str = f"{KGATEWAY_GROUP}/v1alpha1"
     kind: Literal["BackendConfigPolicy"] = "BackendConfigPolicy"
     spec: BackendConfigPolicySpec = Field(default_factory=BackendConfigPolicySpec)
+    """Which backends, and how to connect to them."""
 
     def remarks(self) -> Iterator[Remark]:
         """Values that the data plane does not keep to."""

@@ -24,15 +24,20 @@ class UpgradeConfig(Model):
     """Protocols that requests may switch to."""
 
     enabled_upgrades: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """The protocols, such as ``websocket`` and ``CONNECT``."""
 
 
 class Http2ProtocolOptions(Model):
     """HTTP/2 towards clients."""
 
     allow_connect: Bool | None = None
+    """Whether streams may be upgraded (RFC 8441); they may."""
     initial_connection_window_size: Annotated[Quantity, WINDOW] | None = None
+    """The bytes that a client may send ahead on a connection."""
     initial_stream_window_size: Annotated[Quantity, WINDOW] | None = None
+    """The bytes that a client may send ahead in a stream."""
     max_concurrent_streams: Annotated[int, Strict(), Field(ge=1, le=2_147_483_647)] | None = None
+    """The streams that a client may have open at once."""
 
 
 class HTTPSettings(Model):
@@ -54,26 +59,45 @@ class HTTPSettings(Model):
     )
 
     accept_http10: Bool | None = None
+    """Whether HTTP/1.0 is served."""
     access_log: Annotated[tuple[AccessLog, ...], Field(max_length=16)] | None = None
+    """The logs, each of which gets a line for every request."""
     default_host_for_http10: Annotated[str, StringConstraints(min_length=1)] | None = None
+    """The host of HTTP/1.0 requests that name none."""
     generate_request_id: Bool | None = None
+    """Whether requests without an ``x-request-id`` get one."""
     http2_protocol_options: Http2ProtocolOptions | None = None
+    """HTTP/2 towards clients."""
     idle_timeout: Duration | None = None
+    """The time after which a connection without a request is closed."""
     max_headers_count: Annotated[Count, Field(ge=1)] | None = None
+    """The header fields that a request may have."""
     max_request_headers_kb: Annotated[int, Strict(), Field(ge=1, le=8192)] | None = None
+    """The size that the header of a request may have, in KiB."""
     max_requests_per_connection: Count | None = None
+    """The requests after which a connection is closed; 0 is no bound."""
     preserve_external_request_id: Bool | None = None
+    """Whether an ``x-request-id`` from outside is kept."""
     preserve_http1_header_case: Bool | None = None
+    """Whether names of HTTP/1 header fields keep their case; they do."""
     server_header_transformation: Literal["Overwrite", "AppendIfAbsent", "PassThrough"] | None = (
         None
     )
+    """Whether the ``server`` field of answers is replaced, added or left alone."""
     server_name: Annotated[str, StringConstraints(min_length=1)] | None = None
+    """The value of the ``server`` field."""
     skip_xff_append: Bool | None = None
+    """Whether the client's address is left out of ``x-forwarded-for``."""
     stream_idle_timeout: Duration | None = None
+    """The time after which a request with no byte in either direction is ended."""
     upgrade_config: UpgradeConfig | None = None
+    """What HTTP/1.1 connections may be upgraded to."""
     use_remote_address: Bool | None = None
+    """Whether the peer is the client, so that ``x-forwarded-for`` is not trusted."""
     xff_num_trusted_hops: Count | None = None
+    """How many proxies in front are trusted to have added to ``x-forwarded-for``."""
     xff_trusted_cidrs: Annotated[tuple[Cidr, ...], Field(min_length=1)] | None = None
+    """The networks of proxies that are trusted to have added to ``x-forwarded-for``."""
 
     @model_validator(mode="after")
     def _xff_rules(self) -> Self:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kgw.api.base import Bool, Model, Port, Remark, contradiction, repeated
+from kgw.api.base import Bool, Model, Port, Remark, contradiction, given, repeated
 from kgw.api.duration import Duration
 from kgw.api.gateway.references import ObjectReference
 from kgw.api.kgateway.http_settings import HTTPSettings
-from kgw.api.kgateway.targets import KGATEWAY_GROUP, TargetRefs, TargetSelectors, target_rules
-from kgw.api.meta import Resource
+from kgw.api.kgateway.targets import (
+    KGATEWAY_GROUP,
+    TargetRefs,
+    TargetSelectors,
+    target_refs,
+    target_rules,
+)
+from kgw.api.meta import ObjectMeta, Resource
 from kgw.diagnostics import Severity
+
+if TYPE_CHECKING:
+    from kgw.api.gateway.gateway import Gateway
 
 #: Settings, and where they stand in the object.
 Part = tuple[Model, tuple[str | int, ...]]
@@ -23,6 +32,7 @@ class ProxyProtocol(Model):
     """A PROXY protocol header in front of each connection."""
 
     allow_requests_without_proxy_protocol: Bool = False
+    """Whether connections without a header are served too."""
 
 
 class ListenerConfig(Model):
@@ -35,37 +45,49 @@ class ListenerConfig(Model):
     }
 
     http_settings: HTTPSettings = Field(default_factory=HTTPSettings.model_construct)
+    """The settings of HTTP connections."""
     proxy_protocol: ProxyProtocol | None = None
+    """That connections start with a PROXY protocol header."""
     transport_socket_connect_timeout: Duration | None = None
+    """The time for a TLS handshake."""
 
 
 class ClientCertificateValidation(Model):
     """What is asked of client certificates."""
 
     ca_certificate_refs: Annotated[tuple[ObjectReference, ...], Field(min_length=1, max_length=8)]
+    """ConfigMaps with the authorities that client certificates must be of."""
     mode: Literal["Require", "Optional"]
+    """Whether a client must show a certificate."""
 
 
 class DefaultListenerConfig(ListenerConfig):
     """Settings of all listeners."""
 
     client_certificate_validation: ClientCertificateValidation | None = None
+    """What is asked of client certificates."""
 
 
 class ListenerPortConfig(Model):
     """Settings of the listeners of one port, which replace the default ones altogether."""
 
     port: Port
+    """The port."""
     listener: ListenerConfig = Field(default_factory=ListenerConfig.model_construct)
+    """The settings, which replace the default ones."""
 
 
 class ListenerPolicySpec(Model):
     """What a ListenerPolicy says."""
 
     target_refs: TargetRefs = ()
+    """The Gateways that the policy is for."""
     target_selectors: TargetSelectors = ()
+    """The Gateways that the policy is for, by labels."""
     default: DefaultListenerConfig | None = None
+    """The settings of all listeners."""
     per_port: Annotated[tuple[ListenerPortConfig, ...], Field(max_length=64)] = ()
+    """The settings of the listeners of a port, which replace the default ones."""
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
@@ -85,6 +107,30 @@ class ListenerPolicy(Resource):
     api_version: str = f"{KGATEWAY_GROUP}/v1alpha1"
     kind: Literal["ListenerPolicy"] = "ListenerPolicy"
     spec: ListenerPolicySpec = Field(default_factory=ListenerPolicySpec)
+    """Which Gateways, and the settings of their listeners."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        *gateways: Gateway,
+        http: HTTPSettings | None = None,
+        proxy_protocol: ProxyProtocol | None = None,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Makes a policy for all listeners of Gateways.
+
+        ListenerPolicy.of("log", gateway, http=HTTPSettings(access_log=(AccessLog.of(),)))
+        """
+        settings = given(http_settings=http, proxy_protocol=proxy_protocol)
+        return cls(
+            metadata=ObjectMeta.of(name, namespace, labels, annotations),
+            spec=ListenerPolicySpec(
+                target_refs=target_refs(gateways), default=DefaultListenerConfig(**settings)
+            ),
+        )
 
     @property
     def validation(self) -> ClientCertificateValidation | None:

@@ -1,0 +1,458 @@
+"""Models made in Python come to what people write in YAML."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from kgw.api import (
+    AccessLog,
+    BackendRef,
+    BackendTLSPolicy,
+    ConfigMap,
+    EndpointSlice,
+    Filter,
+    Gateway,
+    GatewayClass,
+    HTTPBackendRef,
+    HTTPListenerPolicy,
+    HTTPRoute,
+    HTTPSettings,
+    Listener,
+    ListenerPolicy,
+    LocalRateLimit,
+    Namespace,
+    ParentReference,
+    PathMatch,
+    PolicyTargetReference,
+    ProxyProtocol,
+    ReferenceGrant,
+    RouteMatch,
+    Rule,
+    Secret,
+    Service,
+    ServicePort,
+    TCPRoute,
+    TLSRoute,
+    TrafficPolicy,
+    loads,
+)
+from kgw.api.kinds import HOMES
+from kgw.config import Config
+
+if TYPE_CHECKING:
+    from kgw.api import Resource
+
+GATEWAY = Gateway.of("edge", 8080)
+USERS = Service.of("users")
+CERTIFICATE = Secret.tls("t", b"c", b"k", namespace="far")
+AUTHORITIES = ConfigMap.of("ca", {"ca.crt": "x"})
+FAR = Gateway.of("g", 80, namespace="far")
+ROUTE = HTTPRoute.of("users", GATEWAY, Rule.of(to=USERS))
+
+#: What is made, and the manifest that it comes to.
+MADE: list[tuple[Resource, str]] = [
+    (
+        GATEWAY,
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: kgateway
+  listeners: [{name: http, port: 8080, protocol: HTTP}]
+""",
+    ),
+    (
+        Gateway.of(
+            "edge",
+            Listener.of(443, hostname="*.example.org", certificate="edge-tls"),
+            Listener.of(9000, "TCP", name="db"),
+            class_name="other",
+            namespace="prod",
+            labels={"a": "b"},
+            annotations={"kgw.dev/max-connections": "10"},
+        ),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata:
+  name: edge
+  namespace: prod
+  labels: {a: b}
+  annotations: {kgw.dev/max-connections: "10"}
+spec:
+  gatewayClassName: other
+  listeners:
+  - name: https
+    hostname: "*.example.org"
+    port: 443
+    protocol: HTTPS
+    tls: {certificateRefs: [{name: edge-tls}]}
+  - {name: db, port: 9000, protocol: TCP}
+""",
+    ),
+    (
+        Gateway.of(
+            "edge", Listener.of(443, certificate=Secret.tls("t", b"c", b"k", namespace="far"))
+        ),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: kgateway
+  listeners:
+  - name: https
+    port: 443
+    protocol: HTTPS
+    tls: {certificateRefs: [{namespace: far, name: t}]}
+""",
+    ),
+    (
+        Gateway.waypoint("way"),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: way}
+spec:
+  gatewayClassName: kgateway-waypoint
+  listeners: [{name: proxy, port: 15088, protocol: istio.io/PROXY}]
+""",
+    ),
+    (
+        HTTPRoute.of(
+            "api",
+            "edge",
+            Rule.of(
+                "/v1",
+                PathMatch.exact("/health"),
+                to="users:80",
+                filters=[
+                    Filter.request_headers(set={"a": "1"}, add={"b": "2"}, remove=["c"]),
+                    Filter.response_headers(remove=["server"]),
+                    Filter.rewrite(hostname="inner.example.org"),
+                    Filter.python("auth"),
+                ],
+                timeout="3s",
+                backend_timeout=timedelta(seconds=1),
+                name="main",
+            ),
+            Rule.of(
+                RouteMatch.of("/", method="POST", headers={"x-beta": "1"}, query={"q": "z"}),
+                RouteMatch.of(PathMatch.regex("/[a-z]+")),
+                to=[BackendRef.of("users:80", weight=9), Service.of("new", 8080, namespace="far")],
+            ),
+            Rule.of("/old", filters=[Filter.redirect(prefix="/v1", status=301)]),
+            Rule.of(to=HTTPBackendRef.of("far/users:80")),
+            hostnames=["example.org"],
+        ),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: api}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [example.org]
+  rules:
+  - name: main
+    matches:
+    - path: {type: PathPrefix, value: /v1}
+    - path: {type: Exact, value: /health}
+    filters:
+    - type: RequestHeaderModifier
+      requestHeaderModifier:
+        set: [{name: a, value: "1"}]
+        add: [{name: b, value: "2"}]
+        remove: [c]
+    - type: ResponseHeaderModifier
+      responseHeaderModifier: {remove: [server]}
+    - type: URLRewrite
+      urlRewrite: {hostname: inner.example.org}
+    - type: ExtensionRef
+      extensionRef: {group: kgw.dev, kind: PythonFilter, name: auth}
+    backendRefs: [{name: users, port: 80}]
+    timeouts: {request: 3s, backendRequest: 1s}
+  - matches:
+    - path: {type: PathPrefix, value: /}
+      headers: [{name: x-beta, value: "1"}]
+      queryParams: [{name: q, value: z}]
+      method: POST
+    - path: {type: RegularExpression, value: "/[a-z]+"}
+    backendRefs:
+    - {name: users, port: 80, weight: 9}
+    - {namespace: far, name: new, port: 8080}
+  - matches: [{path: {type: PathPrefix, value: /old}}]
+    filters:
+    - type: RequestRedirect
+      requestRedirect:
+        path: {type: ReplacePrefixMatch, replacePrefixMatch: /v1}
+        statusCode: 301
+  - backendRefs: [{namespace: far, name: users, port: 80}]
+""",
+    ),
+    (
+        HTTPRoute.of(
+            "api",
+            [
+                USERS,
+                ParentReference.of(Gateway.of("g", 80, namespace="far"), section="http", port=80),
+            ],
+        ),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: api}
+spec:
+  parentRefs:
+  - {group: "", kind: Service, name: users}
+  - {namespace: far, name: g, sectionName: http, port: 80}
+""",
+    ),
+    (
+        TrafficPolicy.of(
+            "limit",
+            ROUTE,
+            PolicyTargetReference.of(GATEWAY, "http"),
+            rate_limit=LocalRateLimit.of(3, per="60s", burst=5),
+            timeout="10s",
+        ),
+        """
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: limit}
+spec:
+  targetRefs:
+  - {group: gateway.networking.k8s.io, kind: HTTPRoute, name: users}
+  - {group: gateway.networking.k8s.io, kind: Gateway, name: edge, sectionName: http}
+  rateLimit:
+    local: {tokenBucket: {maxTokens: 5, tokensPerFill: 3, fillInterval: 60s}}
+  timeouts: {request: 10s}
+""",
+    ),
+    (
+        HTTPListenerPolicy.of(
+            "log", GATEWAY, access_log=AccessLog.of(format={"code": "%RESPONSE_CODE%"})
+        ),
+        """
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: HTTPListenerPolicy
+metadata: {name: log}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: edge}]
+  accessLog:
+  - fileSink: {path: /dev/stdout, jsonFormat: {code: "%RESPONSE_CODE%"}}
+""",
+    ),
+    (
+        ListenerPolicy.of(
+            "log",
+            GATEWAY,
+            http=HTTPSettings(access_log=(AccessLog.of("/tmp/log", "%PROTOCOL%\n"),)),
+            proxy_protocol=ProxyProtocol(),
+        ),
+        r"""
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: ListenerPolicy
+metadata: {name: log}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: edge}]
+  default:
+    httpSettings: {accessLog: [{fileSink: {path: /tmp/log, stringFormat: "%PROTOCOL%\n"}}]}
+    proxyProtocol: {}
+""",
+    ),
+    (
+        Service.of("users", [ServicePort(name="a", port=1)], ips=["10.0.0.1", "fd00::1"]),
+        """
+apiVersion: v1
+kind: Service
+metadata: {name: users}
+spec:
+  clusterIP: 10.0.0.1
+  clusterIPs: [10.0.0.1, "fd00::1"]
+  ports: [{name: a, port: 1}]
+""",
+    ),
+    (
+        EndpointSlice.of(USERS, "127.0.0.1:9000", "127.0.0.2:9000"),
+        """
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: users-1, labels: {kubernetes.io/service-name: users}}
+addressType: IPv4
+endpoints: [{addresses: [127.0.0.1]}, {addresses: [127.0.0.2]}]
+ports: [{port: 9000}]
+""",
+    ),
+    (
+        TCPRoute.of("db", GATEWAY, "db:5432"),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: db}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{backendRefs: [{name: db, port: 5432}]}]
+""",
+    ),
+    (
+        TLSRoute.of("db", GATEWAY, "db:5432", hostnames=["db.example.org"]),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: db}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [db.example.org]
+  rules: [{backendRefs: [{name: db, port: 5432}]}]
+""",
+    ),
+    (
+        BackendTLSPolicy.of(
+            "tls",
+            USERS,
+            hostname="users.example.org",
+            authorities=AUTHORITIES,
+        ),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: tls}
+spec:
+  targetRefs: [{group: "", kind: Service, name: users}]
+  validation:
+    caCertificateRefs: [{group: "", kind: ConfigMap, name: ca}]
+    hostname: users.example.org
+""",
+    ),
+    (
+        BackendTLSPolicy.of("tls", USERS, hostname="users.example.org"),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: tls}
+spec:
+  targetRefs: [{group: "", kind: Service, name: users}]
+  validation: {wellKnownCACertificates: System, hostname: users.example.org}
+""",
+    ),
+    (
+        ReferenceGrant.of("grant", USERS, Secret, kind=HTTPRoute, of="other"),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: {name: grant}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: other}]
+  to: [{group: "", kind: Service, name: users}, {group: "", kind: Secret}]
+""",
+    ),
+    (
+        GatewayClass.of("mine"),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: mine}
+spec: {controllerName: kgateway.dev/kgateway}
+""",
+    ),
+    (
+        Namespace.of("default", labels={"istio.io/use-waypoint": "way"}),
+        "{apiVersion: v1, kind: Namespace, metadata: {name: default, "
+        "labels: {istio.io/use-waypoint: way}}}",
+    ),
+    (
+        ConfigMap.of("ca", {"ca.crt": "x"}, namespace="far"),
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: ca, namespace: far}, "
+        "data: {ca.crt: x}}",
+    ),
+    (
+        Secret.tls("t", b"c", b"k"),
+        "{apiVersion: v1, kind: Secret, metadata: {name: t}, type: kubernetes.io/tls, "
+        "data: {tls.crt: Yw==, tls.key: aw==}}",
+    ),
+    (
+        Secret.of("t", {"a": b"b"}),
+        "{apiVersion: v1, kind: Secret, metadata: {name: t}, data: {a: Yg==}}",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("made", "manifest"), MADE, ids=lambda one: one.kind if hasattr(one, "kind") else ""
+)
+def test_what_is_made_is_what_people_write(made: Resource, manifest: str) -> None:
+    assert made.to_dict(secrets=True) == yaml.safe_load(manifest)
+    assert [made] == loads(manifest)
+
+
+def test_there_is_a_way_to_make_every_kind_but_one() -> None:
+    # A BackendConfigPolicy is a dozen settings, none of which is the usual one.
+    assert {made.kind for made, _ in MADE} == set(HOMES) - {"BackendConfigPolicy"}
+
+
+def test_a_service_is_made_with_the_slices_of_its_addresses() -> None:
+    made = Service.at(
+        "users",
+        "127.0.0.1:9000",
+        "127.0.0.1:9001",
+        "[::1]:9000",
+        "127.0.0.2:9000",
+        app_protocol="kubernetes.io/h2c",
+        namespace="far",
+    )
+    service, *slices = made
+    assert service.spec.ports == (ServicePort(port=80, app_protocol="kubernetes.io/h2c"),)
+    assert [
+        (one.name, one.namespace, one.address_type, one.ports[0].port, len(one.endpoints))
+        for one in slices
+    ] == [
+        ("users-1", "far", "IPv4", 9000, 2),
+        ("users-2", "far", "IPv4", 9001, 1),
+        ("users-3", "far", "IPv6", 9000, 1),
+    ]
+    assert all(one.service == "users" for one in slices)
+
+
+def test_objects_that_refer_to_each_other_are_a_configuration_without_findings() -> None:
+    users, *endpoints = Service.at("users", "127.0.0.1:9000")
+    policy = TrafficPolicy.of("limit", ROUTE, rate_limit=LocalRateLimit.of(3))
+    log = ListenerPolicy.of("log", GATEWAY, http=HTTPSettings(access_log=(AccessLog.of(),)))
+    config = Config.from_objects([GATEWAY, ROUTE, users, *endpoints, policy, log])
+    assert config.findings == ()
+    assert len(config.listeners) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: BackendRef.of("users"), "is not NAME:PORT"),
+        (lambda: BackendRef.of(Service.of("a", ())), "Service default/a has 0 TCP ports"),
+        (lambda: EndpointSlice.of(USERS, "localhost:80"), "is not IP:PORT"),
+        (lambda: EndpointSlice.of(USERS, "127.0.0.1:80", "127.0.0.1:81"), "of 2 slices"),
+        (lambda: EndpointSlice.of(Service.of("a", ()), "127.0.0.1:80"), "has 0 ports"),
+        (lambda: Filter.rewrite(path="/a", prefix="/b"), "not both"),
+        (lambda: Rule.of(timeout="3 s"), "is not a duration"),
+        (lambda: Rule.of(timeout=timedelta(microseconds=1)), "whole number of milliseconds"),
+        (lambda: Rule.of(timeout=timedelta(seconds=-1)), "is from 0s to"),
+    ],
+)
+def test_what_cannot_be_made_says_why(wrong: object, message: str) -> None:
+    assert callable(wrong)
+    with pytest.raises(ValueError, match=message):
+        wrong()
+
+
+def test_an_error_names_the_field_as_it_was_given_by_its_path() -> None:
+    spec = {"parentRefs": [{"name": "a"}, {"section_name": "A"}]}
+    with pytest.raises(ValidationError) as caught:
+        HTTPRoute.model_validate({"metadata": {"name": "a"}, "spec": spec})
+    assert {one["loc"] for one in caught.value.errors()} == {
+        ("spec", "parentRefs", 1, "name"),
+        ("spec", "parentRefs", 1, "section_name"),
+    }
