@@ -45,7 +45,7 @@ TIMEOUT: Final = 1.0
 #: Calls of filters that may wait and run at once, unless the proxy says otherwise.
 MAX_CALLS: Final = 1024
 
-log = logging.getLogger("kgw.filters")
+log: logging.Logger = logging.getLogger("kgw.filters")
 
 
 @dataclass(frozen=True, slots=True)

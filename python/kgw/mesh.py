@@ -66,11 +66,11 @@ class MeshConnection(http.client.HTTPConnection):
     def __init__(self, via: Address, origin: Origin | None, timeout: float) -> None:
         super().__init__(via.host, via.port, timeout=timeout)
         self.origin = origin
-        self.own = Address("", 0)
+        self.own: Address = Address("", 0)
 
     def connect(self) -> None:
         """Connects and sends the header. Raises `OSError`."""
-        self.sock = socket.create_connection((self.host, self.port), self.timeout)
+        self.sock: socket.socket = socket.create_connection((self.host, self.port), self.timeout)
         self.introduce()
 
     def introduce(self) -> None:

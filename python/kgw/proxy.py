@@ -162,8 +162,8 @@ class _Core:
             if limit is not None and limit < 1:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
         self.config = config
-        self.state = State.NEW
-        self.closed = threading.Event()
+        self.state: State = State.NEW
+        self.closed: threading.Event = threading.Event()
         self._workers = workers
         self._clock = clock
         self._bindings = [bind] if isinstance(bind, str) else list(bind)
@@ -171,7 +171,7 @@ class _Core:
         self._max_connections = max_connections
         self._max_memory = max_memory
         self._strict = strict
-        self.filters = Filters(max_filter_calls)
+        self.filters: Filters = Filters(max_filter_calls)
         self._bridge: Bridge | None = None
         self._engine: native.Engine | None = None
         self._forked = False

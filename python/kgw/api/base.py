@@ -41,7 +41,7 @@ def kubernetes_name(name: str) -> str:
 class Model(BaseModel):
     """A part of a Kubernetes object."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,
         extra="allow",
         alias_generator=kubernetes_name,

@@ -36,7 +36,7 @@ class ResourceKey(NamedTuple):
 class ObjectMeta(Model):
     """The metadata that configuration depends on."""
 
-    ignored = frozenset(
+    ignored: ClassVar[frozenset[str]] = frozenset(
         {
             "deletionGracePeriodSeconds",
             "deletionTimestamp",

@@ -54,20 +54,30 @@ class Index:
                     self._slices[resource.namespace, resource.service].append(resource)
             elif isinstance(resource, loaded.ReferenceGrant):
                 self._grants[resource.namespace].append(resource)
-        self.gateways = self._of(Gateway)
-        self.classes = {name: one for (_, name), one in self._of(loaded.GatewayClass).items()}
-        self.namespaces = {name: one for (_, name), one in self._of(Namespace).items()}
-        self.services = self._of(Service)
-        self.secrets = self._of(loaded.Secret)
-        self.config_maps = self._of(loaded.ConfigMap)
+        self.gateways: dict[Named, Gateway] = self._of(Gateway)
+        self.classes: dict[str, loaded.GatewayClass] = {
+            name: one for (_, name), one in self._of(loaded.GatewayClass).items()
+        }
+        self.namespaces: dict[str, Namespace] = {
+            name: one for (_, name), one in self._of(Namespace).items()
+        }
+        self.services: dict[Named, Service] = self._of(Service)
+        self.secrets: dict[Named, loaded.Secret] = self._of(loaded.Secret)
+        self.config_maps: dict[Named, loaded.ConfigMap] = self._of(loaded.ConfigMap)
         #: Objects of a known kind that are not valid; they count where ignoring them is unsafe.
-        self.refused = {one.key: one for one in opaque if one.refused}
-        self.refused_gateways = [one for one in opaque if one.refused and _is_gateway(one.key)]
-        self.routes = self._routes()
-        self.backend_config_policies = self._of(loaded.BackendConfigPolicy)
-        self.backend_tls_policies = self._of(loaded.BackendTLSPolicy)
-        self.stream_routes = self._stream_routes()
-        self.traffic_policies = self._of(TrafficPolicy)
+        self.refused: dict[ResourceKey, Opaque] = {one.key: one for one in opaque if one.refused}
+        self.refused_gateways: list[Opaque] = [
+            one for one in opaque if one.refused and _is_gateway(one.key)
+        ]
+        self.routes: dict[Named, HTTPRoute] = self._routes()
+        self.backend_config_policies: dict[Named, loaded.BackendConfigPolicy] = self._of(
+            loaded.BackendConfigPolicy
+        )
+        self.backend_tls_policies: dict[Named, loaded.BackendTLSPolicy] = self._of(
+            loaded.BackendTLSPolicy
+        )
+        self.stream_routes: list[loaded.TCPRoute | loaded.TLSRoute] = self._stream_routes()
+        self.traffic_policies: dict[Named, TrafficPolicy] = self._of(TrafficPolicy)
         self.listener_policies: list[HTTPListenerPolicy | ListenerPolicy] = [
             *self._of(HTTPListenerPolicy).values(),
             *self._of(loaded.ListenerPolicy).values(),

@@ -70,7 +70,7 @@ class Policies:
     ) -> None:
         self._index = index
         self._gateways = gateways
-        self.targets = Targets(index, gateways, routes)
+        self.targets: Targets = Targets(index, gateways, routes)
         self._traffic: dict[Target, list[PolicyState]] = defaultdict(list)
         self._listener: dict[Target, list[PolicyState]] = defaultdict(list)
         self._by_name: dict[Named, PolicyState] = {}

@@ -26,8 +26,8 @@ class Upstreams:
     """The policies about backends."""
 
     def __init__(self, index: Index) -> None:
-        self.tls = BackendTLS(index)
-        self.config = BackendConfig(index)
+        self.tls: BackendTLS = BackendTLS(index)
+        self.config: BackendConfig = BackendConfig(index)
         self.config.contend(
             frozenset(
                 named

@@ -25,7 +25,7 @@ class OutputLost(Exception):
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error.strerror or str(error))
-        self.broken_pipe = error.errno == errno.EPIPE
+        self.broken_pipe: bool = error.errno == errno.EPIPE
 
 
 class _Answers(io.FileIO):

@@ -77,7 +77,7 @@ class Files:
 
     def __init__(self, paths: Paths | Iterable[Paths]) -> None:
         several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-        self.paths = tuple(dict.fromkeys(os.fspath(path) for path in several))
+        self.paths: tuple[str, ...] = tuple(dict.fromkeys(os.fspath(path) for path in several))
         self._files: dict[str, _File] = {}
         self._findings: list[Finding] = []
         self._stdin: _File | None = None

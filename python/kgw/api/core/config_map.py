@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class ConfigMap(Resource):
     """A ConfigMap."""
 
-    ignored = frozenset({"binaryData"})
+    ignored: ClassVar[frozenset[str]] = frozenset({"binaryData"})
 
     api_version: str = "v1"
     kind: Literal["ConfigMap"] = "ConfigMap"

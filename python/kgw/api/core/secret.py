@@ -37,7 +37,7 @@ class Secret(Resource):
     """A Secret."""
 
     # An unknown field may be a misspelled one, and hold what that would.
-    model_config = ConfigDict(extra="ignore")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
 
     confidential: ClassVar[bool] = True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,7 +22,7 @@ IPAddress = IPv4Address | IPv6Address
 class ServicePort(Model):
     """One port of a Service."""
 
-    ignored = frozenset({"nodePort"})
+    ignored: ClassVar[frozenset[str]] = frozenset({"nodePort"})
 
     name: str = ""
     """The name, which the ports of EndpointSlices have too; needed if there are several."""
@@ -39,7 +39,7 @@ class ServicePort(Model):
 class ServiceSpec(Model):
     """What the data plane needs of a Service."""
 
-    ignored = frozenset(
+    ignored: ClassVar[frozenset[str]] = frozenset(
         {
             "allocateLoadBalancerNodePorts",
             "externalIPs",

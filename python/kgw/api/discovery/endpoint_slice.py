@@ -33,7 +33,9 @@ class EndpointConditions(Model):
 class Endpoint(Model):
     """One endpoint and its addresses, of which consumers use the first."""
 
-    ignored = frozenset({"hints", "hostname", "nodeName", "targetRef", "zone"})
+    ignored: ClassVar[frozenset[str]] = frozenset(
+        {"hints", "hostname", "nodeName", "targetRef", "zone"}
+    )
 
     addresses: Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
     """Addresses of the same endpoint, of which the first is used."""

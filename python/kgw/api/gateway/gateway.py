@@ -253,7 +253,7 @@ class GatewaySpec(Model):
         "allowedListeners": Severity.WARNING,
         "defaultScope": Severity.WARNING,
     }
-    ignored = frozenset({"infrastructure"})
+    ignored: ClassVar[frozenset[str]] = frozenset({"infrastructure"})
 
     gateway_class_name: ObjectName
     """The class; kgw serves ``kgateway``, ``kgateway-waypoint`` and classes of their controller."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class GatewayClassSpec(Model):
     """What a class says."""
 
-    ignored = frozenset({"parametersRef"})
+    ignored: ClassVar[frozenset[str]] = frozenset({"parametersRef"})
 
     controller_name: ControllerName
     """The controller that runs the Gateways; kgw is ``kgateway.dev/kgateway``."""

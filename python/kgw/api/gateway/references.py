@@ -207,7 +207,9 @@ def http_backend_refs(backends: Backend | Iterable[Backend]) -> tuple[HTTPBacken
     """References of an HTTPRoute to one backend or several."""
     several = (backends,) if isinstance(backends, str | Model) else backends
     return tuple(
-        HTTPBackendRef.model_validate(one.model_dump(exclude_unset=True))
+        one
+        if isinstance(one, HTTPBackendRef)
+        else HTTPBackendRef.model_validate(one.model_dump(exclude_unset=True))
         if isinstance(one, BackendRef)
         else HTTPBackendRef.of(one)
         for one in several

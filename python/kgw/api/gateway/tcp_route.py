@@ -48,7 +48,7 @@ def rule_names(rules: tuple[StreamRule, ...]) -> None:
 class TCPRouteSpec(Model):
     """What a TCPRoute says."""
 
-    ignored = frozenset({"useDefaultGateways"})
+    ignored: ClassVar[frozenset[str]] = frozenset({"useDefaultGateways"})
 
     parent_refs: Annotated[tuple[ParentReference, ...], Field(max_length=32)] = ()
     """The Gateways, or their listeners, that the route attaches to."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class TLSRouteSpec(Model):
     """What a TLSRoute says."""
 
-    ignored = frozenset({"useDefaultGateways"})
+    ignored: ClassVar[frozenset[str]] = frozenset({"useDefaultGateways"})
 
     parent_refs: Annotated[tuple[ParentReference, ...], Field(max_length=32)] = ()
     """The Gateways, or their listeners, that the route attaches to."""
