@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONHOME PYTHONPATH
 
 .PHONY: help run test test-rust test-python soak check fmt bench bench-rust bench-python bench-check fuzz loom build wheel clean
-.PHONY: bench-load load-tools corpus-scores floods connections optimised
+.PHONY: docs bench-load load-tools corpus-scores floods connections optimised
 
 help: ## this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -47,6 +47,9 @@ check: build $(STAMPS)/test $(STAMPS)/lint ## formatting, lints, types, stubs
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest kgw._native --concise
+
+docs: $(STAMPS)/docs ## the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 fmt: $(STAMPS)/lint ## format everything
 	$(CARGO) fmt
@@ -114,7 +117,7 @@ wheel: $(STAMPS)/venv ## an optimised wheel in dist/
 	$(BIN)/maturin build --release --out dist
 
 clean: ## remove everything that was built
-	rm -rf $(VENV) target dist python/kgw/_native*.so
+	rm -rf $(VENV) target dist site python/kgw/_native*.so
 
 $(STAMPS)/venv: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -131,6 +134,10 @@ $(STAMPS)/native: $(STAMPS)/venv $(RUST_SOURCES)
 
 $(STAMPS)/test: $(STAMPS)/venv
 	$(BIN)/python -m pip install --quiet --group test --group envoy
+	@touch $@
+
+$(STAMPS)/docs: $(STAMPS)/venv
+	$(BIN)/python -m pip install --quiet --group docs
 	@touch $@
 
 $(STAMPS)/lint: $(STAMPS)/venv
