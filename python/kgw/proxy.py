@@ -36,7 +36,7 @@ from kgw.api import Resource
 from kgw.binding import has_ipv6, rebind, without_ipv6
 from kgw.config import Config, Session
 from kgw.errors import ConfigError, FilterError, NotRunning
-from kgw.filters import MAX_CALLS, Filters
+from kgw.filters import MAX_BYTES, MAX_CALLS, Filters
 from kgw.filters import TIMEOUT as FILTER_TIMEOUT
 from kgw.listening import ListeningSocket, checked
 from kgw.source import Files
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from kgw._native.bridge import Bridge
     from kgw.diagnostics import Finding
     from kgw.filterloops import FilterLoop, ThreadLoop
-    from kgw.filters import OnError, When
+    from kgw.filters import Needs, OnError, When
 
     Configuration: TypeAlias = (
         Config
@@ -149,6 +149,7 @@ class _Core:
         max_connections: int | None,
         max_memory: int | None,
         max_filter_calls: int,
+        max_filter_bytes: int,
         strict: bool,
     ) -> None:
         _check_type(config)
@@ -157,6 +158,7 @@ class _Core:
             "max_connections": max_connections,
             "max_memory": max_memory,
             "max_filter_calls": max_filter_calls,
+            "max_filter_bytes": max_filter_bytes,
         }
         for name, limit in limits.items():
             if limit is not None and limit < 1:
@@ -171,7 +173,7 @@ class _Core:
         self._max_connections = max_connections
         self._max_memory = max_memory
         self._strict = strict
-        self.filters: Filters = Filters(max_filter_calls)
+        self.filters: Filters = Filters(max_filter_calls, max_filter_bytes)
         self._bridge: Bridge | None = None
         self._engine: native.Engine | None = None
         self._forked = False
@@ -408,6 +410,8 @@ class Proxy:
             closed shortly before, and requests are answered with 503; by default no limit.
         max_filter_calls: calls of filters that may wait and run at once (1,024). More of them have
             the outcome that the filter declared for failures.
+        max_filter_bytes: bytes of bodies that are held at once for filters that need them whole
+            (256 MiB). What is more has the same outcome.
 
     Raises:
         TypeError: *config* is none of these.
@@ -427,6 +431,7 @@ class Proxy:
         max_connections: int | None = None,
         max_memory: int | None = None,
         max_filter_calls: int = MAX_CALLS,
+        max_filter_bytes: int = MAX_BYTES,
     ) -> None:
         self._core = _Core(
             config,
@@ -437,6 +442,7 @@ class Proxy:
             max_connections=max_connections,
             max_memory=max_memory,
             max_filter_calls=max_filter_calls,
+            max_filter_bytes=max_filter_bytes,
             strict=strict,
         )
         self._drain_timeout = drain_timeout
@@ -449,16 +455,24 @@ class Proxy:
         *,
         routes: Iterable[str] = (),
         when: When | None = None,
+        needs: Needs | None = None,
         timeout: float = FILTER_TIMEOUT,
         on_error: OnError = "deny",
     ) -> Callable[[_F], _F]:
         """Registers what it decorates as a filter, before the proxy starts.
 
         A function is called with each request, a `kgw.Request`. An object, or a class that is made
-        one without arguments, is called by its methods ``on_request(request)`` and
-        ``on_response(request, response)``; one of them is enough. All may be ``async def``. What
-        they return is None, which lets the message pass with the changes that were made to it, or a
-        `kgw.Response` that the client gets instead.
+        one without arguments, is called by its methods, of which one is enough; all may be
+        ``async def``:
+
+        * ``on_request(request)`` and ``on_response(request, response)`` return None, which lets the
+          message pass with the changes that were made to it, or a `kgw.Response` that the client
+          gets instead.
+        * ``on_request_chunk(request, data, end)`` and
+          ``on_response_chunk(request, response, data, end)`` see the body as it goes on, piece by
+          piece: ``bytes``, which are empty only at the end, if then. They return None, which lets
+          the piece pass, or the bytes that take its place (none drop it). The former may also
+          return a `kgw.Response` as long as the client has not begun to get one.
 
         Args:
             name: what an HTTPRoute's ``ExtensionRef`` filter names, with ``group: kgw.dev`` and
@@ -466,6 +480,7 @@ class Proxy:
             routes: routes that the filter is attached to without being named there:
                 ``"namespace/name"``, ``"namespace"``, or ``"*"`` for all.
             when: the requests that it is asked about; by default all.
+            needs: what it has to have before it can decide, beside the head: whole bodies.
             timeout: seconds for one decision.
             on_error: what becomes of a message if the filter raises an exception, takes too long or
                 cannot be asked: ``"allow"`` lets it pass, ``"deny"`` answers with an error.
@@ -480,7 +495,13 @@ class Proxy:
             if self._core.state is not State.NEW:
                 raise FilterError("filters are registered before the proxy starts")
             self._core.filters.add(
-                name, handler, routes=routes, when=when, timeout=timeout, on_error=on_error
+                name,
+                handler,
+                routes=routes,
+                when=when,
+                needs=needs,
+                timeout=timeout,
+                on_error=on_error,
             )
             return handler
 

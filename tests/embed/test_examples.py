@@ -34,6 +34,10 @@ def test_filter_runs() -> None:
     assert output("filter") == "401 who are you?\n"
 
 
+def test_body_filter_runs() -> None:
+    assert output("body_filter") == "10,000 times: the card is ####-####\n"
+
+
 def test_tcp_proxy_runs() -> None:
     assert output("tcp_proxy") == "shop: PING\nblog: refused\n"
 

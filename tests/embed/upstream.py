@@ -24,7 +24,7 @@ class Upstream(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.arrived = threading.Event()
         self.let_go = threading.Event()
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), Handler)
 
     @property
     def port(self) -> int:
@@ -33,7 +33,9 @@ class Upstream(ThreadingHTTPServer):
         return port
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET requests."""
+
     protocol_version = "HTTP/1.1"
     server: Upstream
 

@@ -32,12 +32,13 @@ class Bridge:
     Methods may be called from any thread. In a forked child, nothing can be drained.
     """
 
-    def __new__(cls, declarations: bytes, capacity: int) -> Bridge:
+    def __new__(cls, declarations: bytes, capacity: int, max_bytes: int) -> Bridge:
         """Makes a bridge.
 
         Args:
             declarations: what the filters say of themselves, a JSON list.
             capacity: calls of filters that may wait and run at once, at least 1.
+            max_bytes: bytes of bodies that may be held at once until a filter can have them whole.
 
         Raises:
             kgw.errors.ConfigError: the declarations are malformed.
@@ -49,6 +50,14 @@ class Bridge:
     def active(self) -> int:
         """Calls of filters that wait or run."""
 
+    @property
+    def held(self) -> int:
+        """Bytes of bodies that are held."""
+
+    @property
+    def sessions(self) -> int:
+        """Exchanges of which a filter may see more, each counted for every filter."""
+
     def fileno(self) -> int:
         """Returns the descriptor that is readable when there is something to drain."""
 
@@ -56,8 +65,9 @@ class Bridge:
         """Calls the filters that were asked, 256 at most. What is left wakes the loop again.
 
         Args:
-            handlers: for each filter, in the order of their declarations, what is called with a
-                request and what is called with a request and a response.
+            handlers: for each filter, in the order of their declarations, four: what is called with
+                a request; with a request and a response; with a request, a piece of its body and
+                whether it is the last; and the same with a response.
             runner: what happens to that which a call does not decide.
 
         Raises:
@@ -129,7 +139,8 @@ class Request:
     """A request on its way, as far as its head says what it is.
 
     A request filter may change what can be set, until it has decided; a response filter sees the
-    request as it was sent on.
+    request as it was sent on. All that a filter is asked about one exchange comes with the same
+    object.
     """
 
     method: str
@@ -140,6 +151,42 @@ class Request:
     """The path without the query. Setting it keeps the query, and percent-encodes what must be."""
     host: str
     """The host that the client asked for, with a port if it named one."""
+    @property
+    def rate_limit_key(self) -> str | None:
+        """What local rate limits behind the filter count this request by.
+
+        Each key has a bucket of its own, of the size that the policy states. 1 to 256 bytes;
+        10,000 keys are remembered.
+        """
+
+    @rate_limit_key.setter
+    def rate_limit_key(self, value: str) -> None: ...
+    @property
+    def body(self) -> bytes | None:
+        """The body, if the filter needs it (:class:`kgw.filters.Needs`), else None.
+
+        It can be replaced, also where there was none (``b""``).
+        """
+
+    @body.setter
+    def body(self, value: bytes | str) -> None: ...
+    @property
+    def upstream(self) -> str | None:
+        """The backend that the filter chose.
+
+        Setting it chooses one of :attr:`upstreams`, whatever its weight; the last filter that does
+        wins. ``ValueError`` for any other.
+        """
+
+    @upstream.setter
+    def upstream(self, value: str) -> None: ...
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """The backends of the route: ``namespace/name:port`` of a Service."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the filter keeps with this exchange from one call to the next; its own alone."""
 
     @property
     def query(self) -> str | None:
@@ -178,9 +225,10 @@ class Request:
         """What filters noted about the request: a copy."""
 
     def note(self, key: str, value: str) -> None:
-        """Notes something about the request, for other filters and for access logs.
+        """Notes something about the exchange, for other filters and for access logs.
 
-        ``%DYNAMIC_METADATA(kgw.python:KEY)%`` prints it.
+        ``%DYNAMIC_METADATA(kgw.python:KEY)%`` prints it. Response filters, and those that see
+        chunks, may do so too.
         """
 
 @final
@@ -212,4 +260,10 @@ class Response:
 
     @property
     def body(self) -> bytes | None:
-        """The body of a filter's own response; None of one that passes by."""
+        """The body of a filter's own response, or of one that it needs as a whole; else None.
+
+        It can be replaced, unless the response can have none (to HEAD, 204, 304).
+        """
+
+    @body.setter
+    def body(self, value: bytes | str) -> None: ...

@@ -106,6 +106,8 @@ stats! {
     python_filter_timeout,
     /// Questions that were not asked, since as many as may be were waiting or being answered.
     python_filter_overflow,
+    /// Bodies that were longer than a filter takes as a whole.
+    python_filter_too_large,
     /// Questions that nobody was there to answer.
     python_filter_closed,
     /// Questions that were given up because the client was gone.

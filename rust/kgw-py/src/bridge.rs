@@ -5,19 +5,22 @@
 //! readable, which calls the filters. Strings are made when a filter asks for them. What is locked is
 //! never locked while Python code can run.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::process;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kgw_engine::bridge::{
-    self, Answer, BadEdit, Declaration, Failure, FieldEdit, Message, RequestHead, ResponseHead,
-    Verdict,
+    self, BadEdit, Chunk, Declaration, Edits, Failure, FieldEdit, Message, RequestHead,
+    ResponseHead, Verdict,
 };
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyException, PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyMapping, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::error::{config_error, filter_error, not_running};
 
@@ -32,12 +35,33 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// Jobs that are run before the event loop gets its turn.
 const BATCH: usize = 256;
 
+/// What a filter may be called for, each by a handler of its own: requests, responses, chunks of
+/// requests, chunks of responses.
+const PHASES: usize = 4;
+
 /// The way to filters; see the stub for its documentation, as for the other classes.
 #[pyclass(frozen, module = "kgw._native.bridge")]
 pub(crate) struct Bridge {
-    pub(crate) bridge: Arc<bridge::Bridge>,
+    pub(crate) queue: Arc<bridge::Bridge>,
     /// The descriptor is shared with children of a fork, who must not take its wakes.
     owner: u32,
+    /// What filters see more than once, by the numbers of their sessions.
+    sessions: Mutex<HashMap<u64, Seen>>,
+}
+
+/// The messages of an exchange, as a filter sees them.
+struct Seen {
+    request: Py<Request>,
+    response: Option<Py<Response>>,
+}
+
+impl Seen {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            request: self.request.clone_ref(py),
+            response: self.response.as_ref().map(|one| one.clone_ref(py)),
+        }
+    }
 }
 
 /// Ends a look at the queue, however it ends.
@@ -52,24 +76,40 @@ impl Drop for Look<'_> {
 #[pymethods]
 impl Bridge {
     #[new]
-    fn new(py: Python<'_>, declarations: &[u8], capacity: usize) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        declarations: &[u8],
+        capacity: usize,
+        max_bytes: usize,
+    ) -> PyResult<Self> {
         if capacity == 0 {
             return Err(PyValueError::new_err("capacity must be at least 1"));
         }
         let list = Declaration::list(declarations).map_err(|error| config_error(py, &error))?;
         Ok(Self {
-            bridge: Arc::new(bridge::Bridge::new(list, capacity)?),
+            queue: Arc::new(bridge::Bridge::new(list, capacity, max_bytes)?),
             owner: process::id(),
+            sessions: Mutex::default(),
         })
     }
 
     fn fileno(&self) -> RawFd {
-        self.bridge.as_fd().as_raw_fd()
+        self.queue.as_fd().as_raw_fd()
     }
 
     #[getter]
     fn active(&self) -> usize {
-        self.bridge.active()
+        self.queue.active()
+    }
+
+    #[getter]
+    fn held(&self) -> usize {
+        self.queue.held()
+    }
+
+    #[getter]
+    fn sessions(&self) -> usize {
+        self.sessions.lock().len()
     }
 
     fn drain(
@@ -82,27 +122,30 @@ impl Bridge {
             return Err(not_running(py, "the filters belong to the parent process"));
         }
         let mut cancelled = Vec::new();
-        let is_open = self.bridge.begin(|id| cancelled.push(id));
-        let _look = Look(&self.bridge);
+        let is_open = self.queue.begin(|id| cancelled.push(id));
+        let _look = Look(&self.queue);
+        self.forget_ended();
         for id in cancelled {
             runner.call_method1("cancel", (id,))?;
         }
         if !is_open {
+            let left = std::mem::take(&mut *self.sessions.lock());
+            drop(left);
             runner.call_method0("stop")?;
             return Ok(());
         }
         for _ in 0..BATCH {
-            let Some(job) = self.bridge.pop() else {
+            let Some(job) = self.queue.pop() else {
                 break;
             };
-            run(py, job, handlers, runner)?;
+            self.run(py, job, handlers, runner)?;
         }
         Ok(())
     }
 
     fn close(&self) {
         if process::id() == self.owner {
-            self.bridge.close();
+            self.queue.close();
         }
     }
 }
@@ -113,83 +156,200 @@ impl Drop for Bridge {
     }
 }
 
-/// Calls the filter that a job is for.
-fn run(
-    py: Python<'_>,
-    mut job: bridge::Job,
-    handlers: &Bound<'_, PyList>,
-    runner: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    let at = 2 * job.filter();
-    let (request, response, result) = match job.take_message() {
-        Some(Message::RequestHead(head)) => {
-            let request = Bound::new(py, Request::of(head))?;
-            let result = handlers.get_item(at)?.call1((&request,));
-            (request, None, result)
+impl Bridge {
+    /// Lets go of what belongs to exchanges that are over.
+    fn forget_ended(&self) {
+        for id in self.queue.ended() {
+            // What is dropped may run Python code.
+            let seen = self.sessions.lock().remove(&id);
+            drop(seen);
         }
-        Some(Message::ResponseHead(head, response)) => {
-            let request = Bound::new(py, Request::seen(head))?;
-            let response = Bound::new(py, Response::of(response))?;
-            let result = handlers.get_item(at + 1)?.call1((&request, &response));
-            (request, Some(response), result)
-        }
-        // Not asked by this version of the engine.
-        _ => return Ok(()),
-    };
-    let result = match result {
-        Ok(result) => result,
-        Err(error) => {
-            let filter = job.filter();
-            shut(&request, response.as_ref());
-            job.answer(Verdict::Failed(Failure::Exception));
-            if !error.is_instance_of::<PyException>(py) {
-                return Err(error);
-            }
-            runner.call_method1("failed", (filter, error))?;
-            return Ok(());
-        }
-    };
-    if let Some(verdict) = decision(&result, &request, response.as_ref()) {
-        job.answer(verdict);
-        return Ok(());
     }
-    let job = Job {
-        id: job.id(),
-        filter: job.filter(),
-        asked: Mutex::new(Some(job)),
-        request: request.unbind(),
-        response: response.map(Bound::unbind),
-    };
-    runner.call_method1("start", (job, result))?;
-    Ok(())
-}
 
-/// What a filter's result decides; none if it is no decision. Heads of a decided message are shut.
-fn decision(
-    result: &Bound<'_, PyAny>,
-    request: &Bound<'_, Request>,
-    response: Option<&Bound<'_, Response>>,
-) -> Option<Verdict> {
-    let is_view = response.is_some_and(|response| result.is(response));
-    if result.is_none() || is_view {
-        let edits = match response {
-            None => request.get().take_edits(),
-            Some(response) => {
-                request.get().shut();
-                response.get().take_edits()
+    /// Calls the filter that a job is for.
+    fn run(
+        &self,
+        py: Python<'_>,
+        mut job: bridge::Job,
+        handlers: &Bound<'_, PyList>,
+        runner: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let Some(message) = job.take_message() else {
+            return Ok(());
+        };
+        let Some(asked) = self.asked(py, &job, message)? else {
+            return Ok(());
+        };
+        let result = match asked.call(py, handlers, job.filter()) {
+            Ok(result) => result,
+            Err(error) => {
+                let filter = job.filter();
+                asked.shut(py);
+                job.answer(Verdict::Failed(Failure::Exception));
+                if !error.is_instance_of::<PyException>(py) {
+                    return Err(error);
+                }
+                runner.call_method1("failed", (filter, error))?;
+                return Ok(());
             }
         };
-        return Some(Verdict::Continue(edits));
+        if let Some(verdict) = asked.decision(&result) {
+            job.answer(verdict);
+            return Ok(());
+        }
+        let job = Job {
+            id: job.id(),
+            filter: job.filter(),
+            question: Mutex::new(Some(job)),
+            asked,
+        };
+        runner.call_method1("start", (job, result))?;
+        Ok(())
     }
-    let answer = result.cast::<Response>().ok()?.get().answer(result.py())?;
-    shut(request, response);
-    Some(Verdict::Respond(Box::new(answer)))
+
+    /// What the filter is called with. None if what was said before is not known, or the message is none
+    /// of this version's.
+    fn asked(
+        &self,
+        py: Python<'_>,
+        job: &bridge::Job,
+        message: Message,
+    ) -> PyResult<Option<Asked>> {
+        let known = job.session().and_then(|session| {
+            let mut sessions = self.sessions.lock();
+            if job.is_last() {
+                sessions.remove(&session)
+            } else {
+                sessions.get(&session).map(|seen| seen.clone_ref(py))
+            }
+        });
+        let (known_request, known_response) = match known {
+            Some(seen) => (Some(seen.request), seen.response),
+            None => (None, None),
+        };
+        let (request, response, chunk) = match message {
+            Message::RequestHead(head) => {
+                let request = Request::seen_as(py, known_request, Some(head), Open::All)?;
+                (request, None, None)
+            }
+            Message::ResponseHead(head, response) => {
+                let request = Request::seen_as(py, known_request, Some(head), Open::Notes)?;
+                let response = Py::new(py, Response::of(response))?;
+                (request, Some(Some(response)), None)
+            }
+            Message::RequestChunk(head, chunk) => {
+                let request = Request::seen_as(py, known_request, head, Open::Notes)?;
+                (request, None, Some(chunk))
+            }
+            Message::ResponseChunk(heads, chunk) => {
+                let (head, response) = match heads {
+                    Some((head, response)) => {
+                        (Some(head), Some(Py::new(py, Response::shut(response))?))
+                    }
+                    None => (None, known_response),
+                };
+                let request = Request::seen_as(py, known_request, head, Open::Notes)?;
+                (request, Some(response), Some(chunk))
+            }
+            _ => return Ok(None),
+        };
+        let (Some(request), Some(response)) =
+            (request, response.map_or(Some(None), |one| one.map(Some)))
+        else {
+            return Ok(None);
+        };
+        let seen = Seen { request, response };
+        if let Some(session) = job.session()
+            && !job.is_last()
+        {
+            let replaced = self.sessions.lock().insert(session, seen.clone_ref(py));
+            drop(replaced);
+        }
+        Ok(Some(Asked { seen, chunk }))
+    }
 }
 
-fn shut(request: &Bound<'_, Request>, response: Option<&Bound<'_, Response>>) {
-    request.get().shut();
-    if let Some(response) = response {
-        response.get().take_edits();
+/// What a filter is called with.
+struct Asked {
+    seen: Seen,
+    chunk: Option<Chunk>,
+}
+
+impl Asked {
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        handlers: &Bound<'py, PyList>,
+        filter: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let handler = |phase| handlers.get_item(PHASES * filter + phase);
+        let request = self.seen.request.bind(py);
+        let response = self.seen.response.as_ref().map(|one| one.bind(py));
+        let chunk = self.chunk.as_ref();
+        let chunk = chunk.map(|chunk| (PyBytes::new(py, &chunk.data), chunk.end));
+        match (response, chunk) {
+            (None, None) => handler(0)?.call1((request,)),
+            (Some(response), None) => handler(1)?.call1((request, response)),
+            (None, Some((data, end))) => handler(2)?.call1((request, data, end)),
+            (Some(response), Some((data, end))) => {
+                handler(3)?.call1((request, response, data, end))
+            }
+        }
+    }
+
+    /// What a filter's result decides; none if it is no decision. Of a decided message nothing can be
+    /// changed any longer.
+    fn decision(&self, result: &Bound<'_, PyAny>) -> Option<Verdict> {
+        let py = result.py();
+        let response = self.seen.response.as_ref().map(|one| one.bind(py));
+        if self.chunk.is_some() {
+            let data = if result.is_none() {
+                None
+            } else if let Ok(data) = result.cast::<PyBytes>() {
+                Some(Bytes::copy_from_slice(data.as_bytes()))
+            } else if response.is_some() {
+                // The client has the head already.
+                return None;
+            } else {
+                return self.answer(result);
+            };
+            let notes = self.seen.request.get().take_edits();
+            let edits = match (data.map(Edits::of_chunk), notes) {
+                (Some(mut edits), Some(mut notes)) => {
+                    edits.take_notes(&mut notes);
+                    Some(Box::new(edits))
+                }
+                (edits, notes) => edits.map(Box::new).or(notes),
+            };
+            return Some(Verdict::Continue(edits));
+        }
+        let is_view = response.is_some_and(|response| result.is(response));
+        if !result.is_none() && !is_view {
+            return self.answer(result);
+        }
+        let of_request = self.seen.request.get().take_edits();
+        let of_response = response.and_then(|response| response.get().take_edits());
+        Some(Verdict::Continue(match (of_response, of_request) {
+            (Some(mut edits), Some(mut notes)) => {
+                edits.take_notes(&mut notes);
+                Some(edits)
+            }
+            (of_response, of_request) => of_response.or(of_request),
+        }))
+    }
+
+    /// The filter's own response that the result is.
+    fn answer(&self, result: &Bound<'_, PyAny>) -> Option<Verdict> {
+        let answer = result.cast::<Response>().ok()?.get().answer()?;
+        self.shut(result.py());
+        Some(Verdict::Respond(Box::new(answer)))
+    }
+
+    fn shut(&self, py: Python<'_>) {
+        self.seen.request.get().take_edits();
+        if let Some(response) = &self.seen.response {
+            response.bind(py).get().take_edits();
+        }
     }
 }
 
@@ -200,38 +360,39 @@ struct Job {
     id: u64,
     #[pyo3(get)]
     filter: usize,
-    asked: Mutex<Option<bridge::Job>>,
-    request: Py<Request>,
-    response: Option<Py<Response>>,
+    question: Mutex<Option<bridge::Job>>,
+    asked: Asked,
 }
 
 #[pymethods]
 impl Job {
     fn finish(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Some(job) = self.asked.lock().take() else {
+        let Some(job) = self.question.lock().take() else {
             return Ok(());
         };
-        let request = self.request.bind(py);
-        let response = self.response.as_ref().map(|response| response.bind(py));
-        if let Some(verdict) = decision(result, request, response) {
+        if let Some(verdict) = self.asked.decision(result) {
             job.answer(verdict);
             return Ok(());
         }
-        shut(request, response);
+        self.asked.shut(py);
         job.answer(Verdict::Failed(Failure::Invalid));
         let kind = result.get_type().name()?;
-        let message = format!("a filter returns None or a Response of its own, not {kind}");
+        let wanted = match (&self.asked.chunk, &self.asked.seen.response) {
+            (None, _) => "None or a Response of its own",
+            (Some(_), None) => "None, bytes or a Response of its own",
+            (Some(_), Some(_)) => "None or bytes",
+        };
+        let message = format!("a filter returns {wanted}, not {kind}");
         Err(PyTypeError::new_err(message))
     }
 
     fn abandon(&self) {
-        drop(self.asked.lock().take());
+        drop(self.question.lock().take());
     }
 
     fn fail(&self, py: Python<'_>) {
-        if let Some(job) = self.asked.lock().take() {
-            let response = self.response.as_ref().map(|response| response.bind(py));
-            shut(self.request.bind(py), response);
+        if let Some(job) = self.question.lock().take() {
+            self.asked.shut(py);
             job.answer(Verdict::Failed(Failure::Exception));
         }
     }
@@ -239,43 +400,68 @@ impl Job {
 
 // === Heads ===
 
-/// A head, and whether it can still be changed.
+/// A head, and what of it can still be changed.
 struct Head<H> {
     head: Box<H>,
-    is_open: bool,
+    open: Open,
+}
+
+/// What can be changed.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Open {
+    All,
+    /// What filters note about the exchange.
+    Notes,
+    Nothing,
 }
 
 /// A request, as filters see it.
 #[pyclass(frozen, module = "kgw._native.bridge")]
 struct Request {
     state: Mutex<Head<RequestHead>>,
+    /// What the filter keeps with the exchange: a dictionary.
+    own: Mutex<Option<Py<PyDict>>>,
 }
 
 impl Request {
-    /// A request that is decided about.
-    fn of(head: Box<RequestHead>) -> Self {
-        let is_open = true;
-        Self {
-            state: Mutex::new(Head { head, is_open }),
+    /// The request with a newer head, if there is one: the same object if the filter knows it. None if
+    /// there is neither.
+    fn seen_as(
+        py: Python<'_>,
+        known: Option<Py<Self>>,
+        head: Option<Box<RequestHead>>,
+        open: Open,
+    ) -> PyResult<Option<Py<Self>>> {
+        let Some(known) = known else {
+            let new = head.map(|head| Self {
+                state: Mutex::new(Head { head, open }),
+                own: Mutex::new(None),
+            });
+            return new.map(|new| Py::new(py, new)).transpose();
+        };
+        let mut state = known.get().state.lock();
+        state.open = open;
+        if let Some(head) = head {
+            state.head = head;
         }
+        drop(state);
+        Ok(Some(known))
     }
 
-    /// A request that has been decided about.
-    fn seen(head: Box<RequestHead>) -> Self {
-        let is_open = false;
-        Self {
-            state: Mutex::new(Head { head, is_open }),
-        }
-    }
-
-    fn shut(&self) {
-        self.state.lock().is_open = false;
-    }
-
-    fn take_edits(&self) -> Option<Box<bridge::Edits>> {
+    fn take_edits(&self) -> Option<Box<Edits>> {
         let mut state = self.state.lock();
-        state.is_open = false;
+        state.open = Open::Nothing;
         state.head.take_edits()
+    }
+
+    /// Replaces a part of the head that is text.
+    fn set(
+        &self,
+        value: &Bound<'_, PyString>,
+        set: fn(&mut RequestHead, &[u8]) -> Result<(), BadEdit>,
+    ) -> PyResult<()> {
+        let bytes = bytes_of(value)?;
+        self.edit(value.py(), |head| set(head, &bytes))
     }
 
     fn text<'py>(
@@ -292,8 +478,17 @@ impl Request {
         py: Python<'_>,
         edit: impl FnOnce(&mut RequestHead) -> Result<T, BadEdit>,
     ) -> PyResult<T> {
+        self.edit_if(py, |open| open == Open::All, edit)
+    }
+
+    fn edit_if<T>(
+        &self,
+        py: Python<'_>,
+        is_allowed: fn(Open) -> bool,
+        edit: impl FnOnce(&mut RequestHead) -> Result<T, BadEdit>,
+    ) -> PyResult<T> {
         let mut state = self.state.lock();
-        let edited = state.is_open.then(|| edit(&mut state.head));
+        let edited = is_allowed(state.open).then(|| edit(&mut state.head));
         drop(state);
         edited.map_or_else(
             || Err(too_late(py)),
@@ -311,8 +506,7 @@ impl Request {
 
     #[setter]
     fn set_method(&self, value: &Bound<'_, PyString>) -> PyResult<()> {
-        let bytes = bytes_of(value)?;
-        self.edit(value.py(), |head| head.set_method(&bytes))
+        self.set(value, RequestHead::set_method)
     }
 
     #[getter]
@@ -322,8 +516,7 @@ impl Request {
 
     #[setter]
     fn set_target(&self, value: &Bound<'_, PyString>) -> PyResult<()> {
-        let bytes = bytes_of(value)?;
-        self.edit(value.py(), |head| head.set_target(&bytes))
+        self.set(value, RequestHead::set_target)
     }
 
     #[getter]
@@ -333,8 +526,7 @@ impl Request {
 
     #[setter]
     fn set_path(&self, value: &Bound<'_, PyString>) -> PyResult<()> {
-        let bytes = bytes_of(value)?;
-        self.edit(value.py(), |head| head.set_path(&bytes))
+        self.set(value, RequestHead::set_path)
     }
 
     #[getter]
@@ -352,8 +544,7 @@ impl Request {
 
     #[setter]
     fn set_host(&self, value: &Bound<'_, PyString>) -> PyResult<()> {
-        let bytes = bytes_of(value)?;
-        self.edit(value.py(), |head| head.set_host(&bytes))
+        self.set(value, RequestHead::set_host)
     }
 
     #[getter]
@@ -403,10 +594,73 @@ impl Request {
     }
 
     fn note(&self, py: Python<'_>, key: String, value: String) -> PyResult<()> {
-        self.edit(py, |head| {
+        let is_allowed = |open| open != Open::Nothing;
+        self.edit_if(py, is_allowed, |head| {
             head.set_metadata(key, value);
             Ok(())
         })
+    }
+
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let body = self.state.lock().head.body().cloned();
+        body.map(|body| PyBytes::new(py, &body))
+    }
+
+    #[setter]
+    fn set_body(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let body = body_of(value)?;
+        self.edit(value.py(), |head| head.set_body(body))
+    }
+
+    #[getter]
+    fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
+        let known = self.own.lock().as_ref().map(|own| own.clone_ref(py));
+        let own = known.unwrap_or_else(|| {
+            let new = PyDict::new(py).unbind();
+            let mut own = self.own.lock();
+            own.get_or_insert(new).clone_ref(py)
+        });
+        own.into_bound(py)
+    }
+
+    #[getter]
+    fn upstreams<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let names = self.state.lock().head.backends();
+        PyTuple::new(py, names)
+    }
+
+    #[getter]
+    fn upstream(&self) -> Option<String> {
+        self.state.lock().head.backend().map(str::to_owned)
+    }
+
+    #[setter]
+    fn set_upstream(&self, py: Python<'_>, value: &str) -> PyResult<()> {
+        self.edit(py, |head| head.set_backend(value))
+    }
+
+    #[getter]
+    fn rate_limit_key(&self) -> Option<String> {
+        self.state.lock().head.rate_limit_key().map(str::to_owned)
+    }
+
+    #[setter]
+    fn set_rate_limit_key(&self, py: Python<'_>, value: &str) -> PyResult<()> {
+        self.edit(py, |head| head.set_rate_limit_key(value))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Who holds it is in the middle of a call, and so alive.
+        match self.own.try_lock() {
+            Some(own) => visit.call(&*own),
+            None => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let own = self.own.lock().take();
+        drop(own);
     }
 
     fn __repr__(&self) -> String {
@@ -421,34 +675,37 @@ impl Request {
 #[pyclass(frozen, module = "kgw._native.bridge")]
 struct Response {
     state: Mutex<Head<ResponseHead>>,
-    /// None of a response whose body passes by.
-    body: Option<Py<PyBytes>>,
+    is_own: bool,
 }
 
 impl Response {
+    /// A response that is decided about.
     fn of(head: Box<ResponseHead>) -> Self {
-        let is_open = true;
+        let (open, is_own) = (Open::All, false);
         Self {
-            state: Mutex::new(Head { head, is_open }),
-            body: None,
+            state: Mutex::new(Head { head, open }),
+            is_own,
         }
     }
 
-    fn take_edits(&self) -> Option<Box<bridge::Edits>> {
+    /// A response that has been decided about.
+    fn shut(head: Box<ResponseHead>) -> Self {
+        let (open, is_own) = (Open::Nothing, false);
+        Self {
+            state: Mutex::new(Head { head, open }),
+            is_own,
+        }
+    }
+
+    fn take_edits(&self) -> Option<Box<Edits>> {
         let mut state = self.state.lock();
-        state.is_open = false;
+        state.open = Open::Nothing;
         state.head.take_edits()
     }
 
     /// The answer that a filter's own response is. It can be sent again.
-    fn answer(&self, py: Python<'_>) -> Option<Answer> {
-        let body = self.body.as_ref()?.as_bytes(py).to_vec();
-        let state = self.state.lock();
-        Some(Answer {
-            status: state.head.status(),
-            headers: state.head.headers().clone(),
-            body,
-        })
+    fn answer(&self) -> Option<bridge::Answer> {
+        self.is_own.then(|| self.state.lock().head.answer())
     }
 
     fn edit(
@@ -457,7 +714,7 @@ impl Response {
         edit: impl FnOnce(&mut ResponseHead) -> Result<(), BadEdit>,
     ) -> PyResult<()> {
         let mut state = self.state.lock();
-        let edited = state.is_open.then(|| edit(&mut state.head));
+        let edited = (state.open == Open::All).then(|| edit(&mut state.head));
         drop(state);
         edited.map_or_else(
             || Err(too_late(py)),
@@ -471,24 +728,17 @@ impl Response {
     #[new]
     #[pyo3(signature = (status=200, body=None, headers=None))]
     fn new(
-        py: Python<'_>,
         status: u16,
         body: Option<&Bound<'_, PyAny>>,
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let mut head =
-            ResponseHead::of_answer(status).ok_or_else(|| bad_edit(&BadEdit::Status(status)))?;
-        let body = match body {
-            None => PyBytes::new(py, b""),
-            Some(body) => match body.cast::<PyString>() {
-                Ok(text) => PyBytes::new(py, text.to_str()?.as_bytes()),
-                Err(_) => body.cast::<PyBytes>()?.clone(),
-            },
-        };
-        if matches!(status, 204 | 304) && !body.as_bytes().is_empty() {
+        let body = body.map_or(Ok(Bytes::new()), body_of)?;
+        if matches!(status, 204 | 304) && !body.is_empty() {
             let message = format!("a response with status {status} has no body");
             return Err(PyValueError::new_err(message));
         }
+        let mut head = ResponseHead::of_answer(status, body)
+            .ok_or_else(|| bad_edit(&BadEdit::Status(status)))?;
         for (name, value) in headers.map_or(Ok(Vec::new()), pairs)? {
             head.edit(FieldEdit::Append(name, value))
                 .map_err(|error| bad_edit(&error))?;
@@ -496,9 +746,9 @@ impl Response {
         Ok(Self {
             state: Mutex::new(Head {
                 head: Box::new(head),
-                is_open: true,
+                open: Open::All,
             }),
-            body: Some(body.unbind()),
+            is_own: true,
         })
     }
 
@@ -518,8 +768,15 @@ impl Response {
     }
 
     #[getter]
-    fn body(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
-        self.body.as_ref().map(|body| body.clone_ref(py))
+    fn body<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let state = self.state.lock();
+        state.head.body().map(|body| PyBytes::new(py, body))
+    }
+
+    #[setter]
+    fn set_body(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let body = body_of(value)?;
+        self.edit(value.py(), |head| head.set_body(body))
     }
 
     fn __repr__(&self) -> String {
@@ -710,6 +967,14 @@ fn bytes_of(text: &Bound<'_, PyString>) -> PyResult<Box<[u8]>> {
     }
     let bytes = text.call_method1("encode", ("utf-8", "surrogateescape"))?;
     Ok(bytes.cast::<PyBytes>()?.as_bytes().into())
+}
+
+/// The bytes of a body: as they are, or of text.
+fn body_of(body: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    Ok(match body.cast::<PyString>() {
+        Ok(text) => Bytes::copy_from_slice(text.to_str()?.as_bytes()),
+        Err(_) => Bytes::copy_from_slice(body.cast::<PyBytes>()?.as_bytes()),
+    })
 }
 
 type Pair = (Box<[u8]>, Box<[u8]>);

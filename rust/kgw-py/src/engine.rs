@@ -63,7 +63,7 @@ impl Engine {
             manual_clock,
             max_connections: max_connections.unwrap_or(defaults.max_connections),
             memory: max_memory.map(|max| MemoryLimit { max, usage }),
-            bridge: bridge.map(|bridge| Arc::clone(&bridge.get().bridge)),
+            bridge: bridge.map(|bridge| Arc::clone(&bridge.get().queue)),
         };
         Ok(Self {
             engine: runtime::Engine::new(&options),

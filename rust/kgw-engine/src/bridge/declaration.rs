@@ -7,6 +7,7 @@ use crate::config::ir::{OnError, Predicate};
 /// A filter, as far as the engine needs to know.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Declaration {
     /// The name that configurations use.
     pub name: String,
@@ -18,6 +19,12 @@ pub struct Declaration {
     pub on_request: bool,
     /// It decides about responses.
     pub on_response: bool,
+    /// It sees the bodies of requests piece by piece (Envoy `ext_proc`: `STREAMED`).
+    #[serde(default)]
+    pub on_request_chunk: bool,
+    /// It sees the bodies of responses piece by piece.
+    #[serde(default)]
+    pub on_response_chunk: bool,
     /// Time for one decision. Milliseconds, at least 1.
     pub timeout_ms: u64,
     /// What becomes of a message that there is no decision about.
@@ -25,6 +32,16 @@ pub struct Declaration {
     /// The requests that it is asked about.
     #[serde(default)]
     pub predicate: Predicate,
+    /// It decides about requests together with their bodies, once all of them is there (Envoy
+    /// `ext_proc`: `BUFFERED`).
+    #[serde(default)]
+    pub request_body: bool,
+    /// It decides about responses together with their bodies.
+    #[serde(default)]
+    pub response_body: bool,
+    /// The longest body that it takes as a whole. Bytes.
+    #[serde(default)]
+    pub max_body: usize,
 }
 
 /// A declaration that cannot be used.

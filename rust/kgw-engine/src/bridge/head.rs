@@ -3,14 +3,17 @@
 //! An edit changes the copy, so that the filter reads what it wrote, and is recorded. The worker applies
 //! the record to the message itself; the copy stays with the filter.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kgw_h1::{
     Headers, Method, Request, Version, is_valid_authority, is_valid_name, is_valid_value,
 };
 
-use super::verdict::{Edits, FieldEdit};
+use super::verdict::{Answer, Edits, FieldEdit};
+use crate::config::snapshot::Policy;
 use crate::filter::header_mutation::is_reserved;
 
 /// An edit that no message can have, or that a filter may not make.
@@ -43,7 +46,19 @@ pub enum BadEdit {
     /// No status of a final answer, or one that would change whether the answer has a body.
     #[error("the status cannot become {0}")]
     Status(u16),
+    /// The message has no body, or its body is not held.
+    #[error("the body cannot be changed: the filter does not have it, or the message has none")]
+    Body,
+    /// No backend of the route.
+    #[error("{0:?} is not a backend of the route")]
+    Upstream(String),
+    /// A key of no or too many bytes.
+    #[error("a rate limit's key has 1 to {MAX_KEY} bytes, not {0}")]
+    Key(usize),
 }
+
+/// The longest key of a rate limit. Bytes.
+const MAX_KEY: usize = 256;
 
 /// Where a request comes from, and what it has come to.
 #[derive(Clone, Debug)]
@@ -54,31 +69,47 @@ pub(crate) struct About {
     pub(crate) principal: Option<Box<str>>,
     pub(crate) route: Arc<str>,
     pub(crate) metadata: Vec<(String, String)>,
+    /// What holds the backends that a filter can choose from.
+    pub(crate) policy: Option<Arc<Policy>>,
 }
 
-/// A request's head.
+/// A request's head, and its body if the filter has that as a whole.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
     request: Request,
     about: About,
+    body: Option<Bytes>,
     edits: Edits,
 }
 
-/// A response's head.
+/// A response's head, and its body if the filter has that as a whole.
 #[derive(Clone, Debug)]
 pub struct ResponseHead {
     status: u16,
     headers: Headers,
+    body: Body,
     edits: Edits,
+}
+
+/// What a filter has of a response's body.
+#[derive(Clone, Debug)]
+pub(crate) enum Body {
+    /// Nothing.
+    Unseen,
+    /// The response has none and can have none.
+    Never,
+    /// All of it.
+    Whole(Bytes),
 }
 
 // === impl RequestHead ===
 
 impl RequestHead {
-    pub(crate) fn new(request: &Request, about: About) -> Self {
+    pub(crate) fn new(request: &Request, about: About, body: Option<Bytes>) -> Self {
         Self {
             request: request.clone(),
             about,
+            body,
             edits: Edits::default(),
         }
     }
@@ -206,6 +237,58 @@ impl RequestHead {
         self.edits.metadata.push((key, value));
     }
 
+    /// Returns the body, if the filter has it as a whole.
+    pub fn body(&self) -> Option<&Bytes> {
+        self.body.as_ref()
+    }
+
+    /// Replaces the body.
+    pub fn set_body(&mut self, body: Bytes) -> Result<(), BadEdit> {
+        if self.body.is_none() {
+            return Err(BadEdit::Body);
+        }
+        self.edits.body = Some(body.clone());
+        self.body = Some(body);
+        Ok(())
+    }
+
+    /// Returns the names of the backends that the request can go to: the route's.
+    pub fn backends(&self) -> Vec<String> {
+        let policy = self.about.policy.as_deref();
+        policy.map_or_else(Vec::new, |policy| {
+            policy.backend_names().map(Cow::into_owned).collect()
+        })
+    }
+
+    /// Returns the name of the backend that the request goes to, if a filter chose one.
+    pub fn backend(&self) -> Option<&str> {
+        self.edits.upstream.as_deref()
+    }
+
+    /// Chooses the backend that the request goes to.
+    pub fn set_backend(&mut self, name: &str) -> Result<(), BadEdit> {
+        let policy = self.about.policy.as_deref();
+        if !policy.is_some_and(|policy| policy.backend_names().any(|known| known == name)) {
+            return Err(BadEdit::Upstream(name.to_owned()));
+        }
+        self.edits.upstream = Some(name.into());
+        Ok(())
+    }
+
+    /// Returns what the request's rate is counted by, if the filter said so.
+    pub fn rate_limit_key(&self) -> Option<&str> {
+        self.edits.rate_limit_key.as_deref()
+    }
+
+    /// Says what the request's rate is counted by, at local rate limits that come after the filter.
+    pub fn set_rate_limit_key(&mut self, key: &str) -> Result<(), BadEdit> {
+        if !(1..=MAX_KEY).contains(&key.len()) {
+            return Err(BadEdit::Key(key.len()));
+        }
+        self.edits.rate_limit_key = Some(key.into());
+        Ok(())
+    }
+
     /// Takes the record of the edits; none if there are none.
     pub fn take_edits(&mut self) -> Option<Box<Edits>> {
         take(&mut self.edits)
@@ -215,20 +298,40 @@ impl RequestHead {
 // === impl ResponseHead ===
 
 impl ResponseHead {
-    pub(crate) fn new(status: u16, headers: &Headers) -> Self {
+    pub(crate) fn new(status: u16, headers: &Headers, body: Body) -> Self {
         Self {
             status,
             headers: headers.clone(),
+            body,
             edits: Edits::default(),
         }
     }
 
     /// Returns a head without fields, for an answer of a filter's own. None if the status is none of a
-    /// final answer.
-    pub fn of_answer(status: u16) -> Option<Self> {
+    /// final answer, or of one without a body while there is one.
+    pub fn of_answer(status: u16, body: Bytes) -> Option<Self> {
+        let body = if !matches!(status, 204 | 304) {
+            Body::Whole(body)
+        } else if body.is_empty() {
+            Body::Never
+        } else {
+            return None;
+        };
         (200..600)
             .contains(&status)
-            .then(|| Self::new(status, &Headers::new()))
+            .then(|| Self::new(status, &Headers::new(), body))
+    }
+
+    /// Returns the answer that it makes.
+    pub fn answer(&self) -> Answer {
+        Answer {
+            status: self.status,
+            headers: self.headers.clone(),
+            body: match &self.body {
+                Body::Whole(body) => body.clone(),
+                Body::Unseen | Body::Never => Bytes::new(),
+            },
+        }
     }
 
     /// Returns the status.
@@ -239,6 +342,25 @@ impl ResponseHead {
     /// Returns the header fields.
     pub fn headers(&self) -> &Headers {
         &self.headers
+    }
+
+    /// Returns the body, if the filter has it as a whole.
+    pub fn body(&self) -> Option<&[u8]> {
+        match &self.body {
+            Body::Unseen => None,
+            Body::Never => Some(b""),
+            Body::Whole(body) => Some(body),
+        }
+    }
+
+    /// Replaces the body.
+    pub fn set_body(&mut self, body: Bytes) -> Result<(), BadEdit> {
+        if !matches!(self.body, Body::Whole(_)) {
+            return Err(BadEdit::Body);
+        }
+        self.edits.body = Some(body.clone());
+        self.body = Body::Whole(body);
+        Ok(())
     }
 
     /// Replaces the status.

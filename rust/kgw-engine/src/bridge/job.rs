@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::head::{RequestHead, ResponseHead};
+use super::session::Session;
 use super::verdict::{Failure, Verdict};
 
 /// What a filter is asked about.
@@ -16,6 +18,20 @@ pub enum Message {
     RequestHead(Box<RequestHead>),
     /// A response's head, before the client sees it, and the head of the request as it was sent on.
     ResponseHead(Box<RequestHead>, Box<ResponseHead>),
+    /// A piece of a request's body; with the head if the filter has not seen it in this session.
+    RequestChunk(Option<Box<RequestHead>>, Chunk),
+    /// A piece of a response's body; with the heads if the filter has not seen that of the response in
+    /// this session.
+    ResponseChunk(Option<(Box<RequestHead>, Box<ResponseHead>)>, Chunk),
+}
+
+/// A piece of a body.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// Some of it; empty only at the end.
+    pub data: Bytes,
+    /// Nothing follows.
+    pub end: bool,
 }
 
 /// One question to a filter, which has one answer.
@@ -24,6 +40,8 @@ pub struct Job {
     id: u64,
     filter: u16,
     message: Option<Message>,
+    session: Option<Arc<Session>>,
+    is_last: bool,
     reply: Option<oneshot::Sender<Verdict>>,
     _place: Place,
 }
@@ -33,6 +51,7 @@ impl Job {
         id: u64,
         filter: u16,
         message: Message,
+        (session, is_last): (Option<Arc<Session>>, bool),
         reply: oneshot::Sender<Verdict>,
         place: Place,
     ) -> Self {
@@ -40,6 +59,8 @@ impl Job {
             id,
             filter,
             message: Some(message),
+            session,
+            is_last,
             reply: Some(reply),
             _place: place,
         }
@@ -60,9 +81,36 @@ impl Job {
         self.message.take()
     }
 
+    /// Returns the number of its session, if it has one: what the jobs of one filter about one exchange
+    /// have in common. Unless a job of it [is the last](Self::is_last),
+    /// [`Bridge::ended`](super::Bridge::ended) tells when the session is over.
+    pub fn session(&self) -> Option<u64> {
+        self.session.as_ref().map(|session| session.id())
+    }
+
+    /// Returns whether no other job of its session follows.
+    pub fn is_last(&self) -> bool {
+        self.is_last
+    }
+
     /// Returns whether nobody waits for the verdict any longer.
     pub fn is_cancelled(&self) -> bool {
         self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    /// Notes that it is about to be handed out. Returns whether somebody waits for its verdict still.
+    pub(super) fn deliver(&self) -> bool {
+        if let Some(session) = &self.session {
+            session.deliver();
+        }
+        let is_waited_for = !self.is_cancelled();
+        if is_waited_for
+            && self.is_last
+            && let Some(session) = &self.session
+        {
+            session.forget();
+        }
+        is_waited_for
     }
 
     /// Sends the verdict.

@@ -13,19 +13,21 @@
 //! 3. Nothing blocks: not a full queue, not a reader that never comes. How long a verdict may take is
 //!    up to the worker that waits for it, which [cancels](Bridge::cancel) what it no longer waits for.
 //! 4. One wake covers all jobs up to the next [`Bridge::begin`].
+//! 5. Jobs that one filter gets about one exchange have a session in common, whose end the reader is told.
 
 mod declaration;
 mod head;
 mod job;
 mod queue;
+mod session;
 mod verdict;
 
 pub use declaration::{BadDeclaration, Declaration};
 pub use head::{BadEdit, RequestHead, ResponseHead};
-pub use job::{Job, Message};
+pub use job::{Chunk, Job, Message};
 pub use queue::Bridge;
 pub use verdict::{Answer, Edits, Failure, FieldEdit, Verdict};
 
-pub(crate) use head::{About, note};
+pub(crate) use head::{About, Body, note};
 pub use kgw_h1::Headers as Fields;
-pub(crate) use queue::Waiting;
+pub(crate) use queue::{Held, OpenSession, Waiting};

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::declaration::Declaration;
 use super::job::{Job, Message, Place};
+use super::session::{Session, Sessions};
 use super::verdict::{Failure, Verdict};
 
 /// A bounded queue of [`Job`]s, and a file descriptor that is readable while there are some.
@@ -19,11 +20,15 @@ use super::verdict::{Failure, Verdict};
 pub struct Bridge {
     declarations: Box<[Declaration]>,
     capacity: usize,
+    max_bytes: usize,
     jobs: ArrayQueue<Job>,
     /// Jobs that were taken, perhaps, and are no longer waited for.
     cancelled: ArrayQueue<u64>,
     /// Jobs that exist, waiting and running.
     taken: Arc<AtomicUsize>,
+    /// Bytes of bodies that are held until a filter can have them as a whole.
+    held: AtomicUsize,
+    sessions: Sessions,
     next_id: AtomicU64,
     /// The reader was told, and has not looked yet.
     armed: AtomicBool,
@@ -33,15 +38,23 @@ pub struct Bridge {
 
 impl Bridge {
     /// Makes a bridge to the filters that `declarations` describe, for at most `capacity` jobs at a time
-    /// (at least 1). Fails if there is no file descriptor left.
-    pub fn new(declarations: Vec<Declaration>, capacity: usize) -> io::Result<Self> {
+    /// (at least 1), and for at most `max_bytes` of bodies that are collected for filters. Fails if there
+    /// is no file descriptor left.
+    pub fn new(
+        declarations: Vec<Declaration>,
+        capacity: usize,
+        max_bytes: usize,
+    ) -> io::Result<Self> {
         let capacity = capacity.max(1);
         Ok(Self {
             declarations: declarations.into_boxed_slice(),
             capacity,
+            max_bytes,
             jobs: ArrayQueue::new(capacity),
             cancelled: ArrayQueue::new(capacity),
             taken: Arc::default(),
+            held: AtomicUsize::new(0),
+            sessions: Sessions::default(),
             next_id: AtomicU64::new(0),
             armed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -59,11 +72,16 @@ impl Bridge {
         self.taken.load(Ordering::Acquire)
     }
 
+    /// Returns how many bytes of bodies are held.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Acquire)
+    }
+
     // === The reader's side ===
 
     /// Begins a look at the queue, after the descriptor became readable: forgets the wake, and hands
     /// out the numbers of jobs that nobody waits for any longer. Returns false once the bridge is
-    /// closed.
+    /// closed. [`ended`](Self::ended) is to be asked next.
     pub fn begin(&self, mut cancelled: impl FnMut(u64)) -> bool {
         let mut count = [0; 8];
         // Nothing to read is as good as something.
@@ -77,11 +95,16 @@ impl Bridge {
         !self.closed.load(Ordering::Acquire)
     }
 
+    /// Takes the numbers of [sessions](Job::session) that are over: no job of them follows.
+    pub fn ended(&self) -> Vec<u64> {
+        self.sessions.take_ended()
+    }
+
     /// Takes the next job that somebody waits for.
     pub fn pop(&self) -> Option<Job> {
         loop {
             let job = self.jobs.pop()?;
-            if !job.is_cancelled() {
+            if job.deliver() {
                 return Some(job);
             }
         }
@@ -108,16 +131,25 @@ impl Bridge {
 
     // === The workers' side ===
 
-    /// Asks a filter. The reader is not told: that is up to a [`wake`](Self::wake), which may be one for
+    /// Asks a filter, as a part of a session if there is one; true says that it is the last part. The reader is not told: that is up to a [`wake`](Self::wake), which may be one for
     /// several questions.
-    pub(crate) fn ask(self: &Arc<Self>, filter: u16, message: Message) -> Result<Waiting, Failure> {
+    pub(crate) fn ask(
+        self: &Arc<Self>,
+        filter: u16,
+        message: Message,
+        session: Option<(&OpenSession, bool)>,
+    ) -> Result<Waiting, Failure> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Failure::Closed);
         }
         let place = Place::take(&self.taken, self.capacity).ok_or(Failure::Overflow)?;
         let (reply, verdict) = oneshot::channel();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let job = Job::new(id, filter, message, reply, place);
+        let session = match session {
+            Some((open, is_last)) => (Some(Arc::clone(&open.session)), is_last),
+            None => (None, false),
+        };
+        let job = Job::new(id, filter, message, session, reply, place);
         if self.jobs.push(job).is_err() {
             // There is a slot for every place; only a job that is being taken out can still hold its.
             return Err(Failure::Overflow);
@@ -132,6 +164,22 @@ impl Bridge {
             verdict,
             is_over: false,
         })
+    }
+
+    /// Begins a session: one filter's look at one exchange.
+    pub(crate) fn session(self: &Arc<Self>) -> OpenSession {
+        OpenSession {
+            bridge: Arc::clone(self),
+            session: self.sessions.begin(),
+        }
+    }
+
+    /// Begins to hold a body.
+    pub(crate) fn hold(self: &Arc<Self>) -> Held {
+        Held {
+            bridge: Arc::clone(self),
+            bytes: 0,
+        }
     }
 
     /// Tells the reader that nobody waits for a job any longer.
@@ -154,6 +202,48 @@ impl Bridge {
 impl AsFd for Bridge {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
+    }
+}
+
+/// A session, which is over when this is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenSession {
+    bridge: Arc<Bridge>,
+    session: Arc<Session>,
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        if self.bridge.sessions.end(&self.session) {
+            self.bridge.wake();
+        }
+    }
+}
+
+/// Bytes of a body that is held, counted while this is there.
+#[derive(Debug)]
+pub(crate) struct Held {
+    bridge: Arc<Bridge>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Counts it as a body of so many bytes, if there is room for it.
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), Failure> {
+        let more = bytes.saturating_sub(self.bytes);
+        let held = &self.bridge.held;
+        if held.fetch_add(more, Ordering::AcqRel) + more > self.bridge.max_bytes {
+            held.fetch_sub(more, Ordering::AcqRel);
+            return Err(Failure::Overflow);
+        }
+        self.bytes += more;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.bridge.held.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 
@@ -195,7 +285,7 @@ mod tests {
     use crate::bridge::head::{About, RequestHead};
 
     fn bridge(capacity: usize) -> Arc<Bridge> {
-        Arc::new(Bridge::new(Vec::new(), capacity).unwrap())
+        Arc::new(Bridge::new(Vec::new(), capacity, 100).unwrap())
     }
 
     fn message() -> Message {
@@ -206,13 +296,15 @@ mod tests {
             principal: None,
             route: Arc::from("r"),
             metadata: Vec::new(),
+            policy: None,
         };
-        Message::RequestHead(Box::new(RequestHead::new(&kgw_h1::Request::new(), about)))
+        let request = kgw_h1::Request::new();
+        Message::RequestHead(Box::new(RequestHead::new(&request, about, None)))
     }
 
     /// Asks, and tells the reader.
     fn ask(bridge: &Arc<Bridge>, filter: u16) -> Result<Waiting, Failure> {
-        let waiting = bridge.ask(filter, message());
+        let waiting = bridge.ask(filter, message(), None);
         bridge.wake();
         waiting
     }
@@ -312,6 +404,47 @@ mod tests {
         assert_eq!(ask(&bridge, 0).unwrap_err(), Failure::Closed);
         assert!(is_readable(&bridge) && !bridge.begin(|_| {}));
         assert_eq!(bridge.active(), 0);
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_told_if_its_beginning_was() {
+        let bridge = bridge(4);
+        let unseen = bridge.session();
+        let queued = bridge.ask(0, message(), Some((&unseen, false))).unwrap();
+        drop(queued);
+        drop(unseen);
+        assert!(bridge.ended().is_empty());
+        let seen = bridge.session();
+        let mut waiting = bridge.ask(0, message(), Some((&seen, false))).unwrap();
+        let job = bridge.pop().unwrap();
+        let number = job.session().unwrap();
+        job.answer(Verdict::Continue(None));
+        assert!(verdict(&mut waiting).is_some());
+        assert!(bridge.ended().is_empty());
+        assert!(bridge.begin(|_| {}) && !is_readable(&bridge));
+        drop(seen);
+        assert!(is_readable(&bridge));
+        assert_eq!(bridge.ended(), [number]);
+        assert!(bridge.ended().is_empty());
+        let last = bridge.session();
+        let _waiting = bridge.ask(0, message(), Some((&last, true))).unwrap();
+        assert!(bridge.pop().unwrap().is_last());
+        drop(last);
+        assert!(bridge.ended().is_empty());
+    }
+
+    #[test]
+    fn only_so_many_bytes_are_held() {
+        let bridge = bridge(1);
+        let (mut one, mut other) = (bridge.hold(), bridge.hold());
+        assert_eq!((one.grow_to(50), one.grow_to(60)), (Ok(()), Ok(())));
+        assert_eq!(other.grow_to(41), Err(Failure::Overflow));
+        assert_eq!(other.grow_to(40), Ok(()));
+        assert_eq!(bridge.held(), 100);
+        drop(one);
+        assert_eq!(other.grow_to(100), Ok(()));
+        drop(other);
+        assert_eq!(bridge.held(), 0);
     }
 
     /// Threads that ask and one that answers: every job is answered once, whatever the timing.

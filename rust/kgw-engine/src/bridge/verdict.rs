@@ -1,5 +1,6 @@
 //! What a filter decides.
 
+use bytes::Bytes;
 use kgw_h1::{Headers, Request};
 
 /// A filter's decision about one [`Message`](super::Message).
@@ -27,6 +28,8 @@ pub enum Failure {
     Overflow,
     /// Nobody runs filters any longer, or who took the job dropped it.
     Closed,
+    /// The body is longer than the filter takes as a whole.
+    TooLarge,
 }
 
 impl Failure {
@@ -38,14 +41,17 @@ impl Failure {
             Self::Timeout => "timeout",
             Self::Overflow => "overflow",
             Self::Closed => "closed",
+            Self::TooLarge => "too_large",
         }
     }
 
     /// Returns the status of the answer to a request that is denied for it. As Envoy's `ext_proc`: 504
-    /// for a filter that takes too long, 500 for one that fails; 503 where another try may succeed.
-    pub fn status(self) -> u16 {
+    /// for a filter that takes too long, 500 for one that fails; 503 where another try may succeed. For
+    /// a body that is too large, 413 if it is the client's own, as Envoy's buffering filters.
+    pub fn status(self, is_of_request: bool) -> u16 {
         match self {
-            Self::Exception | Self::Invalid => 500,
+            Self::TooLarge if is_of_request => 413,
+            Self::Exception | Self::Invalid | Self::TooLarge => 500,
             Self::Timeout => 504,
             Self::Overflow | Self::Closed => 503,
         }
@@ -60,7 +66,7 @@ pub struct Answer {
     /// Its fields, apart from those that the proxy states (`content-length`, `date`, `server`).
     pub headers: Headers,
     /// Its body.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// A change to header fields. Checked when it was made.
@@ -99,9 +105,28 @@ pub struct Edits {
     pub(crate) status: Option<u16>,
     pub(crate) fields: Vec<FieldEdit>,
     pub(crate) metadata: Vec<(String, String)>,
+    /// What takes the body's place, or the chunk's.
+    pub(crate) body: Option<Bytes>,
+    /// The name of the backend that the request goes to.
+    pub(crate) upstream: Option<Box<str>>,
+    /// What the request's rate is counted by.
+    pub(crate) rate_limit_key: Option<Box<str>>,
 }
 
 impl Edits {
+    /// Edits of a chunk: what takes its place.
+    pub fn of_chunk(data: Bytes) -> Self {
+        Self {
+            body: Some(data),
+            ..Self::default()
+        }
+    }
+
+    /// Takes the notes of other edits over.
+    pub fn take_notes(&mut self, other: &mut Self) {
+        self.metadata.append(&mut other.metadata);
+    }
+
     /// Applies the edits of a request.
     pub(crate) fn apply_to_request(&self, request: &mut Request) {
         if let Some(method) = &self.method {

@@ -767,23 +767,34 @@ pub enum OnError {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Predicate {
+    /// The whole path.
+    pub path: Option<String>,
     /// Whole leading segments of the path.
     pub path_prefix: Option<String>,
+    /// A regular expression that the whole path matches.
+    pub path_regex: Option<String>,
     /// The method is one of these; empty is any.
     pub methods: Vec<String>,
+    /// The host is one of these, or ends as `*.` and the rest says; empty is any.
+    pub hosts: Vec<String>,
     /// The header fields that must be there.
-    pub headers: Vec<HeaderPredicate>,
+    pub headers: Vec<ValuePredicate>,
+    /// The query parameters that must be there.
+    pub query: Vec<ValuePredicate>,
 }
 
-/// A header field that must be there.
+/// A header field or query parameter that must be there.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct HeaderPredicate {
-    /// The name, in any case.
+pub struct ValuePredicate {
+    /// The name; that of a header field in any case.
     pub name: String,
-    /// A value that one of the fields of the name must have; any, if left out.
+    /// The value that it must have, of header fields one of those of the name; any, if left out.
     #[serde(default)]
     pub value: Option<String>,
+    /// A regular expression that the whole value matches.
+    #[serde(default)]
+    pub regex: Option<String>,
 }
 
 /// Header field changes; applied as remove, then set, then add.

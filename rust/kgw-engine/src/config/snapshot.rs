@@ -1,5 +1,6 @@
 //! The compiled configuration: immutable, fully resolved, shared by all workers.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
@@ -255,6 +256,23 @@ impl Forward {
     pub(crate) fn pick(&self) -> Option<&Backend> {
         pick(&self.backends, self.total_weight, |backend| backend.weight)
     }
+
+    /// The first backend of this name, whatever its weight.
+    pub(crate) fn named(&self, name: &str) -> Option<&Backend> {
+        let mut backends = self.backends.iter();
+        backends.find(|backend| backend.name().is_some_and(|known| known == name))
+    }
+}
+
+impl Policy {
+    /// The names of the backends that exist.
+    pub(crate) fn backend_names(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let backends: &[Backend] = match &self.action {
+            Action::Forward(forward) => &forward.backends,
+            Action::Redirect(_) | Action::Direct { .. } => &[],
+        };
+        backends.iter().filter_map(Backend::name)
+    }
 }
 
 /// A weighted backend.
@@ -265,6 +283,24 @@ pub(crate) struct Backend {
     pub(crate) weight: u32,
     pub(crate) request_headers: Box<[HeaderMutation]>,
     pub(crate) response_headers: Box<[HeaderMutation]>,
+}
+
+impl Backend {
+    /// The name that filters choose it by: `namespace/name:port` of a Service, whose cluster is called
+    /// `kube_namespace_name_port`, else the cluster's name. None has no name.
+    fn name(&self) -> Option<Cow<'_, str>> {
+        let cluster = self.cluster.as_ref()?.name.as_str();
+        let service = || {
+            // No part of it has an underscore: they are DNS names. Behind `@` is the Gateway it is for.
+            let (service, _) = cluster.split_once('@').unwrap_or((cluster, ""));
+            let mut parts = service.strip_prefix("kube_")?.split('_');
+            let (namespace, name, port) = (parts.next()?, parts.next()?, parts.next()?);
+            // Waypoints speak to some the version that the client has chosen, by a cluster of its own.
+            let is_service = matches!((parts.next(), parts.next()), (None | Some("auto"), None));
+            is_service.then(|| Cow::Owned(format!("{namespace}/{name}:{port}")))
+        };
+        Some(service().unwrap_or(Cow::Borrowed(cluster)))
+    }
 }
 
 /// A redirect.

@@ -65,7 +65,7 @@ pub(crate) async fn forward<D: Downstream>(
                 return local::reply(conn, target, exchange, reply, fields).await;
             }
         };
-        if asks_to_continue && !exchange.request_complete {
+        if asks_to_continue && !exchange.request_complete && !exchange.is_continued() {
             conn.down.send_continue();
         }
         asks_to_continue = false;
@@ -132,7 +132,7 @@ pub(crate) async fn forward<D: Downstream>(
             }
             End::UpstreamClosed(lost)
                 if !retried
-                    && can_send_again(conn, &exchange, lost, reused, attempted.untouched) =>
+                    && can_send_again(conn, &mut exchange, lost, reused, attempted.untouched) =>
             {
                 worker.stats().upstream_rq_retry_reused.increment();
                 retried = true;
@@ -284,6 +284,10 @@ impl<D: Downstream> Attempt<'_, '_, D> {
             // Translation changes the length.
             Framing::Length(1..) if self.exchange.grpc_web.is_some() => Framing::Chunked,
             framing => framing,
+        };
+        let framing = match self.exchange.request_body_mut() {
+            Some(body) => body.framing(framing, None).0,
+            None => framing,
         };
         self.exchange.upstream_wire = WireBytes {
             header_sent: up.send_head(&self.conn.request, framing),
@@ -457,14 +461,18 @@ impl Deadlines {
 /// 9.2.2); one that speaks HTTP/2 says which requests it has not looked at (RFC 9113 8.7).
 fn can_send_again<D>(
     conn: &Conn<D>,
-    exchange: &Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     lost: Lost,
     reused: bool,
     untouched: bool,
 ) -> bool {
     let has_body = !conn.request.framing().is_empty();
-    // A body cannot be sent again: it went out of the client's buffer as it came in.
-    let is_there = !has_body || !exchange.request_complete && exchange.bytes_received == 0;
+    // A body cannot be sent again, unless a filter has it as a whole: it went out of the client's buffer
+    // as it came in.
+    let is_there = match exchange.request_body_mut() {
+        Some(body) => body.rewind(),
+        None => !has_body || !exchange.request_complete && exchange.bytes_received == 0,
+    };
     let is_safe = match lost {
         Lost::Refused | Lost::Unprocessed => true,
         Lost::Closed => {

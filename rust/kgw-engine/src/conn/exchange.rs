@@ -147,7 +147,7 @@ pub(crate) async fn serve<D: Downstream>(
     let response_headers: &[&[HeaderMutation]] = &[&route.response_headers];
 
     // The cluster is logged even for requests that a filter answers, so it is picked first.
-    let backend = match &route.action {
+    let mut backend = match &route.action {
         Action::Forward(forward) => forward.pick(),
         Action::Redirect(_) | Action::Direct { .. } => None,
     };
@@ -156,7 +156,7 @@ pub(crate) async fn serve<D: Downstream>(
     for filter in &route.request_filters {
         if let RequestFilter::Python(filter) = filter {
             // Boxed: only exchanges with such a filter pay for what waiting needs.
-            match Box::pin(filtering::on_request(conn, &mut exchange, filter)).await {
+            match Box::pin(filtering::on_request(conn, &mut exchange, filter, options)).await {
                 Asked::Passed => {}
                 Asked::Answered(reply) => {
                     return local::reply(conn, target, exchange, reply, response_headers).await;
@@ -169,12 +169,17 @@ pub(crate) async fn serve<D: Downstream>(
             }
             continue;
         }
-        if let Err(reply) = filter.on_request(&mut conn.request, now) {
+        let key = exchange.rate_limit_key();
+        if let Err(reply) = filter.on_request(&mut conn.request, now, key) {
             if reply.flag == Some(ResponseFlag::RateLimited) {
                 conn.worker.stats().rate_limited.increment();
             }
             return local::reply(conn, target, exchange, reply, response_headers).await;
         }
+    }
+    if let (Action::Forward(forward), Some(name)) = (&route.action, exchange.chosen_backend()) {
+        backend = forward.named(name);
+        exchange.cluster = backend.and_then(|backend| backend.cluster.as_deref());
     }
     let reply = match (&route.action, backend) {
         (Action::Forward(forward), Some(backend)) => match &backend.cluster {

@@ -6,19 +6,27 @@
 //!
 //! Response filters see every answer of their route, the upstream's and the proxy's own, the way back:
 //! the last filter of the chain first. An answer that one of them makes is not shown to the others.
+//!
+//! A filter that wants a body as a whole is asked once it is there, and what it is asked about waits
+//! until then; [`FilteredBody`] has what came in so far. The other bodies go on while filters see them.
 
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use kgw_h1::Method;
 use serde_json::{Map, Value};
 
 use super::Conn;
-use super::message::{Downstream, Lost};
-use crate::bridge::{About, Edits, Failure, Message, RequestHead, ResponseHead, Verdict, Waiting};
+use super::filtered_body::FilteredBody;
+use super::message::{Downstream, Lost, Piece};
+use crate::bridge::{
+    About, Body, Edits, Failure, Message, OpenSession, RequestHead, ResponseHead, Verdict, Waiting,
+};
 use crate::clock::Nanos;
-use crate::config::ir::OnError;
+use crate::config::ir::{HttpOptions, OnError};
 use crate::filter::python::PythonFilter;
 use crate::pipeline::exchange_log::Exchange;
 use crate::pipeline::reply::Reply;
@@ -40,28 +48,64 @@ pub(crate) enum Asked {
     ClientGone(Lost),
 }
 
+/// Which of both messages of an exchange.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Way {
+    Request,
+    Response,
+}
+
 /// How far the response filters of an exchange are.
 #[derive(Debug, Default)]
-pub(crate) struct ResponseFilters {
+struct ResponseFilters {
     /// The place of the next one.
     next: usize,
     /// The one that is being asked, and until when.
     asked: Option<(Waiting, Nanos)>,
+    /// The body, if there is one and a filter of the route is for bodies.
+    body: Option<FilteredBody>,
+    /// A filter is for bodies, whether there is one or not.
+    sees_bodies: bool,
 }
 
 /// What filters leave with an exchange. Boxed, since most exchanges have none.
 #[derive(Debug, Default)]
 pub(crate) struct Filtered {
     pub(crate) metadata: Vec<(String, String)>,
+    /// The name of the backend that was chosen.
+    pub(crate) upstream: Option<Box<str>>,
+    /// What the request's rate is counted by.
+    pub(crate) rate_limit_key: Option<Box<str>>,
+    /// The request's body, once a filter has to do with it.
+    request_body: Option<FilteredBody>,
+    /// The client has been asked for the body.
+    is_continued: bool,
     responses: ResponseFilters,
     /// The answer has been shown to the filters that it is for.
     is_answer_seen: bool,
+    /// By the places of the filters among the bridge's. They end after what is asked in them.
+    sessions: Vec<(u16, OpenSession)>,
 }
 
 impl Filtered {
-    /// Whether a filter is looking at the answer still.
+    /// Whether a filter is being asked still.
     pub(crate) fn is_being_asked(&self) -> bool {
-        self.responses.asked.is_some()
+        let bodies = [&self.request_body, &self.responses.body];
+        let of_bodies = bodies.into_iter().flatten();
+        self.responses.asked.is_some() || of_bodies.into_iter().any(FilteredBody::is_being_asked)
+    }
+
+    /// The session of a filter, which begins if it has not yet.
+    fn session(&mut self, filter: &PythonFilter) -> &OpenSession {
+        let sessions = &mut self.sessions;
+        let known = sessions
+            .iter()
+            .position(|(index, _)| *index == filter.index);
+        let at = known.unwrap_or_else(|| {
+            sessions.push((filter.index, filter.bridge.session()));
+            sessions.len() - 1
+        });
+        &sessions[at].1
     }
 
     /// What filters noted, in the form of access logs: under one namespace.
@@ -76,54 +120,267 @@ impl Filtered {
     }
 }
 
-/// Asks a filter about the request.
+/// Asks a filter about the request, or lets it see the body as it goes on.
 pub(crate) async fn on_request<D: Downstream>(
     conn: &mut Conn<D>,
     exchange: &mut Exchange<'_>,
     filter: &Arc<PythonFilter>,
+    http: &HttpOptions,
 ) -> Asked {
-    let worker = Rc::clone(&conn.worker);
     if !filter.is_for(&conn.request) {
-        worker.stats().python_filter_skipped.increment();
+        conn.worker.stats().python_filter_skipped.increment();
         return Asked::Passed;
     }
-    let message = Message::RequestHead(request_head(conn, exchange, filter));
+    let mut failed = false;
+    if filter.on_request {
+        let asked = match whole_body(conn, exchange, filter, http).await {
+            Ok(body) => ask_about_request(conn, exchange, filter, body).await,
+            Err(Uncollected::Failed(failure)) => Ok(Verdict::Failed(failure)),
+            Err(Uncollected::Answered(reply)) => return Asked::Answered(reply),
+            Err(Uncollected::ClientGone(lost)) => return Asked::ClientGone(lost),
+        };
+        let verdict = match asked {
+            Ok(verdict) => verdict,
+            Err(lost) => {
+                conn.worker.stats().python_filter_abandoned.increment();
+                return Asked::ClientGone(lost);
+            }
+        };
+        failed = matches!(verdict, Verdict::Failed(_));
+        match settle(conn, exchange, filter, verdict, Way::Request) {
+            Ok(Some(edits)) => {
+                edits.apply_to_request(&mut conn.request);
+                if let Some(body) = &edits.body {
+                    let filtered = exchange.filtered.get_or_insert_default();
+                    filtered.request_body.get_or_insert_default().replace(body);
+                }
+                note_metadata(exchange, *edits);
+            }
+            Ok(None) => {}
+            Err(reply) => return Asked::Answered(reply),
+        }
+    }
+    if filter.on_request_chunk && !failed && has_request_body(conn, exchange) {
+        let filtered = exchange.filtered.get_or_insert_default();
+        let body = filtered.request_body.get_or_insert_default();
+        body.add_stage(filter, filter.on_request);
+    }
+    Asked::Passed
+}
+
+/// Asks a filter about the request's head, and the body if that is given.
+async fn ask_about_request<D: Downstream>(
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+    filter: &PythonFilter,
+    body: Option<Bytes>,
+) -> Result<Verdict, Lost> {
+    let worker = Rc::clone(&conn.worker);
+    let chunks_follow = filter.on_request_chunk && has_request_body(conn, exchange);
+    let is_last = !chunks_follow && ends_session(filter, Way::Request, exchange);
+    let message = Message::RequestHead(request_head(conn, exchange, filter, body));
     let deadline = worker.now().after_ms(filter.timeout_ms);
-    let verdict = match ask(conn, filter, message) {
-        Err(failure) => Verdict::Failed(failure),
-        Ok(mut waiting) => {
-            let verdict = poll_fn(|cx| {
-                conn.registration.update(cx);
-                if let Poll::Ready(verdict) = waiting.poll(cx) {
-                    return Poll::Ready(Ok(verdict));
+    let mut waiting = match ask(conn, exchange, filter, message, is_last) {
+        Ok(waiting) => waiting,
+        Err(failure) => return Ok(Verdict::Failed(failure)),
+    };
+    poll_fn(|cx| {
+        conn.registration.update(cx);
+        if let Poll::Ready(verdict) = waiting.poll(cx) {
+            return Poll::Ready(Ok(verdict));
+        }
+        let complete = exchange.request_complete;
+        if let Some(lost) = poll_client_gone(&mut conn.down, complete, cx) {
+            return Poll::Ready(Err(lost));
+        }
+        if worker.phase() == Phase::Closing {
+            return Poll::Ready(Err(Lost::Closed));
+        }
+        let late = conn.timer.poll(cx, deadline);
+        late.map(|()| Ok(Verdict::Failed(Failure::Timeout)))
+    })
+    .await
+}
+
+/// Why there is no whole body.
+enum Uncollected {
+    Failed(Failure),
+    Answered(Reply),
+    ClientGone(Lost),
+}
+
+/// Waits for the request's body, if the filter wants it as a whole. None if it does not, or if what
+/// follows the head is no body.
+async fn whole_body<D: Downstream>(
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+    filter: &PythonFilter,
+    http: &HttpOptions,
+) -> Result<Option<Bytes>, Uncollected> {
+    if !filter.request_body || is_tunnel(conn) {
+        return Ok(None);
+    }
+    if !has_request_body(conn, exchange) {
+        return Ok(Some(Bytes::new()));
+    }
+    let stated = conn.request.framing().length().unwrap_or(0);
+    let filtered = exchange.filtered.get_or_insert_default();
+    if filtered.request_body.is_none() && stated > filter.max_body as u64 {
+        return Err(Uncollected::Failed(Failure::TooLarge));
+    }
+    let mut body = filtered.request_body.take().unwrap_or_default();
+    body.collect(filter.max_body, filter.bridge.hold());
+    if conn.request.expects_continue() && !exchange.request_complete && !filtered.is_continued {
+        filtered.is_continued = true;
+        conn.down.send_continue();
+    }
+    let mut moved_at = conn.worker.now();
+    let collected = poll_fn(|cx| {
+        conn.registration.update(cx);
+        poll_whole(cx, conn, exchange, &mut body, http, &mut moved_at)
+    })
+    .await;
+    let filtered = exchange.filtered.get_or_insert_default();
+    filtered.request_body = Some(body);
+    collected.map(Some)
+}
+
+/// Receives a request's body. Ready with all of it.
+fn poll_whole<D: Downstream>(
+    cx: &mut Context<'_>,
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+    body: &mut FilteredBody,
+    http: &HttpOptions,
+    moved_at: &mut Nanos,
+) -> Poll<Result<Bytes, Uncollected>> {
+    let worker = Rc::clone(&conn.worker);
+    loop {
+        let taken = take_request(conn, exchange, body);
+        let moved = taken.and_then(|taken| {
+            let moved = body.poll(cx, conn, exchange, Way::Request)?;
+            Ok(taken || moved)
+        });
+        let mut again = match moved {
+            Ok(moved) => moved,
+            Err(reply) => return Poll::Ready(Err(Uncollected::Answered(reply))),
+        };
+        if let Poll::Ready(collected) = body.poll_collected() {
+            return Poll::Ready(collected.map_err(Uncollected::Failed));
+        }
+        if conn.down.unsent() > 0
+            && let Poll::Ready(Err(lost)) = conn.down.poll_send(cx)
+        {
+            return Poll::Ready(Err(Uncollected::ClientGone(lost)));
+        }
+        if exchange.request_complete || !body.has_room() {
+            let complete = exchange.request_complete;
+            if let Some(lost) = poll_client_gone(&mut conn.down, complete, cx) {
+                return Poll::Ready(Err(Uncollected::lost(lost)));
+            }
+        } else {
+            match conn.down.poll_receive(cx) {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(Uncollected::ClientGone(Lost::Closed)));
                 }
-                let complete = exchange.request_complete;
-                if let Some(lost) = poll_client_gone(&mut conn.down, complete, cx) {
-                    return Poll::Ready(Err(lost));
-                }
-                if worker.phase() == Phase::Closing {
-                    return Poll::Ready(Err(Lost::Closed));
-                }
-                let late = conn.timer.poll(cx, deadline);
-                late.map(|()| Ok(Verdict::Failed(Failure::Timeout)))
-            });
-            match verdict.await {
-                Ok(verdict) => verdict,
-                Err(lost) => {
-                    worker.stats().python_filter_abandoned.increment();
-                    return Asked::ClientGone(lost);
-                }
+                Poll::Ready(Ok(_)) => again = true,
+                Poll::Ready(Err(lost)) => return Poll::Ready(Err(Uncollected::lost(lost))),
+                Poll::Pending => {}
             }
         }
-    };
-    match settle(conn, exchange, filter, verdict) {
-        Ok(Some(edits)) => {
-            edits.apply_to_request(&mut conn.request);
-            note_metadata(exchange, *edits);
-            Asked::Passed
+        if !again {
+            break;
         }
-        Ok(None) => Asked::Passed,
-        Err(reply) => Asked::Answered(reply),
+        *moved_at = worker.now();
+    }
+    if worker.phase() == Phase::Closing {
+        return Poll::Ready(Err(Uncollected::ClientGone(Lost::Closed)));
+    }
+    let complete = exchange.request_complete;
+    let idle = moved_at.after_ms(http.stream_idle_timeout_ms);
+    let request = if complete {
+        Nanos::NEVER
+    } else {
+        exchange.began.after_ms(http.request_timeout_ms)
+    };
+    let call = exchange.call_deadline;
+    let first = idle.min(request).min(call);
+    conn.timer.poll(cx, first).map(|()| {
+        Err(Uncollected::Answered(if call == first {
+            Reply::duration_timed_out()
+        } else if request == first {
+            Reply::request_took_too_long()
+        } else {
+            Reply::stream_idle(complete)
+        }))
+    })
+}
+
+impl Uncollected {
+    fn lost(lost: Lost) -> Self {
+        match lost {
+            Lost::Malformed => Self::Answered(Reply::malformed_message()),
+            lost => Self::ClientGone(lost),
+        }
+    }
+}
+
+/// Moves what has arrived of a request's body in front of the filters. Returns whether anything moved.
+pub(crate) fn take_request<D: Downstream>(
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+    body: &mut FilteredBody,
+) -> Result<bool, Reply> {
+    let mut moved = false;
+    while !exchange.request_complete && body.has_room() {
+        match conn.down.piece() {
+            Ok(Piece::Nothing) => break,
+            Ok(Piece::Data(data)) => {
+                exchange.bytes_received += data.len() as u64;
+                match &mut exchange.grpc_web {
+                    None => body.push(data),
+                    Some(web) => {
+                        let mut messages = Vec::with_capacity(data.len());
+                        web.request_data(data, &mut messages)
+                            .map_err(|_| Reply::bad_grpc_web())?;
+                        body.push(&messages);
+                    }
+                }
+            }
+            Ok(Piece::End(trailers)) => {
+                body.push_end(trailers.cloned());
+                exchange.request_received(conn.worker.now());
+                let web = exchange.grpc_web.as_ref();
+                if web.is_some_and(|web| web.request_end().is_err()) {
+                    return Err(Reply::bad_grpc_web());
+                }
+            }
+            Err(error) => return Err(Reply::malformed_body(error)),
+        }
+        moved = true;
+    }
+    Ok(moved)
+}
+
+/// Whether what follows the head is not a body: a tunnel, or another protocol.
+fn is_tunnel<D>(conn: &Conn<D>) -> bool {
+    conn.request.method_kind() == Method::Connect || conn.request.extended_connect()
+}
+
+fn has_request_body<D>(conn: &Conn<D>, exchange: &Exchange<'_>) -> bool {
+    let has_filtered = exchange
+        .filtered
+        .as_ref()
+        .is_some_and(|filtered| filtered.request_body.is_some());
+    has_filtered || !conn.request.framing().is_empty() && !is_tunnel(conn)
+}
+
+/// Whether a filter is not asked any more about an exchange once it has been asked about the end of this
+/// message.
+pub(super) fn ends_session(filter: &PythonFilter, way: Way, exchange: &Exchange<'_>) -> bool {
+    match way {
+        Way::Request => !filter.sees_responses(),
+        Way::Response => !filter.on_request_chunk || exchange.is_request_filtered(),
     }
 }
 
@@ -134,10 +391,25 @@ pub(crate) async fn on_reply<D: Downstream>(
     reply: &mut Reply,
 ) -> Asked {
     let worker = Rc::clone(&conn.worker);
-    poll_fn(|cx| {
+    let is_bodyless = conn.request.method_kind() == Method::Head
+        || matches!(reply.status, 204 | 304)
+        || exchange.is_grpc
+        || exchange.grpc_web.is_some();
+    exchange.begin_response_filters(!is_bodyless);
+    if let Some(body) = exchange.response_body_mut() {
+        body.push(reply.body_bytes());
+        body.push_end(None);
+    }
+    let asked = poll_fn(|cx| {
         conn.registration.update(cx);
-        if let Poll::Ready(replaced) = poll_response(cx, conn, exchange, &mut reply.status) {
-            return Poll::Ready(replaced.map_or(Asked::Passed, Asked::Answered));
+        match poll_response(cx, conn, exchange, &mut reply.status) {
+            Poll::Ready(Some(replaced)) => return Poll::Ready(Asked::Answered(replaced)),
+            Poll::Ready(None) => match poll_reply_body(cx, conn, exchange) {
+                Ok(true) => return Poll::Ready(Asked::Passed),
+                Ok(false) => {}
+                Err(replaced) => return Poll::Ready(Asked::Answered(replaced)),
+            },
+            Poll::Pending => {}
         }
         let complete = exchange.request_complete;
         if let Some(lost) = poll_client_gone(&mut conn.down, complete, cx) {
@@ -148,11 +420,37 @@ pub(crate) async fn on_reply<D: Downstream>(
         }
         Poll::Pending
     })
-    .await
+    .await;
+    if let Some(body) = exchange.response_body_mut()
+        && matches!(asked, Asked::Passed)
+        && body.is_changed()
+    {
+        reply.set_body(body.take_output().freeze());
+    }
+    asked
+}
+
+/// Moves the body of the proxy's own answer through the filters that see it in chunks. Returns whether
+/// all of it has come out.
+fn poll_reply_body<D>(
+    cx: &mut Context<'_>,
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+) -> Result<bool, Reply> {
+    let Some(mut body) = exchange.take_response_body() else {
+        return Ok(true);
+    };
+    // All of it is there: there is nothing to wait for on the way out.
+    body.unbound();
+    let moved = body.poll(cx, conn, exchange, Way::Response);
+    let is_whole = body.is_whole();
+    exchange.put_response_body(body);
+    moved.map(|_| is_whole)
 }
 
 /// Shows the answer in `conn.response` to the response filters of the route, one after the other. Ready
-/// once all have seen it, with the answer that one of them made instead.
+/// once all have seen its head, with the answer that one of them made instead. Pending as well while more of
+/// the body [is wanted](Exchange::wants_response_body).
 pub(crate) fn poll_response<D>(
     cx: &mut Context<'_>,
     conn: &mut Conn<D>,
@@ -162,8 +460,11 @@ pub(crate) fn poll_response<D>(
     let Some(route) = exchange.route else {
         return Poll::Ready(None);
     };
-    let mut filtered = exchange.filtered.take().unwrap_or_default();
-    let responses = &mut filtered.responses;
+    let filtered = exchange.filtered.get_or_insert_default();
+    if filtered.is_answer_seen {
+        return Poll::Ready(None);
+    }
+    let mut responses = std::mem::take(&mut filtered.responses);
     let outcome = loop {
         let Some(filter) = route.response_filters.get(responses.next) else {
             break Poll::Ready(None);
@@ -177,10 +478,32 @@ pub(crate) fn poll_response<D>(
                 },
             }
         } else if filter.is_for(&conn.request) {
-            let head = ResponseHead::new(*status, conn.response.headers());
-            let request = request_head(conn, exchange, filter);
-            let message = Message::ResponseHead(request, Box::new(head));
-            match ask(conn, filter, message) {
+            responses.sees_bodies |= filter.sees_response_bodies();
+            if !filter.on_response {
+                // It sees nothing but the body.
+                if let Some(body) = &mut responses.body {
+                    body.add_stage(filter, false);
+                }
+                responses.next += 1;
+                continue;
+            }
+            let whole = match poll_whole_response(cx, conn, exchange, filter, &mut responses) {
+                Poll::Ready(Ok(whole)) => Ok(whole),
+                Poll::Ready(Err(Uncollected::Failed(failure))) => Err(failure),
+                Poll::Ready(Err(Uncollected::Answered(reply))) => break Poll::Ready(Some(reply)),
+                Poll::Ready(Err(Uncollected::ClientGone(_))) | Poll::Pending => {
+                    break Poll::Pending;
+                }
+            };
+            let asked = whole.and_then(|whole| {
+                let chunks_follow = filter.on_response_chunk && responses.body.is_some();
+                let is_last = !chunks_follow && ends_session(filter, Way::Response, exchange);
+                let head = ResponseHead::new(*status, conn.response.headers(), whole);
+                let request = request_head(conn, exchange, filter, None);
+                let message = Message::ResponseHead(request, Box::new(head));
+                ask(conn, exchange, filter, message, is_last)
+            });
+            match asked {
                 Ok(waiting) => {
                     let deadline = conn.worker.now().after_ms(filter.timeout_ms);
                     responses.asked = Some((waiting, deadline));
@@ -195,15 +518,57 @@ pub(crate) fn poll_response<D>(
         };
         responses.asked = None;
         responses.next += 1;
-        match settle(conn, exchange, filter, verdict) {
-            Ok(Some(edits)) => edits.apply_to_response(status, conn.response.headers_mut()),
+        let failed = matches!(verdict, Verdict::Failed(_));
+        match settle(conn, exchange, filter, verdict, Way::Response) {
+            Ok(Some(edits)) => {
+                edits.apply_to_response(status, conn.response.headers_mut());
+                if let (Some(body), Some(held)) = (&edits.body, &mut responses.body) {
+                    held.replace(body);
+                }
+                note_metadata(exchange, *edits);
+            }
             Ok(None) => {}
             Err(reply) => break Poll::Ready(Some(reply)),
         }
+        if let Some(body) = &mut responses.body
+            && filter.on_response_chunk
+            && !failed
+        {
+            body.add_stage(filter, true);
+        }
     };
+    if let Some(body) = &mut responses.body {
+        body.status = *status;
+    }
+    let filtered = exchange.filtered.get_or_insert_default();
+    filtered.responses = responses;
     filtered.is_answer_seen |= outcome.is_ready();
-    exchange.filtered = Some(filtered);
     outcome
+}
+
+/// Collects the response's body, if the filter wants it as a whole. Pending while more of it has to come
+/// in.
+fn poll_whole_response<D>(
+    cx: &mut Context<'_>,
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+    filter: &PythonFilter,
+    responses: &mut ResponseFilters,
+) -> Poll<Result<Body, Uncollected>> {
+    if !filter.response_body {
+        return Poll::Ready(Ok(Body::Unseen));
+    }
+    let Some(body) = &mut responses.body else {
+        return Poll::Ready(Ok(Body::Never));
+    };
+    if !body.is_collected() {
+        body.collect(filter.max_body, filter.bridge.hold());
+    }
+    if let Err(reply) = body.poll(cx, conn, exchange, Way::Response) {
+        return Poll::Ready(Err(Uncollected::Answered(reply)));
+    }
+    let collected = body.poll_collected();
+    collected.map(|collected| collected.map(Body::Whole).map_err(Uncollected::Failed))
 }
 
 impl Exchange<'_> {
@@ -216,19 +581,115 @@ impl Exchange<'_> {
                 .as_ref()
                 .is_some_and(|filtered| filtered.is_answer_seen)
     }
+
+    /// Prepares for an answer to be shown to response filters, to those that have not decided about one
+    /// before. Its body is to follow, if it has one.
+    pub(crate) fn begin_response_filters(&mut self, has_body: bool) {
+        let route = self.route;
+        let responses = &mut self.filtered.get_or_insert_default().responses;
+        responses.asked = None;
+        responses.body = None;
+        let mut filters = route.iter().flat_map(|route| &*route.response_filters);
+        if has_body && filters.any(|filter| filter.sees_response_bodies()) {
+            responses.body = Some(FilteredBody::default());
+        }
+    }
+
+    /// Whether filters have to do with the request's body.
+    pub(crate) fn has_filtered_request(&self) -> bool {
+        let filtered = self.filtered.as_ref();
+        filtered.is_some_and(|filtered| filtered.request_body.is_some())
+    }
+
+    /// Whether no filter sees more of the request's body.
+    pub(crate) fn is_request_filtered(&self) -> bool {
+        let filtered = self.filtered.as_ref();
+        let body = filtered.and_then(|filtered| filtered.request_body.as_ref());
+        body.is_none_or(FilteredBody::is_whole)
+    }
+
+    /// Whether the client has been asked for the request's body, since a filter wants it.
+    pub(crate) fn is_continued(&self) -> bool {
+        let filtered = self.filtered.as_ref();
+        filtered.is_some_and(|filtered| filtered.is_continued)
+    }
+
+    /// The request's body, if filters have to do with it.
+    pub(crate) fn request_body_mut(&mut self) -> Option<&mut FilteredBody> {
+        self.filtered.as_mut()?.request_body.as_mut()
+    }
+
+    /// The same, taken out: it is to be put back.
+    pub(crate) fn take_request_body(&mut self) -> Option<FilteredBody> {
+        self.filtered.as_mut()?.request_body.take()
+    }
+
+    /// Puts it back.
+    pub(crate) fn put_request_body(&mut self, body: FilteredBody) {
+        self.filtered.get_or_insert_default().request_body = Some(body);
+    }
+
+    /// The answer's body, if filters have to do with it.
+    pub(crate) fn response_body_mut(&mut self) -> Option<&mut FilteredBody> {
+        self.filtered.as_mut()?.responses.body.as_mut()
+    }
+
+    /// The same, taken out: it is to be put back.
+    pub(crate) fn take_response_body(&mut self) -> Option<FilteredBody> {
+        self.filtered.as_mut()?.responses.body.take()
+    }
+
+    /// Puts it back.
+    pub(crate) fn put_response_body(&mut self, body: FilteredBody) {
+        self.filtered.get_or_insert_default().responses.body = Some(body);
+    }
+
+    /// Whether a filter waits for more of the answer's body before its head can go on.
+    pub(crate) fn wants_response_body(&mut self) -> bool {
+        let body = self.response_body_mut();
+        body.is_some_and(|body| body.is_collected() && body.has_room())
+    }
+
+    /// Whether a filter may change the bodies of such answers, whether this one has any or not.
+    pub(crate) fn may_change_bodies(&self) -> bool {
+        let filtered = self.filtered.as_ref();
+        filtered.is_some_and(|filtered| filtered.responses.sees_bodies)
+    }
+
+    /// What the request's rate is counted by, if a filter said so.
+    pub(crate) fn rate_limit_key(&self) -> Option<&str> {
+        self.filtered.as_ref()?.rate_limit_key.as_deref()
+    }
+
+    /// The name of the backend that a filter chose.
+    pub(crate) fn chosen_backend(&self) -> Option<&str> {
+        self.filtered.as_ref()?.upstream.as_deref()
+    }
 }
 
-fn ask<D>(conn: &Conn<D>, filter: &PythonFilter, message: Message) -> Result<Waiting, Failure> {
+/// Asks a filter. `is_last` says that it is not asked again about the exchange.
+pub(super) fn ask<D>(
+    conn: &Conn<D>,
+    exchange: &mut Exchange<'_>,
+    filter: &PythonFilter,
+    message: Message,
+    is_last: bool,
+) -> Result<Waiting, Failure> {
     conn.worker.stats().python_filter_total.increment();
-    let waiting = filter.bridge.ask(filter.index, message)?;
+    let session = filter.has_sessions().then(|| {
+        let filtered = exchange.filtered.get_or_insert_default();
+        (filtered.session(filter), is_last)
+    });
+    let waiting = filter.bridge.ask(filter.index, message, session)?;
     conn.worker.wake_soon(&filter.bridge);
     Ok(waiting)
 }
 
-fn request_head<D>(
+pub(super) fn request_head<D>(
     conn: &Conn<D>,
     exchange: &Exchange<'_>,
     filter: &PythonFilter,
+    body: Option<Bytes>,
 ) -> Box<RequestHead> {
     let filtered = exchange.filtered.as_ref();
     let about = About {
@@ -238,16 +699,18 @@ fn request_head<D>(
         principal: conn.peers.principal.clone(),
         route: Arc::clone(&filter.route),
         metadata: filtered.map_or_else(Vec::new, |filtered| filtered.metadata.clone()),
+        policy: exchange.route.map(|route| Arc::clone(route.policy())),
     };
-    Box::new(RequestHead::new(&conn.request, about))
+    Box::new(RequestHead::new(&conn.request, about, body))
 }
 
 /// Counts a verdict. The edits if the message goes on, else what the client gets instead.
-fn settle<D>(
+pub(super) fn settle<D>(
     conn: &Conn<D>,
     exchange: &mut Exchange<'_>,
     filter: &PythonFilter,
     verdict: Verdict,
+    way: Way,
 ) -> Result<Option<Box<Edits>>, Reply> {
     let stats = conn.worker.stats();
     let failure = match verdict {
@@ -263,6 +726,7 @@ fn settle<D>(
         Failure::Timeout => stats.python_filter_timeout.increment(),
         Failure::Overflow => stats.python_filter_overflow.increment(),
         Failure::Closed => stats.python_filter_closed.increment(),
+        Failure::TooLarge => stats.python_filter_too_large.increment(),
     }
     exchange.flags.set(ResponseFlag::PythonFilterError);
     match filter.on_error {
@@ -270,16 +734,26 @@ fn settle<D>(
             stats.python_filter_failure_allowed.increment();
             Ok(None)
         }
-        OnError::Deny => Err(Reply::filter_failed(&filter.name, failure)),
+        OnError::Deny => {
+            let is_of_request = way == Way::Request;
+            Err(Reply::filter_failed(&filter.name, failure, is_of_request))
+        }
     }
 }
 
-fn note_metadata(exchange: &mut Exchange<'_>, edits: Edits) {
-    if edits.metadata.is_empty() {
+/// Takes over what a filter said about the request beside its message.
+pub(super) fn note_metadata(exchange: &mut Exchange<'_>, edits: Edits) {
+    if edits.metadata.is_empty() && edits.upstream.is_none() && edits.rate_limit_key.is_none() {
         return;
     }
     let filtered = exchange.filtered.get_or_insert_default();
     for (key, value) in edits.metadata {
         crate::bridge::note(&mut filtered.metadata, key, value);
+    }
+    if edits.upstream.is_some() {
+        filtered.upstream = edits.upstream;
+    }
+    if edits.rate_limit_key.is_some() {
+        filtered.rate_limit_key = edits.rate_limit_key;
     }
 }

@@ -62,7 +62,11 @@ pub(crate) async fn reply<D: Downstream>(
     }
     if exchange.awaits_response_filters() {
         match Box::pin(filtering::on_reply(conn, &mut exchange, &mut reply)).await {
-            Asked::Passed => {}
+            Asked::Passed => {
+                let length = number.format(reply.body_bytes().len()).as_bytes();
+                let headers = conn.response.headers_mut();
+                headers.set(b"content-length", length);
+            }
             Asked::Answered(instead) => {
                 let answered = self::reply(conn, target, exchange, instead, response_headers);
                 return Box::pin(answered).await;

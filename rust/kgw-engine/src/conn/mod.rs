@@ -3,6 +3,7 @@
 mod attempt;
 mod detect;
 mod exchange;
+mod filtered_body;
 pub(crate) mod filtering;
 pub(crate) mod h1_side;
 mod head;

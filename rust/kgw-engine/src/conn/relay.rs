@@ -12,17 +12,19 @@
 //! 4. The route's time-out runs from the end of the request to the end of the answer's arrival.
 //! 5. The upstream connection can be used again only if both messages ended and nothing follows.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::task::{Context, Poll};
 
 use kgw_h1::{
-    Framing, Known, Method, RequestContext, connection_option, response_framing,
+    Framing, Headers, Known, Method, RequestContext, connection_option, response_framing,
     strip_hop_by_hop_response,
 };
 
 use super::Conn;
-use super::filtering;
+use super::filtered_body::FilteredBody;
+use super::filtering::{self, Way};
 use super::message::{Downstream, Lost, Piece, Upstream};
 use super::splice::Splice;
 use crate::clock::Nanos;
@@ -33,6 +35,7 @@ use crate::pipeline::reply::Reply;
 use crate::runtime::{Phase, Worker};
 use crate::telemetry::access_log::Point;
 use crate::telemetry::flags::ResponseFlag;
+use crate::upstream::acquire::poll_client_gone;
 
 /// Interim answers before the final one.
 const MAX_INTERIM: u8 = 16;
@@ -52,7 +55,7 @@ pub(crate) enum End {
     /// Nothing was passed on yet; this is to be answered.
     Refused(Reply),
     /// The answer was cut short.
-    Truncated(Option<ResponseFlag>, &'static str),
+    Truncated(Option<ResponseFlag>, Cow<'static, str>),
     /// Both sides have agreed to speak another protocol. The client's side has been told.
     Switched,
 }
@@ -161,7 +164,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                     Poll::Pending => self.quiet.client = D::CONNECTION_FIELD,
                 }
             }
-        } else if self.up.has_room() && !self.upstream_broken {
+        } else if self.wants_request() {
             match self.receive_request(cx) {
                 Poll::Ready(Ok(count)) if count > 0 => moved = true,
                 Poll::Ready(Ok(_)) => return Err(End::ClientGone(Lost::Closed)),
@@ -172,6 +175,11 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             && let Poll::Ready(Err(lost)) = self.conn.down.poll_gone(cx)
         {
             // A stream can be reset while nobody takes its data; a connection says so in its data.
+            return Err(self.client_lost(lost));
+        } else if self.exchange.has_filtered_request()
+            && let Some(lost) = poll_client_gone(&mut self.conn.down, false, cx)
+        {
+            // A filter may take long, and there is no use in it once the client is gone.
             return Err(self.client_lost(lost));
         }
         if self.up.unsent() > 0 && !self.upstream_broken {
@@ -185,11 +193,29 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 self.note_written();
             }
         }
-        if self.exchange.request_complete && self.complete_at.is_none() && self.up.unsent() == 0 {
+        if self.complete_at.is_none() && self.up.unsent() == 0 && self.is_request_passed_on() {
             self.complete_at = Some(self.now);
             self.exchange.timings.set(Point::UpstreamTxEnd, self.now.0);
         }
         Ok(moved)
+    }
+
+    /// Whether all of the request has been handed to the upstream's side.
+    fn is_request_passed_on(&mut self) -> bool {
+        self.exchange.request_complete
+            && self
+                .exchange
+                .request_body_mut()
+                .is_none_or(|body| body.is_over())
+    }
+
+    /// Whether more of the request is to be received.
+    fn wants_request(&mut self) -> bool {
+        let has_room = match self.exchange.request_body_mut() {
+            Some(body) => body.has_room(),
+            None => self.up.has_room(),
+        };
+        has_room && !self.upstream_broken
     }
 
     /// Something of the request is on its way.
@@ -205,6 +231,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
     /// Receives more of the request's body; without a copy, it has then moved to the upstream.
     fn receive_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
         if self.exchange.grpc_web.is_none()
+            && !self.exchange.has_filtered_request()
             && let (Some(down), Some(up)) = (self.conn.down.http1(), self.up.http1())
             && let Some(polled) = spliced(down.poll_splice(cx, up), &self.conn.worker)
         {
@@ -219,6 +246,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
     /// Receives more of the answer's body; without a copy, it has then moved to the client.
     fn receive_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
         if self.exchange.grpc_web.is_none()
+            && self.exchange.response_body_mut().is_none()
             && let (Some(up), Some(down)) = (self.up.http1(), self.conn.down.http1())
             && let Some(polled) = spliced(up.poll_splice(cx, down), &self.conn.worker)
         {
@@ -232,6 +260,11 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
 
     /// Moves what has arrived of the request's body to the upstream.
     fn take_request_body(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if let Some(mut body) = self.exchange.take_request_body() {
+            let moved = self.filter_request_body(cx, &mut body);
+            self.exchange.put_request_body(body);
+            return moved;
+        }
         let mut moved = false;
         while !self.exchange.request_complete && self.up.has_room() {
             let passed = match self.conn.down.piece() {
@@ -271,6 +304,35 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         Ok(moved)
     }
 
+    /// The same through filters.
+    fn filter_request_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut FilteredBody,
+    ) -> Result<bool, End> {
+        let taken = filtering::take_request(self.conn, self.exchange, body);
+        let filtered = taken.and_then(|taken| {
+            let moved = body.poll(cx, self.conn, self.exchange, Way::Request)?;
+            Ok(taken || moved)
+        });
+        let mut moved = filtered.map_err(|reply| self.fail(reply))?;
+        while self.up.has_room() && !body.unsent().is_empty() {
+            let count = body.unsent().len();
+            if self.up.send_data(body.unsent()).is_err() {
+                return Err(self.fail(Reply::upstream_protocol_error()));
+            }
+            body.sent(count);
+            moved = true;
+        }
+        if body.is_end_due() {
+            if self.up.send_end(body.end()).is_err() {
+                return Err(self.fail(Reply::upstream_protocol_error()));
+            }
+            moved = true;
+        }
+        Ok(moved)
+    }
+
     /// Upstream to client. Returns whether anything moved.
     fn poll_answer(&mut self, cx: &mut Context<'_>, interim: &mut u8) -> Result<bool, End> {
         let mut moved = false;
@@ -279,7 +341,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             Answer::Filtering => moved |= self.poll_filters(cx)?,
             Answer::Body => {
                 moved |= self.take_answer_body(cx)?;
-                if self.answer == Answer::Body && self.conn.down.has_room() {
+                if self.answer == Answer::Body && self.wants_answer() {
                     match self.receive_answer(cx) {
                         Poll::Ready(Ok(0)) => {
                             if !self.up.ends_with_connection() {
@@ -337,6 +399,8 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             if status >= 200 {
                 self.note_answer_head();
                 if self.exchange.awaits_response_filters() {
+                    let has_body = self.conn.response.framing() != Framing::None;
+                    self.exchange.begin_response_filters(has_body);
                     strip_hop_by_hop_response(&mut self.conn.response, false);
                     self.add_configured_fields();
                     self.answer = Answer::Filtering;
@@ -356,22 +420,39 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         }
     }
 
-    /// Shows the answer's head to filters, and passes it on once they have seen it. Returns whether it
-    /// was passed on.
+    /// Shows the answer's head to filters, and passes it on once they have seen it. Returns whether
+    /// anything moved.
     fn poll_filters(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        let mut status = self.filtered_status.unwrap_or(self.conn.response.status());
-        let filtered = filtering::poll_response(cx, self.conn, self.exchange, &mut status);
-        self.filtered_status = Some(status);
-        match filtered {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Some(reply)) => Err(End::Refused(reply)),
-            Poll::Ready(None) => {
-                let timings = &mut self.exchange.timings;
-                timings.set(Point::DownstreamTxBegin, self.now.0);
-                self.pass_answer_head(status);
-                self.take_answer_body(cx)?;
-                Ok(true)
+        let mut moved = false;
+        loop {
+            let mut status = self.filtered_status.unwrap_or(self.conn.response.status());
+            let filtered = filtering::poll_response(cx, self.conn, self.exchange, &mut status);
+            self.filtered_status = Some(status);
+            match filtered {
+                Poll::Pending => {}
+                Poll::Ready(Some(reply)) => return Err(End::Refused(reply)),
+                Poll::Ready(None) => {
+                    let timings = &mut self.exchange.timings;
+                    timings.set(Point::DownstreamTxBegin, self.now.0);
+                    self.pass_answer_head(status);
+                    self.take_answer_body(cx)?;
+                    return Ok(true);
+                }
             }
+            if !self.exchange.wants_response_body() {
+                return Ok(moved);
+            }
+            if !self.take_answer()? {
+                match self.up.poll_receive(cx) {
+                    Poll::Ready(Ok(0)) if !self.up.ends_with_connection() => {
+                        return Err(self.upstream_lost(Lost::Malformed));
+                    }
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(lost)) => return Err(self.upstream_lost(lost)),
+                    Poll::Pending => return Ok(moved),
+                }
+            }
+            moved = true;
         }
     }
 
@@ -399,6 +480,12 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         let response = &mut self.conn.response;
         strip_hop_by_hop_response(response, false);
         let (mut framing, mut advertised) = (response.framing(), response.content_length());
+        if let Some(body) = self.exchange.response_body_mut() {
+            (framing, advertised) = body.framing(framing, advertised);
+        } else if self.exchange.may_change_bodies() {
+            // The length is that of a body which a filter would have seen.
+            advertised = None;
+        }
         if let Some(web) = &mut self.exchange.grpc_web {
             status = web.on_response_head(status, response.headers_mut());
             (framing, advertised) = (Framing::Chunked, None);
@@ -464,6 +551,9 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
 
     /// Moves what has arrived of the answer's body to the client.
     fn take_answer_body(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.exchange.response_body_mut().is_some() {
+            return self.filter_answer_body(cx);
+        }
         let mut moved = false;
         while self.answer == Answer::Body && self.conn.down.has_room() {
             let passed = match self.up.piece() {
@@ -506,6 +596,101 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         Ok(moved)
     }
 
+    /// The same through filters.
+    fn filter_answer_body(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = self.take_answer()?;
+        let Some(mut body) = self.exchange.take_response_body() else {
+            return Ok(moved);
+        };
+        let filtered = body.poll(cx, self.conn, self.exchange, Way::Response);
+        let passed = filtered.map_err(|reply| self.fail(reply));
+        let passed = passed.and_then(|filtered| {
+            moved |= filtered;
+            moved |= self.pass_filtered_answer(&mut body)?;
+            Ok(moved)
+        });
+        self.exchange.put_response_body(body);
+        passed
+    }
+
+    /// Moves what has arrived of the answer's body in front of the filters.
+    fn take_answer(&mut self) -> Result<bool, End> {
+        let mut moved = false;
+        let Some(body) = self.exchange.response_body_mut() else {
+            return Ok(false);
+        };
+        while body.has_room() {
+            match self.up.piece() {
+                Ok(Piece::Nothing) => break,
+                Ok(Piece::Data(data)) => body.push(data),
+                Ok(Piece::End(trailers)) => body.push_end(trailers.cloned()),
+                Err(_) => return Err(self.fail(Reply::upstream_protocol_error())),
+            }
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// Passes on what came out of the filters.
+    fn pass_filtered_answer(&mut self, body: &mut FilteredBody) -> Result<bool, End> {
+        let mut moved = false;
+        while self.conn.down.has_room() && !body.unsent().is_empty() {
+            let data = body.unsent();
+            let count = data.len();
+            let sent = match &mut self.exchange.grpc_web {
+                None => {
+                    self.exchange.bytes_sent += count as u64;
+                    self.conn.down.send_data(data)
+                }
+                Some(web) => {
+                    let mut translated = Vec::with_capacity(count * 4 / 3 + 4);
+                    web.response_data(data, &mut translated);
+                    self.exchange.bytes_sent += translated.len() as u64;
+                    self.conn.down.send_data(&translated)
+                }
+            };
+            if sent.is_err() {
+                return Err(self.fail(Reply::upstream_protocol_error()));
+            }
+            body.sent(count);
+            moved = true;
+        }
+        if body.is_end_due() {
+            self.end_answer(body.end())?;
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// Ends the answer.
+    fn end_answer(&mut self, trailers: Option<&Headers>) -> Result<(), End> {
+        self.exchange.timings.set(Point::UpstreamRxEnd, self.now.0);
+        self.exchange.trailers = trailers.cloned();
+        let sent = match &mut self.exchange.grpc_web {
+            None => self.conn.down.send_end(trailers),
+            Some(web) => {
+                let mut translated = Vec::new();
+                web.response_end(trailers, &mut translated);
+                self.exchange.bytes_sent += translated.len() as u64;
+                let sent = self.conn.down.send_data(&translated);
+                sent.and_then(|()| self.conn.down.send_end(None))
+            }
+        };
+        if sent.is_err() {
+            return Err(self.fail(Reply::upstream_protocol_error()));
+        }
+        self.answer = Answer::Done;
+        Ok(())
+    }
+
+    /// Whether more of the answer's body is to be received.
+    fn wants_answer(&mut self) -> bool {
+        match self.exchange.response_body_mut() {
+            Some(body) => body.has_room(),
+            None => self.conn.down.has_room(),
+        }
+    }
+
     fn client_lost(&mut self, lost: Lost) -> End {
         match lost {
             Lost::Malformed => self.fail(Reply::malformed_message()),
@@ -517,14 +702,16 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         match (self.answer, lost) {
             (Answer::Head, Lost::Malformed) => self.fail(Reply::upstream_protocol_error()),
             (Answer::Head, lost) => End::UpstreamClosed(lost),
+            // Nothing of it has been passed on.
+            (Answer::Filtering, lost) => End::Refused(Reply::upstream_lost(lost)),
             (_, Lost::Reset(_)) => End::Truncated(
                 Some(ResponseFlag::UpstreamRemoteReset),
-                "upstream_reset_after_response_started{remote_reset}",
+                "upstream_reset_after_response_started{remote_reset}".into(),
             ),
             // In HTTP/1.1 it is the end of the body that is missing.
             (_, Lost::Closed | Lost::Unprocessed) if U::PROTOCOL == "HTTP/2" => End::Truncated(
                 Some(ResponseFlag::UpstreamConnectionTermination),
-                "upstream_reset_after_response_started{connection_termination}",
+                "upstream_reset_after_response_started{connection_termination}".into(),
             ),
             _ => self.fail(Reply::upstream_protocol_error()),
         }
@@ -537,9 +724,9 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             Answer::Body | Answer::Done => match reply.flag {
                 Some(ResponseFlag::UpstreamProtocolError) => End::Truncated(
                     reply.flag,
-                    "upstream_reset_after_response_started{protocol_error}",
+                    "upstream_reset_after_response_started{protocol_error}".into(),
                 ),
-                flag => End::Truncated(flag, reply.details_word()),
+                flag => End::Truncated(flag, reply.details),
             },
         }
     }

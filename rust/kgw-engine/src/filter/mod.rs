@@ -28,14 +28,20 @@ pub(crate) enum RequestFilter {
 }
 
 impl RequestFilter {
-    /// Lets the request pass, possibly changed, or answers it.
-    pub(crate) fn on_request(&self, request: &mut Request, now: Nanos) -> Result<(), Reply> {
+    /// Lets the request pass, possibly changed, or answers it. Its rate is counted by `key`, if there is
+    /// one.
+    pub(crate) fn on_request(
+        &self,
+        request: &mut Request,
+        now: Nanos,
+        key: Option<&str>,
+    ) -> Result<(), Reply> {
         match self {
             Self::Headers(mutation) => {
                 mutation.apply(request.headers_mut());
                 Ok(())
             }
-            Self::LocalRateLimit(limit) => limit.on_request(now),
+            Self::LocalRateLimit(limit) => limit.on_request(now, key),
             Self::Python(_) => Ok(()),
         }
     }

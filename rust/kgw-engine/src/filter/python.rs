@@ -1,16 +1,20 @@
 //! Filters in Python, seen from here: whom to ask about which requests, and what happens without an
 //! answer.
 
+use std::fmt;
 use std::sync::Arc;
 
 use kgw_h1::Request;
+use kgw_route::{Builder, PathMatch, RouteTable, Rule, StringMatch, ValueMatch};
 
 use super::RequestFilter;
 use crate::bridge::Bridge;
 use crate::config::ir::{self, OnError};
+use crate::pipeline::route_view::RouteView;
 
 /// A filter of one route that is asked through the [bridge](crate::bridge).
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct PythonFilter {
     pub(crate) bridge: Arc<Bridge>,
     /// Its place among the bridge's filters.
@@ -23,6 +27,14 @@ pub(crate) struct PythonFilter {
     pub(crate) on_error: OnError,
     pub(crate) on_request: bool,
     pub(crate) on_response: bool,
+    /// It sees bodies piece by piece.
+    pub(crate) on_request_chunk: bool,
+    pub(crate) on_response_chunk: bool,
+    /// It decides about heads together with bodies.
+    pub(crate) request_body: bool,
+    pub(crate) response_body: bool,
+    /// The longest body that it takes as a whole. Bytes.
+    pub(crate) max_body: usize,
     predicate: Predicate,
 }
 
@@ -32,6 +44,8 @@ struct Predicate {
     path_prefix: Option<Box<[u8]>>,
     methods: Box<[Box<[u8]>]>,
     headers: Box<[Header]>,
+    /// All that is more than a comparison, as the rule of a table that has no other.
+    rest: Option<Rest>,
 }
 
 /// A header field that must be there, of any value or of this one.
@@ -39,6 +53,15 @@ struct Predicate {
 struct Header {
     name: Box<[u8]>,
     value: Option<Box<[u8]>>,
+}
+
+/// What route tables look for.
+struct Rest(RouteTable<()>);
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rest").finish_non_exhaustive()
+    }
 }
 
 impl PythonFilter {
@@ -77,8 +100,33 @@ impl PythonFilter {
             on_error: filter.on_error.unwrap_or(declared.on_error),
             on_request: declared.on_request && asked(ir::FilterPhase::Request),
             on_response: declared.on_response && asked(ir::FilterPhase::Response),
+            on_request_chunk: declared.on_request_chunk && asked(ir::FilterPhase::Request),
+            on_response_chunk: declared.on_response_chunk && asked(ir::FilterPhase::Response),
+            request_body: declared.request_body,
+            response_body: declared.response_body,
+            max_body: declared.max_body,
             predicate: Predicate::compile(predicate)?,
         })
+    }
+
+    /// Whether it has to do with requests.
+    pub(crate) fn sees_requests(&self) -> bool {
+        self.on_request || self.on_request_chunk
+    }
+
+    /// Whether it has to do with responses.
+    pub(crate) fn sees_responses(&self) -> bool {
+        self.on_response || self.on_response_chunk
+    }
+
+    /// Whether it sees the bodies of responses.
+    pub(crate) fn sees_response_bodies(&self) -> bool {
+        self.on_response_chunk || self.on_response && self.response_body
+    }
+
+    /// Whether it may be asked more than once about an exchange.
+    pub(crate) fn has_sessions(&self) -> bool {
+        self.on_request_chunk || self.on_response_chunk || self.on_request && self.on_response
     }
 
     /// Whether the filter is asked about a request.
@@ -147,7 +195,7 @@ impl<'a> Chain<'a> {
             self.route,
             self.bridge.as_ref(),
         )?);
-        if filter.on_request {
+        if filter.sees_requests() {
             requests.insert(at, RequestFilter::Python(Arc::clone(&filter)));
         }
         self.filters.push(filter);
@@ -157,7 +205,7 @@ impl<'a> Chain<'a> {
     /// Those that are asked about responses: the last of the chain first.
     pub(crate) fn responses(self) -> Box<[Arc<PythonFilter>]> {
         let mut filters = self.filters;
-        filters.retain(|filter| filter.on_response);
+        filters.retain(|filter| filter.sees_responses());
         filters.reverse();
         filters.into_boxed_slice()
     }
@@ -165,22 +213,22 @@ impl<'a> Chain<'a> {
 
 impl Predicate {
     fn compile(predicate: &ir::Predicate) -> Result<Self, String> {
-        let header = |header: &ir::HeaderPredicate| {
+        let path_prefix = predicate.path_prefix.as_deref();
+        for path in path_prefix.into_iter().chain(predicate.path.as_deref()) {
+            if !path.starts_with('/') {
+                return Err(format!("{path:?} is not a path"));
+            }
+        }
+        let mut headers = Vec::new();
+        for header in &predicate.headers {
             if !kgw_h1::is_valid_name(header.name.as_bytes()) {
                 return Err(format!("{:?} is not a header field name", header.name));
             }
             let value = header.value.as_ref();
-            Ok(Header {
+            headers.push(Header {
                 name: header.name.as_bytes().into(),
                 value: value.map(|value| value.as_bytes().into()),
-            })
-        };
-        let path_prefix = predicate.path_prefix.as_deref();
-        if path_prefix.is_some_and(|prefix| !prefix.starts_with('/')) {
-            return Err(format!(
-                "{:?} is not a path",
-                path_prefix.unwrap_or_default()
-            ));
+            });
         }
         Ok(Self {
             // As in routes, the prefix is of whole segments.
@@ -190,11 +238,8 @@ impl Predicate {
                 .iter()
                 .map(|method| method.as_bytes().into())
                 .collect(),
-            headers: predicate
-                .headers
-                .iter()
-                .map(header)
-                .collect::<Result<_, String>>()?,
+            headers: headers.into_boxed_slice(),
+            rest: Rest::compile(predicate)?,
         })
     }
 
@@ -212,6 +257,56 @@ impl Predicate {
                     found.any(|found| *found == **value)
                 }
             })
+            && self.rest.as_ref().is_none_or(|rest| {
+                let view = RouteView::new(request);
+                rest.0.find(&view).is_some()
+            })
+    }
+}
+
+impl Rest {
+    /// Compiles what of a predicate is more than a comparison, if there is any.
+    fn compile(predicate: &ir::Predicate) -> Result<Option<Self>, String> {
+        let matched = |one: &ir::ValuePredicate| ValueMatch {
+            name: one.name.clone(),
+            value: match (&one.value, &one.regex) {
+                (_, Some(regex)) => StringMatch::Regex(regex.clone()),
+                (Some(value), None) => StringMatch::Exact(value.clone()),
+                (None, None) => StringMatch::Present,
+            },
+        };
+        let paths = [
+            predicate.path.clone().map(PathMatch::Exact),
+            predicate.path_regex.clone().map(PathMatch::Regex),
+        ];
+        let mut paths: Vec<PathMatch> = paths.into_iter().flatten().collect();
+        if paths.len() > 1 {
+            return Err("a path is compared with one pattern".to_owned());
+        }
+        let path = paths.pop();
+        let regexes = predicate.headers.iter().filter(|one| one.regex.is_some());
+        let headers: Vec<ValueMatch> = regexes.map(matched).collect();
+        let query: Vec<ValueMatch> = predicate.query.iter().map(matched).collect();
+        if path.is_none() && headers.is_empty() && query.is_empty() && predicate.hosts.is_empty() {
+            return Ok(None);
+        }
+        let rule = Rule {
+            headers,
+            query,
+            ..Rule::new(path.unwrap_or_else(|| PathMatch::Prefix("/".to_owned())))
+        };
+        let any = ["*".to_owned()];
+        let hosts: &[String] = match &*predicate.hosts {
+            [] => &any,
+            hosts => hosts,
+        };
+        let mut builder = Builder::new();
+        for host in hosts {
+            let added = builder.add(host, rule.clone(), ());
+            added.map_err(|error| error.to_string())?;
+        }
+        let table = builder.build().map_err(|error| error.to_string())?;
+        Ok(Some(Self(table)))
     }
 }
 
@@ -266,6 +361,43 @@ mod tests {
                 "x-a: 2\r\n",
                 false,
             ),
+            (
+                r#"{"headers": [{"name": "x-a", "regex": "[0-9]+"}]}"#,
+                "GET /",
+                "x-a: a\r\nx-a: 12\r\n",
+                true,
+            ),
+            (
+                r#"{"headers": [{"name": "x-a", "regex": "[0-9]+"}]}"#,
+                "GET /",
+                "x-a: 12a\r\n",
+                false,
+            ),
+            (r#"{"path": "/a"}"#, "GET /a?b", "", true),
+            (r#"{"path": "/a"}"#, "GET /a/", "", false),
+            (r#"{"path_regex": "/[ab]+"}"#, "GET /ab", "", true),
+            (r#"{"path_regex": "/[ab]+"}"#, "GET /abc", "", false),
+            (
+                r#"{"path_prefix": "/a", "path_regex": ".*/b"}"#,
+                "GET /c/b",
+                "",
+                false,
+            ),
+            (r#"{"hosts": ["*.b", "a"]}"#, "GET /", "", true),
+            (r#"{"hosts": ["b"]}"#, "GET /", "", false),
+            (
+                r#"{"query": [{"name": "q", "value": "1"}]}"#,
+                "GET /?q=1",
+                "",
+                true,
+            ),
+            (r#"{"query": [{"name": "q"}]}"#, "GET /?r", "", false),
+            (
+                r#"{"query": [{"name": "q", "regex": "1+"}]}"#,
+                "GET /?q=11",
+                "",
+                true,
+            ),
         ] {
             let compiled = Predicate::compile(&serde_json::from_str(predicate).unwrap()).unwrap();
             assert_eq!(
@@ -276,7 +408,12 @@ mod tests {
         }
         for bad in [
             r#"{"path_prefix": "a"}"#,
+            r#"{"path": "a"}"#,
+            r#"{"path": "/a", "path_regex": "/a"}"#,
+            r#"{"path_regex": "/("}"#,
+            r#"{"hosts": ["a b"]}"#,
             r#"{"headers": [{"name": "a b"}]}"#,
+            r#"{"headers": [{"name": "a", "regex": "("}]}"#,
         ] {
             assert!(Predicate::compile(&serde_json::from_str(bad).unwrap()).is_err());
         }

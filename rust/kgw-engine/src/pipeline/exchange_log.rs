@@ -217,11 +217,15 @@ impl Exchange<'_> {
     }
 
     /// Notes that an answer was cut short.
-    pub(crate) fn truncated(&mut self, flag: Option<ResponseFlag>, details: &'static str) {
+    pub(crate) fn truncated(
+        &mut self,
+        flag: Option<ResponseFlag>,
+        details: impl Into<Cow<'static, str>>,
+    ) {
         if let Some(flag) = flag {
             self.flags.set(flag);
         }
-        self.details = Some(Cow::Borrowed(details));
+        self.details = Some(details.into());
     }
 
     /// Counts the exchange and writes its access log lines.

@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
-use kgw_h1::{BodyError, RequestError};
+use bytes::Bytes;
+use kgw_h1::{BodyError, Headers, RequestError};
 
 use crate::bridge::{Answer, Failure};
 use crate::conn::message::Lost;
@@ -246,10 +247,21 @@ impl Reply {
 
     /// The filter of this name did not decide. Envoy's `ext_proc` answers in the same way, with
     /// `ext_proc_error_...`.
-    pub(crate) fn filter_failed(filter: &str, failure: Failure) -> Self {
+    pub(crate) fn filter_failed(filter: &str, failure: Failure, is_of_request: bool) -> Self {
         let flag = Some(ResponseFlag::PythonFilterError);
         let details = format!("python_filter_error_{}{{{filter}}}", failure.word());
-        Self::new(failure.status(), "", details, flag)
+        Self::new(failure.status(is_of_request), "", details, flag)
+    }
+
+    /// Replaces the body.
+    pub(crate) fn set_body(&mut self, body: Bytes) {
+        self.body = String::from_utf8_lossy(&body).into_owned().into();
+        let answer = Answer {
+            status: self.status,
+            headers: Headers::new(),
+            body,
+        };
+        self.extra = Extra::Answer(Box::new(answer));
     }
 
     /// The bytes of the body.
@@ -257,15 +269,6 @@ impl Reply {
         match &self.extra {
             Extra::Answer(answer) => &answer.body,
             _ => self.body.as_bytes(),
-        }
-    }
-
-    /// The details as those of an answer that was cut short, if they are the same for all replies of a
-    /// kind.
-    pub(crate) fn details_word(&self) -> &'static str {
-        match self.details {
-            Cow::Borrowed(word) => word,
-            Cow::Owned(_) => "upstream_reset_after_response_started{protocol_error}",
         }
     }
 

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use kgw_limit::{Tick, TokenBucket};
+use kgw_limit::Tick;
+
+use crate::filter::local_rate_limit::Bucket;
 
 /// Token buckets by id and rate: an unrelated change must not refill them, nor may taking a limit away
 /// and putting it back. A bucket is forgotten once it is out of use and full, since it then equals a new
 /// one.
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
-    known: HashMap<Key, Arc<TokenBucket>>,
+    known: HashMap<Key, Arc<Bucket>>,
     /// How many were left when unused ones were looked for last.
     kept: usize,
 }
@@ -25,13 +27,13 @@ impl Buckets {
         max_tokens: u64,
         tokens_per_fill: u64,
         fill_interval_ns: u64,
-    ) -> Result<Arc<TokenBucket>, kgw_limit::Error> {
+    ) -> Result<Arc<Bucket>, kgw_limit::Error> {
         let key = (id.to_owned(), max_tokens, tokens_per_fill, fill_interval_ns);
         if let Some(bucket) = self.known.get(&key) {
             return Ok(Arc::clone(bucket));
         }
         let interval = Duration::from_nanos(fill_interval_ns);
-        let bucket = Arc::new(TokenBucket::new(max_tokens, tokens_per_fill, interval)?);
+        let bucket = Arc::new(Bucket::new(max_tokens, tokens_per_fill, interval)?);
         self.known.insert(key, Arc::clone(&bucket));
         Ok(bucket)
     }
@@ -39,9 +41,8 @@ impl Buckets {
     /// Forgets what can be forgotten, once there is twice as much as last time.
     pub(super) fn forget_unused(&mut self, now: Tick) {
         if self.known.len() > 2 * self.kept + 64 {
-            self.known.retain(|(_, max_tokens, ..), bucket| {
-                Arc::strong_count(bucket) > 1 || bucket.remaining(now) < *max_tokens
-            });
+            self.known
+                .retain(|_, bucket| Arc::strong_count(bucket) > 1 || !bucket.is_full(now));
             self.kept = self.known.len();
         }
     }
