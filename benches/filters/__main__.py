@@ -26,12 +26,15 @@ from benches.load.rig import Rig
 from benches.load.spec import HOST, Spec
 
 import kgw
-from kgw.filters import When
+from kgw.filters import Needs, When
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KINDS = ("plain", "skipped", "def", "async-def", "async-wait", "edit", "response")
+KINDS = (
+    "plain", "skipped", "def", "async-def", "async-wait", "edit", "auth", "async-auth",
+    "response", "response-whole", "response-chunks",
+)  # fmt: skip
 IN_FLIGHT = (1, 16, 64, 256)
 
 
@@ -105,10 +108,37 @@ def proxied(port: int, backend: int) -> kgw.Proxy:
     def edit(request: kgw.Request) -> None:
         request.headers["x-user"] = request.headers.get("authorization", "nobody")
 
+    def user_of(request: kgw.Request) -> kgw.Response | None:
+        authorization = request.headers.get("authorization")
+        if authorization is None:
+            return kgw.Response(401, "who are you?")
+        request.headers["x-user"] = authorization
+        return None
+
+    proxy.filter("auth", routes=["default/auth"])(user_of)
+
+    @proxy.filter("async-auth", routes=["default/async-auth"])
+    async def user_of_async(request: kgw.Request) -> kgw.Response | None:
+        return user_of(request)
+
     @proxy.filter("response", routes=["default/response"])
     class Response:
         def on_response(self, _: kgw.Request, response: kgw.Response) -> None:
             response.headers["x-seen"] = "1"
+
+    @proxy.filter(
+        "response-whole", routes=["default/response-whole"], needs=Needs(response_body=True)
+    )
+    class Whole:
+        def on_response(self, _: kgw.Request, response: kgw.Response) -> None:
+            response.headers["x-length"] = str(len(response.body or b""))
+
+    @proxy.filter("response-chunks", routes=["default/response-chunks"])
+    class Chunks:
+        def on_response_chunk(
+            self, _: kgw.Request, response: kgw.Response, data: bytes, end: bool
+        ) -> None:
+            pass
 
     return proxy
 

@@ -1,0 +1,1 @@
+"""What filters in Python cost: ``python -m benches.filters``, and beside others `.compare`."""
