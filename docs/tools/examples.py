@@ -1,7 +1,7 @@
 """A hook of MkDocs: the examples are pages, and what links to them from the documentation does.
 
-The sources stay what they are; links to ``../examples/...`` work where the repository is browsed and
-on the site alike.
+The sources stay what they are; links to ``../examples/...`` work where the repository is browsed
+and on the site alike.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from kgw.attach.policies import Place
@@ -16,10 +15,6 @@ if TYPE_CHECKING:
     from kgw.translate.records import RouteRecord
 
 __all__ = ["policies", "routes"]
-
-_PLACE = re.compile(r"^routes\[([0-9]+)\]")
-"""How a table names a route that it was given."""
-
 
 def routes(
     config: Config,
@@ -47,8 +42,9 @@ def routes(
             ", ".join(one["hostname"] for one in ir["route_tables"][table]["hosts"]) or "no host"
         )
         return [f"no route is attached here (there is {hosts})"]
-    lines = RouteTable(made).explain(target, host=host, method=method, headers=list(headers))
-    lines = [_PLACE.sub(lambda found: made[int(found[1])].value, line) for line in lines]
+    considered = RouteTable(made).explain(target, host=host, method=method, headers=list(headers))
+    # A line begins with the place among the routes given, which means nothing here.
+    lines = [f"{one.value}: {str(one).partition(': ')[2]}" for one in considered]
     return lines or [f"no route has a hostname that matches {host!r}"]
 
 
