@@ -529,3 +529,36 @@ def test_models_can_be_made_in_python() -> None:
         "spec: {parentRefs: [{name: edge}]}}"
     ).resources
     assert made.model_dump() == read.model_dump()
+
+
+# === What parts have alike ===
+
+
+def test_equal_backends_are_one_model() -> None:
+    backends = "[{backendRefs: [{name: a, port: 80}]}, {backendRefs: [{name: a, port: 80}]}]"
+    (found,) = load(route(f"{{rules: {backends}}}")).resources
+    assert isinstance(found, HTTPRoute)
+    first, second = found.spec.rules
+    assert first.backend_refs[0] is second.backend_refs[0]
+    assert first.backend_refs[0].model_fields_set == {"name", "port"}
+
+
+@pytest.mark.parametrize("other", ["port: true", "port: '80'", "port: 80, weight: true"])
+def test_what_only_compares_equal_is_not_the_same(other: str) -> None:
+    one = "[{backendRefs: [{name: a, port: 80, weight: 1}, {name: a, port: 1}]}]"
+    assert load(route(f"{{rules: {one}}}")).findings == ()
+    finding = only(route(f"{{rules: [{{backendRefs: [{{name: a, {other}}}]}}]}}"))
+    assert finding.code == "KGW205"
+
+
+def test_fields_that_were_given_are_known_of_each_part() -> None:
+    text = "{parentRefs: [{name: a, port: 1}, {name: b}], rules: [{name: x}, {name: z, odd: 1}]}"
+    for _ in range(2):
+        (found,) = load(route(text)).resources
+        assert isinstance(found, HTTPRoute)
+        assert [one.as_written() for one in found.spec.parent_refs] == [
+            {"name": "a", "port": 1},
+            {"name": "b"},
+        ]
+        assert [one.model_extra for one in found.spec.rules] == [{}, {"odd": 1}]
+        assert [one.model_fields_set for one in found.spec.rules] == [{"name"}, {"name", "odd"}]

@@ -82,6 +82,21 @@ def test_http_goes_to_whatever_a_port_declares_with_a_warning(port: str) -> None
     assert codes(found) == ["KGW422"]
 
 
+def test_each_rule_is_warned_of_although_they_say_the_same() -> None:
+    backend = "{backendRefs: [{name: web, port: 80}]}"
+    route = f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: route}}
+spec: {{parentRefs: [{{name: edge}}], rules: [{backend}, {backend}]}}
+"""
+    found = edge("{name: mysql, port: 80}", route)
+    assert [one.field for one in found.findings if one.code == "KGW422"] == [
+        "spec.rules[0].backendRefs[0].port",
+        "spec.rules[1].backendRefs[0].port",
+    ]
+
+
 def test_a_port_of_a_web_socket_behind_tls_is_one() -> None:
     (route,) = edge("{port: 80, appProtocol: kubernetes.io/wss}").ir["routes"].values()
     assert route["action"]["upgrades"] == ["websocket"]

@@ -13,7 +13,14 @@ from collections.abc import Hashable, Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -100,6 +107,74 @@ def given(**fields: Any) -> dict[str, Any]:
     return {
         name: value for name, value in fields.items() if value is not None and value not in ((), {})
     }
+
+
+def slim(model: Model) -> None:
+    """Lets a model and its parts share with others what pydantic notes about each.
+
+    Which fields were given, and that no others were, is half the memory of a small model. Models
+    are frozen, so nobody changes it.
+    """
+    named, extra = model.__pydantic_fields_set__, model.__pydantic_extra__
+    if not extra:
+        same = _GIVEN.setdefault(frozenset(named), named)
+        if same is named and extra is _NO_EXTRA:
+            return  # it is a part of another object, too
+        object.__setattr__(model, "__pydantic_fields_set__", same)
+        if extra is not None:
+            object.__setattr__(model, "__pydantic_extra__", _NO_EXTRA)
+    values = model.__dict__
+    for name in _parts(type(model)):
+        if name not in named:
+            continue  # a default, which is shared as it is
+        value = values[name]
+        for part in value if isinstance(value, tuple) else (value,):
+            if hasattr(part, "__pydantic_fields_set__"):
+                slim(part)
+
+
+@cache
+def _parts(model: type[Model]) -> tuple[str, ...]:
+    """The fields of a model that hold models."""
+    fields = model.model_fields.items()
+    return tuple(name for name, field in fields if _nested(field.annotation) is not None)
+
+
+#: Sets of fields that the models have: as many as there are ways to write an object.
+_GIVEN: dict[frozenset[str], set[str]] = {}
+
+_NO_EXTRA: dict[str, Any] = {}
+
+
+def shared() -> WrapValidator:
+    """Makes what gives equal parts of objects as one model, for `Annotated`.
+
+    What is repeated a hundred thousand times is checked once and takes the memory of one. It is for
+    models whose fields are called the same in manifests and in Python.
+    """
+    known: dict[object, Model] = {}
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if not isinstance(value, dict):
+            return handler(value)
+        # By type as well: `true` is no number.
+        key = (*value.items(), *map(type, value.values()))
+        try:
+            found = known.get(key)
+        except TypeError:  # it has parts of its own
+            return handler(value)
+        if found is None:
+            found = handler(value)
+            if len(known) >= _MOST_SHARED:
+                known.clear()
+            known[key] = found
+        return found
+
+    return WrapValidator(validate)
+
+
+_MOST_SHARED = 1_000
+"""Models that are kept for others to be the same."""
 
 
 Bool = Annotated[bool, Strict()]

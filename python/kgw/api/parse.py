@@ -9,11 +9,12 @@ the resource.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from kgw.api.base import Model, shape, without_nulls
+from kgw.api.base import Model, shape, slim, without_nulls
 from kgw.api.kinds import GATEWAY_GROUP, KGATEWAY_GROUP, KINDS
 from kgw.api.meta import ObjectMeta, Opaque, Resource
 from kgw.api.names import LEGAL
@@ -236,11 +237,12 @@ class _Reader:
     def known(self, model: type[Resource], value: dict[str, Any]) -> Resource | None:
         """Parses an object of a known kind."""
         self.confidential = model.confidential
-        nulls = self.walk(model, value, ())
+        nulls = not _is_plain(model, value) and self.walk(model, value, ())
         try:
             resource = model.model_validate(
                 without_nulls(model, value) if nulls else value, by_alias=True, by_name=False
             )
+            slim(resource)
             for remark in resource.remarks():
                 self.report(*remark[:4], legal=remark.legal, hint=remark.hint)
             return resource
@@ -373,6 +375,27 @@ class _Reader:
                     path,
                     legal=_expectation(error["msg"]),
                 )
+
+
+@cache
+def _plain_fields(model: type[Model]) -> dict[str, type[Model] | None]:
+    """The fields of a model that there is nothing to say about; see `shape`."""
+    return {key: one for key, one in shape(model).items() if key not in model.unsupported}
+
+
+def _is_plain(model: type[Model], value: dict[str, Any]) -> bool:
+    """Whether `_Reader.walk` finds nothing, as in most objects: neither nulls nor odd fields."""
+    fields = _plain_fields(model)
+    for key, item in value.items():
+        if item is None or key not in fields:
+            return False
+        nested = fields[key]
+        if nested is None:
+            continue
+        for one in item if isinstance(item, list) else (item,):
+            if isinstance(one, dict) and not _is_plain(nested, one):
+                return False
+    return True
 
 
 def _meant(group: str, kind: str) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from kgw.api import remains
 from kgw.attach import backends
@@ -19,17 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
     from kgw.api import HTTPRoute
+    from kgw.api.gateway.references import BackendRef
     from kgw.attach.backends import Backend
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named
     from kgw.attach.status import Outcome
     from kgw.attach.waypoints import Binding
     from kgw.diagnostics import Finding
+    from kgw.source.memory import FieldPath
 
 _K = TypeVar("_K", bound="Hashable")
 
 #: A port of a Service: namespace, name and number.
 ServiceAddress = tuple[str, str, int]
+
+#: How many resolved references are kept for other routes.
+_MOST_RESOLVED: Final = 1_000
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +91,8 @@ class Routes:
         self.states: dict[Named, RouteState] = {}
         self.by_listener: Counter[str] = Counter()
         self.by_port: Counter[ServiceAddress] = Counter()
+        # What references resolve to that routes of a namespace share.
+        self._resolved: dict[tuple[str, int], Backend] = {}
 
     def attach(self, route: HTTPRoute) -> RouteState:
         """Finds out where a route belongs; it does not count there before it is put there."""
@@ -100,7 +107,7 @@ class Routes:
                 text = "the route has no parent, so it has no effect"
                 index.report(route, "KGW305", Severity.WARNING, text, ("spec",))
             parents = [self._parents.resolve(route, ref, number) for number, ref in refs]
-            found = _backends(index, route)
+            found = self._backends(route)
             if any(parent.accepted.ok and not parent.mesh for parent in parents):
                 backends.report_denials(index, route, found)
         return RouteState(route, parents, found, refusal=refusal, findings=findings)
@@ -115,6 +122,27 @@ class Routes:
             self.states[named] = state
             _count(self.by_listener, state.listeners, 1)
             _count(self.by_port, state.ports, 1)
+
+    def _backends(self, route: HTTPRoute) -> list[list[Backend]]:
+        return [
+            [
+                self._backend(route, ref, ("spec", "rules", i, "backendRefs", j))
+                for j, ref in enumerate(rule.backend_refs)
+            ]
+            for i, rule in enumerate(route.spec.rules)
+        ]
+
+    def _backend(self, route: HTTPRoute, ref: BackendRef, path: FieldPath) -> Backend:
+        key = (route.namespace, id(ref))
+        found = self._resolved.get(key)
+        if found is None:
+            found = backends.resolve(self._index, route, ref, path)
+            # What is wrong is reported on each route. The reference is kept, and with it its id.
+            if found.problem is None and found.denial is None:
+                if len(self._resolved) >= _MOST_RESOLVED:
+                    self._resolved.clear()
+                self._resolved[key] = found
+        return found
 
 
 def resolve(
@@ -137,13 +165,3 @@ def _count(counter: Counter[_K], keys: Iterable[_K], by: int) -> None:
             counter[key] = number
         else:
             del counter[key]
-
-
-def _backends(index: Index, route: HTTPRoute) -> list[list[Backend]]:
-    return [
-        [
-            backends.resolve(index, route, ref, ("spec", "rules", i, "backendRefs", j))
-            for j, ref in enumerate(rule.backend_refs)
-        ]
-        for i, rule in enumerate(route.spec.rules)
-    ]

@@ -76,6 +76,11 @@ class Clusters:
             self._used[ident] = None
         return ident
 
+    def note(self, idents: Iterable[str]) -> None:
+        """Notes clusters that are named once more."""
+        for ident in idents:
+            self._used[ident] = None
+
     def encrypted(self, ident: str) -> bool:
         """Whether connections of a cluster are encrypted."""
         return "tls" in self.made[ident].ir

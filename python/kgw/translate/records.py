@@ -7,19 +7,20 @@ on no other route. So when routes change, theirs are the only records to be made
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kgw.attach import hostnames, protocols
 from kgw.attach.policies import Place
 from kgw.diagnostics import Severity
 from kgw.translate import filters
-from kgw.translate.rules import REPLACED, CompiledRule, RuleCompiler, action
+from kgw.translate.rules import REPLACED, CompiledMatch, CompiledRule, RuleCompiler, action
 from kgw.translate.tables import bucket_scope
 
 if TYPE_CHECKING:
     from kgw.api.core.service import ServicePort
+    from kgw.api.gateway.http_route import Rule
     from kgw.attach.attachment import Attachment
-    from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.gateways import ListenerState
     from kgw.attach.routes import RouteState
     from kgw.diagnostics import Finding
     from kgw.translate.tables import Table, Tables
@@ -52,6 +53,39 @@ class RouteRecord:
         return self.state.findings
 
 
+@dataclass(slots=True)
+class _Target:
+    """Where the requests of a rule go, or of several rules that say the same."""
+
+    rule: Rule
+    backends: list[dict[str, Any]]
+    port: int
+    timeout: int | None
+    #: Filters that are there because of the backends.
+    web: list[dict[str, Any]]
+    #: What requests may switch to because of the backends.
+    upgrades: list[str]
+    #: The clusters of the backends.
+    clusters: list[str]
+    #: The action, if it is the same for all matches: there are no filters that look at them.
+    action: dict[str, Any] | None = None
+
+    def of(self, match: CompiledMatch) -> dict[str, Any]:
+        """The action for the requests of a match."""
+        if self.action is not None:
+            return self.action
+        found = action(self.rule, match, self.backends, self.port, self.timeout)
+        if self.upgrades and found["type"] == "forward":
+            found["upgrades"] = self.upgrades
+        if not self.rule.filters:
+            self.action = found
+        return found
+
+
+_MOST_TARGETS: Final = 1_000
+"""Targets that are kept for other rules."""
+
+
 class Recorder:
     """Makes the records of routes."""
 
@@ -60,6 +94,7 @@ class Recorder:
         self._index = attachment.index
         self._tables = tables
         self._compiler = RuleCompiler(attachment)
+        self._targets: dict[tuple[object, ...], _Target] = {}
 
     def record(self, state: RouteState) -> RouteRecord:
         """The record of a route that was attached; its faults and findings are completed."""
@@ -103,18 +138,20 @@ class Recorder:
         routes: dict[str, Any],
     ) -> list[dict[str, Any]]:
         """The rules of a route in a table; its routes are added to *routes*."""
-        gateway, mesh = table.gateway, table.service is not None
-        route, policies = state.route, self._attachment.policies
+        gateway, route, policies = table.gateway, state.route, self._attachment.policies
         named = (route.namespace, route.name)
         whole, created = f"{route.namespace}/{route.name}", route.created
         found = []
+        place: Place | None = None
         for rule in compiled:
-            place = Place(gateway.named, listener.spec.name, named, rule.name, rule.policies)
-            limit = policies.limit(place)
+            here = Place(gateway.named, listener.spec.name, named, rule.name, rule.policies)
+            if here != place:
+                place, limit, timeout = here, policies.limit(here), policies.request_timeout(here)
             if isinstance(limit, str):
                 state.replaced[rule.index, limit] = None
-            broken = rule.fault is not None or isinstance(limit, str)
-            backends = [] if broken else self._backends(gateway, state, rule, mesh)
+            target: _Target | None = None
+            if rule.fault is None and not isinstance(limit, str):
+                target = self._target(table, listener, state, rule, timeout)
             for match in rule.matches:
                 name = f"{whole}/{rule.label}/{match.index}"
                 ident = f"httproute/{name}@{table.name}"
@@ -127,7 +164,7 @@ class Recorder:
                 found.append({**match.predicates, "rank": rank, "route": ident})
                 if ident in routes:
                     continue
-                if broken or isinstance(limit, str):
+                if target is None or isinstance(limit, str):
                     direct = {"type": "direct", "status": 500, "body": REPLACED}
                     routes[ident] = {"name": name, "filters": [], "action": direct}
                     continue
@@ -135,26 +172,58 @@ class Recorder:
                 if limit is not None:
                     scope = bucket_scope(limit.level, table.name, listener, ident)
                     limits = filters.local_rate_limit(limit, scope)
-                ports = [one.port for one in state.backends[rule.index]]
-                web = filters.grpc_web(gateway, listener, ports)
-                timeout = policies.request_timeout(place)
-                assert rule.source is not None
-                target = action(rule.source, match, backends, table.port, timeout)
-                upgrades = _upgrades(ports) if target["type"] == "forward" else []
-                if upgrades:
-                    target["upgrades"] = upgrades
                 routes[ident] = {
                     "name": name,
-                    "filters": filters.chain([*web, *limits, *rule.filters]),
-                    "action": target,
+                    "filters": filters.chain([*target.web, *limits, *rule.filters]),
+                    "action": target.of(match),
                 }
         return found
 
-    # === Backends ===
+    # === Targets ===
+
+    def _target(
+        self,
+        table: Table,
+        listener: ListenerState,
+        state: RouteState,
+        rule: CompiledRule,
+        timeout: int | None,
+    ) -> _Target:
+        """Where the requests of a rule go; of rules that say the same it is the same."""
+        source = rule.source
+        assert source is not None  # the rule has no fault
+        # What is resolved from a reference depends on the namespace as well. The ids are of parts
+        # that equal rules share, and a target that is kept keeps them.
+        key = (
+            table.name,
+            listener.id,
+            state.route.namespace,
+            timeout,
+            id(source.timeouts),
+            *map(id, source.backend_refs),
+        )
+        plain = not source.filters and not rule.broken_backends
+        if plain and (known := self._targets.get(key)) is not None:
+            self._tables.clusters.note(known.clusters)
+            return known
+        reported = len(state.findings)
+        backends = self._backends(table, state, rule)
+        ports = [one.port for one in state.backends[rule.index]]
+        web = filters.grpc_web(table.gateway, listener, ports)
+        clusters = [one["cluster"] for one in backends if one["cluster"] is not None]
+        upgrades = _upgrades(ports)
+        found = _Target(source, backends, table.port, timeout, web, upgrades, clusters)
+        # What is reported is to be reported on each rule.
+        if plain and len(state.findings) == reported:
+            if len(self._targets) >= _MOST_TARGETS:
+                self._targets.clear()
+            self._targets[key] = found
+        return found
 
     def _backends(
-        self, gateway: GatewayState, state: RouteState, rule: CompiledRule, mesh: bool
+        self, table: Table, state: RouteState, rule: CompiledRule
     ) -> list[dict[str, Any]]:
+        gateway, mesh = table.gateway, table.service is not None
         found = []
         refs = rule.source.backend_refs if rule.source else ()
         for place, backend in enumerate(state.backends[rule.index]):

@@ -25,6 +25,9 @@ REPLACED: Final = "invalid route configuration detected and replaced with a dire
 #: kgateway's time-out of a request whose route gives none. Milliseconds.
 DEFAULT_TIMEOUT_MS: Final = 15_000
 
+#: Path predicates in the IR.
+_PATHS: Final = {"Exact": "exact", "PathPrefix": "prefix", "RegularExpression": "regex"}
+
 _SUPPORTED: Final = (
     "RequestHeaderModifier",
     "ResponseHeaderModifier",
@@ -111,6 +114,8 @@ class RuleCompiler:
 
     def _match_error(self, state: RouteState, match: RouteMatch, path: FieldPath) -> str | None:
         """Why a match cannot be used, if so."""
+        if match.path.type != "RegularExpression" and not match.headers and not match.query_params:
+            return None
         patterns: list[tuple[FieldPath, str]] = []
         if match.path.type == "RegularExpression":
             patterns.append((("path", "value"), match.path.value))
@@ -205,10 +210,11 @@ class RuleCompiler:
 
 def predicates(match: RouteMatch) -> dict[str, Any]:
     """The predicates of a match in the IR; absent ones are left out."""
-    kind = {"Exact": "exact", "PathPrefix": "prefix", "RegularExpression": "regex"}
-    found: dict[str, Any] = {"path": {kind[match.path.type]: match.path.value}}
+    found: dict[str, Any] = {"path": {_PATHS[match.path.type]: match.path.value}}
     if match.method is not None:
         found["method"] = match.method
+    if not match.headers and not match.query_params:
+        return found
     for name, values, fold in (
         ("headers", match.headers, True),
         ("query", match.query_params, False),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from kgw.api.base import Model, contradiction, given, repeated
+from kgw.api.base import Model, contradiction, given, repeated, shared
 from kgw.api.duration import Duration
 from kgw.api.gateway.filters import Filter, filter_rules
 from kgw.api.gateway.references import (
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from kgw.api.gateway.references import Backend, Parent
 
 _PATH: Final = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+")
+
+#: Most paths; there is nothing about them to look for.
+_PLAIN_PATH: Final = re.compile(r"(?:/[-A-Za-z0-9_~]+)+/?")
 
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
@@ -61,7 +64,7 @@ class PathMatch(Model):
     @model_validator(mode="after")
     def _rules(self) -> Self:
         value = self.value
-        if self.type == "RegularExpression" or value == "/":
+        if self.type == "RegularExpression" or value == "/" or _PLAIN_PATH.fullmatch(value):
             return self
         if not value.startswith("/"):
             raise contradiction(
@@ -156,6 +159,10 @@ class Timeouts(Model):
         return self
 
 
+_ANY: Final = (RouteMatch.model_construct(),)
+_NO_TIMEOUTS: Final = Timeouts.model_construct()
+
+
 class Rule(Model):
     """What happens to the requests that match."""
 
@@ -168,14 +175,16 @@ class Rule(Model):
     name: SectionName | None = None
     """The name, unique in the route, by which policies choose the rule."""
     matches: Annotated[tuple[RouteMatch, ...], Field(max_length=64)] = Field(
-        default_factory=lambda: (RouteMatch.model_construct(),)
+        default_factory=lambda: _ANY
     )
     """The requests that the rule is for: any of these; all requests if there is none."""
     filters: Annotated[tuple[Filter, ...], Field(max_length=16)] = ()
     """What is done to requests and answers, in order."""
-    backend_refs: Annotated[tuple[HTTPBackendRef, ...], Field(max_length=16)] = ()
+    backend_refs: Annotated[
+        tuple[Annotated[HTTPBackendRef, shared()], ...], Field(max_length=16)
+    ] = ()
     """Where requests go, by weight; without a backend they are answered with 500."""
-    timeouts: Timeouts = Field(default_factory=Timeouts.model_construct)
+    timeouts: Timeouts = Field(default_factory=lambda: _NO_TIMEOUTS)
     """How long a request may take."""
 
     @classmethod
@@ -220,6 +229,8 @@ class Rule(Model):
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
+        if not self.filters and not any(one.filters for one in self.backend_refs):
+            return self
         filter_rules(self.filters)
         redirects = any(one.type == "RequestRedirect" for one in self.filters)
         if redirects and self.backend_refs:
