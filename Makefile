@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONHOME PYTHONPATH
 
 .PHONY: help run test test-rust test-python soak check fmt bench bench-rust bench-python bench-check fuzz loom build wheel clean
-.PHONY: docs bench-load load-tools corpus-scores floods connections optimised
+.PHONY: docs bench-compare bench-load load-tools corpus-scores floods connections optimised
 
 help: ## this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -64,6 +64,9 @@ bench-rust: ## in Rust
 
 bench-python: optimised ## through the FFI, with an optimised extension
 	$(BIN)/python -m pytest benches --benchmark-enable --benchmark-only $(ARGS)
+
+bench-compare: optimised $(STAMPS)/compare ## the primitives next to what people use today (ARGS='--only limit')
+	$(BIN)/python -m benches.compare $(ARGS)
 
 # Built as wheels are, with names for profiles. ARGS: --update, --only CASE, --profile CASE.
 bench-check: $(STAMPS)/test ## instructions per request against the baseline (valgrind is needed)
@@ -138,6 +141,10 @@ $(STAMPS)/test: $(STAMPS)/venv
 
 $(STAMPS)/docs: $(STAMPS)/venv
 	$(BIN)/python -m pip install --quiet --group docs
+	@touch $@
+
+$(STAMPS)/compare: $(STAMPS)/venv
+	$(BIN)/python -m pip install --quiet --group compare-primitives
 	@touch $@
 
 $(STAMPS)/lint: $(STAMPS)/venv

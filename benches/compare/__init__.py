@@ -1,0 +1,1 @@
+"""The primitives next to what people use for the same work today."""
