@@ -100,14 +100,12 @@ async def start_server(
 
     Handlers are those of `asyncio.start_server`. What they ask ``writer.get_extra_info(...)`` for:
 
-    ===================  ===========================================================================
-    ``peername``         the client's address, as the header says
-    ``sockname``         the address that the client connected to, as the header says
-    ``proxy_header``     the `ProxyHeader`, with the client's mesh ``identity`` and all else in it;
-                         ``None`` for a connection without header
-    ``proxy_peername``   the address of the proxy that sent the header, the socket's ``peername``
-    ``proxy_sockname``   the socket's ``sockname``
-    ===================  ===========================================================================
+    - ``peername``: the client's address, as the header says;
+    - ``sockname``: the address that the client connected to, as the header says;
+    - ``proxy_header``: the `ProxyHeader`, with the client's mesh ``identity`` and all else in it;
+      ``None`` for a connection without header;
+    - ``proxy_peername``: the address of the proxy that sent the header, the socket's ``peername``;
+    - ``proxy_sockname``: the socket's ``sockname``.
 
     The first two are the socket's own if the header has no addresses: the proxy's health checks
     (``command`` is ``"local"``), and clients of unknown address. Everything else is as without a
