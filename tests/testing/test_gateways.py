@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from tests.testing.manifests import EDGE, LIMIT, TWO_LISTENERS
 
 import kgw
@@ -248,7 +250,25 @@ spec:
     answer = kgw_proxy([EDGE, policy]).get("/api", source="127.0.0.77")
     assert answer.received is not None
     assert answer.received.proxy is not None
-    assert answer.received.proxy.source == ("127.0.0.77", answer.received.proxy.source[1])
+    assert answer.received.proxy.source is not None
+    assert answer.received.proxy.source[0] == "127.0.0.77"
+
+
+def test_backends_speak_plain_http_whatever_the_manifests_ask_for(
+    kgw_proxy: GatewayFactory,
+) -> None:
+    policy = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: tls}
+spec:
+  targetRefs: [{group: "", kind: Service, name: api}]
+  validation: {hostname: api.example, wellKnownCACertificates: System}
+"""
+    h2c = EDGE.replace("{name: http, port: 80}", "{name: http2, port: 80}")
+    gateway = kgw_proxy([h2c, policy])
+    assert gateway.get("/api").backend == "default/api"
+    assert gateway.get("/shop", headers={"x-beta": "1"}).backend == "default/shop"
 
 
 # === Where requests go ===
@@ -365,7 +385,7 @@ def test_all_that_is_wrong_is_said_with_all_that_is_known(kgw_proxy: GatewayFact
         "  status: expected 429, got 200",
         "  backend: expected none, got 'default/api'",
         "  body: expected 'no', got ",
-        "  body: expected 'nowhere' in it, got ",
+        "  contains: expected 'nowhere' in the body, got ",
         "  json: expected [], got {'backend': 'default/api'",
         "  received.json: expected {}, got no JSON, but ''",
         "  headers.x-served-by: expected none, got 'edge'",
@@ -394,7 +414,9 @@ def test_routes_are_explained(kgw_proxy: GatewayFactory) -> None:
     assert len(lines) == 2
     assert lines[0].startswith("default/web/1/0: prefix /shop")
     assert "x-beta" in lines[0].partition("on *: ")[2]
-    assert gateway.explain("GET", "/shop", {"x-beta": "1"}).splitlines()[0].endswith("selected")
+    beta = gateway.explain("GET", "/shop", headers={"x-beta": "1"})
+    assert beta.splitlines()[0].endswith("selected")
+    assert gateway.explain("GET", "http://other.example/x").endswith("the path does not match")
 
 
 # === Programs of one's own ===
@@ -418,8 +440,13 @@ def test_without_pytest_a_gateway_is_a_context_manager() -> None:
         assert gateway.get("/api").status == 200
         assert repr(gateway) == "<Gateway at 0 s, 1 answers>"
     gateway.close()
-    with pytest.raises(kgw.NotRunning):
+    assert gateway.backend("api").last.path == "/api"
+    with pytest.raises(kgw.NotRunning, match="closed"):
         gateway.get("/api")
+    with pytest.raises(kgw.NotRunning, match="started once"):
+        gateway.__enter__()
+    with pytest.raises(kgw.NotRunning, match="use it with `with`"):
+        Gateway(EDGE).get("/api")
 
 
 def test_filters_are_registered_before_the_start(kgw_proxy: GatewayFactory) -> None:
@@ -444,3 +471,44 @@ def test_requests_can_be_awaited(kgw_proxy: GatewayFactory, backend: str) -> Non
 
     gateway = kgw_proxy(EDGE)
     assert anyio.run(in_a_task, gateway, backend=backend) == 200
+
+
+# === TLS ===
+
+
+@pytest.fixture(scope="module")
+def tls() -> str:
+    """A Gateway that ends TLS for one name, and a Secret for it."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("shop.example")
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {"name": "shop"},
+        "stringData": {
+            "tls.crt": b"".join(one.bytes() for one in issued.cert_chain_pems).decode(),
+            "tls.key": issued.private_key_pem.bytes().decode(),
+        },
+    }
+    edge = """
+  - name: https
+    port: 443
+    protocol: HTTPS
+    hostname: shop.example
+    tls: {certificateRefs: [{name: shop}]}
+"""
+    whole = EDGE.replace("\n  - {name: http, port: 80, protocol: HTTP}\n", edge)
+    assert whole != EDGE
+    return f"{whole}---\n{json.dumps(secret)}\n"
+
+
+def test_a_tls_listener_is_called_by_its_name(kgw_proxy: GatewayFactory, tls: str) -> None:
+    gateway = kgw_proxy(tls)
+    answer = gateway.get("https://shop.example/api")
+    assert (answer.status, answer.route) == (200, "default/web/api/0")
+    assert "selected" in gateway.explain("GET", "https://shop.example/api")
+    with pytest.raises(NoAnswer, match=r"https://other\.example/ has no answer"):
+        gateway.get("https://other.example/")
+    with pytest.raises(ValueError, match="no listener for http on port 80"):
+        gateway.get("http://shop.example/")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kgw.testing.configuration import Configuration as Configuration
     from kgw.testing.gateway import Gateway as Gateway
     from kgw.testing.gateway import GatewayFactory as GatewayFactory
+    from kgw.testing.gateway import Options as Options
     from kgw.testing.gateway import Pending as Pending
     from kgw.testing.headers import Headers as Headers
 
@@ -43,6 +44,7 @@ __all__ = [
     "GatewayFactory",
     "Headers",
     "NoAnswer",
+    "Options",
     "Pending",
     "Received",
     "Reply",
@@ -58,6 +60,7 @@ _HOMES = {
     "GatewayFactory": "kgw.testing.gateway",
     "Headers": "kgw.testing.headers",
     "NoAnswer": "kgw.testing.answer",
+    "Options": "kgw.testing.gateway",
     "Pending": "kgw.testing.gateway",
     "Received": "kgw.testing.backends",
     "Reply": "kgw.testing.backends",

@@ -297,7 +297,7 @@ def _body(
         if wanted != body:
             found.append(Mismatch((*what, "body"), _text(wanted), _text(body)))
     if contains is not None and contains.encode() not in body:
-        found.append(Mismatch((*what, "body"), f"{contains!r} in it", _text(body)))
+        found.append(Mismatch((*what, "contains"), f"{contains!r} in the body", _text(body)))
     return found
 
 

@@ -46,9 +46,16 @@ class Exchange:
         self.aim = aim
         self.request = request
         self._connection = _Connection(address, aim, patience)
-        self._connection.connect()
+        try:
+            self._connection.connect()
+        except OSError:
+            self._connection.abandon()
+            raise
         # http.client closes its socket when it likes; this one stays until the end.
+        assert self._connection.plain is not None  # connected, there is one
         self._socket = self._connection.plain
+        self._answered = False
+        self._patience = patience
 
     @property
     def peer(self) -> str:
@@ -58,9 +65,7 @@ class Exchange:
     @property
     def answered(self) -> bool:
         """Whether something came back, be it the end of the connection."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(0))
+        return self._answered or _is_readable(self._socket, 0.0)
 
     def send(self) -> None:
         """Sends the request. Raises `OSError`."""
@@ -73,6 +78,10 @@ class Exchange:
             OSError: the connection failed, or nothing came in time.
             http.client.HTTPException: it was closed, or the answer is not HTTP.
         """
+        # Seen before it is read, so that `answered` stays true.
+        if not _is_readable(self._socket, self._patience):
+            raise TimeoutError
+        self._answered = True
         response = self._connection.getresponse()
         body = response.read()
         fields = Headers(response.getheaders())
@@ -90,12 +99,26 @@ class Exchange:
         self._socket.close()
 
 
+def _is_readable(sock: socket.socket, seconds: float) -> bool:
+    """Whether there is something to read, an end included, or will be in so many seconds."""
+    poll = select.poll()  # an object of each thread's own: two cannot use one
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 class _Connection(MeshConnection):
     """A connection as the aim says: from where, with or without PROXY header and TLS."""
 
     def __init__(self, address: Address, aim: Aim, patience: float) -> None:
         super().__init__(address, aim.origin, patience)
         self._aim = aim
+        self.plain: socket.socket | None = None
+
+    def abandon(self) -> None:
+        """Closes what there is of a connection that failed."""
+        self.close()
+        if self.plain is not None:
+            self.plain.close()
 
     def connect(self) -> None:
         """Connects. Raises `OSError`."""

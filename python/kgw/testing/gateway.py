@@ -9,9 +9,10 @@ import threading
 import time
 from collections import deque
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, Unpack
 
 from kgw.addresses import Address
+from kgw.errors import NotRunning
 from kgw.proxy import ManualClock, Proxy, State, unreadable
 from kgw.testing import client, explain
 from kgw.testing.aim import Aim, aim
@@ -19,7 +20,6 @@ from kgw.testing.answer import Answer, NoAnswer
 from kgw.testing.backends import Backend, Backends, Received
 from kgw.testing.clock import Clock
 from kgw.testing.configuration import Configuration, configuration, refuse
-from kgw.testing.headers import Fields, pairs
 from kgw.testing.overlay import Endpoint, overlaid
 from kgw.testing.records import Line, Records
 
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 
     from kgw.config import Config
     from kgw.mesh import Request
+    from kgw.proxy import BlockingProxy
     from kgw.proxyproto import MeshIdentity
+    from kgw.testing.headers import Fields
 
-__all__ = ["Gateway", "GatewayFactory", "Pending"]
+__all__ = ["Gateway", "GatewayFactory", "Options", "Pending"]
 
 PATIENCE = 10.0
 """Real seconds for anything that does not depend on the gateway's clock."""
@@ -46,6 +48,29 @@ _PAUSE = 0.001
 
 MAX_ANSWERS = 1_000
 """Answers that are remembered; older ones are forgotten."""
+
+
+class Options(TypedDict, total=False):
+    """What can be said of a request beside its method and URL."""
+
+    headers: Fields
+    """Header fields."""
+    body: bytes | str | None
+    """Bytes, or text as UTF-8."""
+    json: Any
+    """What to send as JSON in place of a body."""
+    host: str | None
+    """``Host``, if it is another than the URL's."""
+    identity: str | MeshIdentity | None
+    """Who calls (``spiffe://…``), as the mesh says it to a waypoint."""
+    source: str | None
+    """Where from, ``IP`` or ``IP:PORT``: what the PROXY protocol header says on a listener that
+    takes one, else what the client's socket is bound to."""
+    to: str | None
+    """The service of a waypoint that is called, if it is another than the URL's:
+    ``[namespace/]name[:port]`` or ``VIP:port``."""
+    listener: str | None
+    """``namespace/gateway/listener``, or its end, where a path says too little."""
 
 
 class Gateway:
@@ -83,19 +108,20 @@ class Gateway:
         self.answers: deque[Answer] = deque(maxlen=MAX_ANSWERS)
         """Every answer so far, the oldest first."""
         self._stack = ExitStack()
-        self._proxy: Proxy | None = None
+        self._parts: _Parts | None = None
 
     def __repr__(self) -> str:
         return f"<Gateway at {self.clock.now:g} s, {len(self.answers)} answers>"
 
     def __enter__(self) -> Self:
+        if self._parts is not None:
+            raise NotRunning("a gateway is started once")
         with ExitStack() as stack:
-            self._records = Records()
-            stack.callback(self._records.close)
-            self._backends = Backends(self.clock)
-            stack.callback(self._backends.close)
+            records, backends = Records(), Backends(self.clock)
+            stack.callback(records.close)
+            stack.callback(backends.close)
             proxy = Proxy(
-                self._served(self.config),
+                _served(self.config, backends, records),
                 workers=1,
                 clock=self._time,
                 bind="127.0.0.1:0",
@@ -104,10 +130,10 @@ class Gateway:
             )
             if self._setup is not None:
                 self._setup(proxy)
-            self._running = stack.enter_context(proxy)
-            stack.callback(self._running.kill)
+            running = stack.enter_context(proxy)
+            stack.callback(running.kill)
             stack.callback(self.clock.close)
-            self._proxy = proxy
+            self._parts = _Parts(records, backends, proxy, running)
             self._stack = stack.pop_all()
         return self
 
@@ -128,7 +154,7 @@ class Gateway:
     @property
     def backends(self) -> dict[str, Backend]:
         """The fake backends by ``namespace/name`` of their Service."""
-        return dict(self._backends.by_name)
+        return dict(self._started.backends.by_name)
 
     def backend(self, name: str) -> Backend:
         """Returns the fake backend of a Service.
@@ -139,9 +165,10 @@ class Gateway:
         Raises:
             LookupError: no route leads to such a Service.
         """
-        found = self._backends.by_name.get(name if "/" in name else f"default/{name}")
+        every = self._started.backends.by_name
+        found = every.get(name if "/" in name else f"default/{name}")
         if found is None:
-            known = ", ".join(sorted(self._backends.by_name)) or "none"
+            known = ", ".join(sorted(every)) or "none"
             raise LookupError(f"no route leads to a Service {name!r}; the backends are: {known}")
         return found
 
@@ -151,16 +178,16 @@ class Gateway:
 
         What they ask has no `Answer`. Time never jumps for them: move it with `Clock.advance`.
         """
-        return self._running.addresses
+        return self._started.running.addresses
 
     def stats(self) -> dict[str, Any]:
         """Returns the data plane's counters by name; docs/lifecycle.md says what they count."""
-        return self._running.stats()
+        return self._started.running.stats()
 
     def logs(self) -> list[dict[str, Any]]:
         """Returns the log records that belong to no `Answer`: of connections that carry no HTTP,
         and of other clients' requests."""
-        return [line.record for line in self._records.read(self._flush)]
+        return [line.record for line in self._started.records.read(self._flush)]
 
     def apply(self, config: Configuration) -> None:
         """Serves another configuration; returns when it is live. What backends were told stays.
@@ -170,25 +197,13 @@ class Gateway:
         """
         new = configuration(config)
         self._check(new)
-        self._running.apply(self._served(new))
+        parts = self._started
+        parts.running.apply(_served(new, parts.backends, parts.records))
         self.config = new
 
     # === Requests ===
 
-    def request(
-        self,
-        method: str,
-        url: str = "/",
-        *,
-        headers: Fields = (),
-        body: bytes | str | None = None,
-        json: Any = None,
-        host: str | None = None,
-        identity: str | MeshIdentity | None = None,
-        source: str | None = None,
-        to: str | None = None,
-        listener: str | None = None,
-    ) -> Answer:
+    def request(self, method: str, url: str = "/", **options: Unpack[Options]) -> Answer:
         """Sends a request on a connection of its own, and returns what came of it.
 
         If nothing happens any more unless time passes, time jumps to when something does: a backend
@@ -198,91 +213,98 @@ class Gateway:
             method: the method.
             url: a path; or a URL, whose host becomes ``Host`` and, on a waypoint, the service that
                 is called, as a client in namespace ``default`` would write it.
-            headers: header fields.
-            body: bytes, or text as UTF-8.
-            json: what to send as JSON in place of *body*.
-            host: ``Host``, if it is another than the URL's.
-            identity: who calls (``spiffe://…``), as the mesh says it to a waypoint.
-            source: where from, ``IP`` or ``IP:PORT``: what the PROXY protocol header says on a
-                listener that takes one, else what the client's socket is bound to.
-            to: the service of a waypoint that is called, if it is another than the URL's:
-                ``[namespace/]name[:port]`` or ``VIP:port``.
-            listener: ``namespace/gateway/listener``, or its end, where a path says too little.
+            options: what else there is to say of it.
 
         Raises:
             NoAnswer: the connection was closed, or there was silence.
             ValueError: the arguments say too little, or something that cannot be.
         """
-        where = self._aim(
-            url, host=host, identity=identity, source=source, to=to, listener=listener
-        )
-        made = client.request(method, where, headers, body, json)
         with self.clock.under_way(), self.clock.awaited():
-            exchange = self._connect(where, made)
+            exchange = self._connect(*self._made(method, url, options))
             self._send(exchange)
             return self._finish(exchange)
 
-    get = functools.partialmethod(request, "GET")
-    """`request` with the method GET."""
-    head = functools.partialmethod(request, "HEAD")
-    """`request` with the method HEAD."""
-    post = functools.partialmethod(request, "POST")
-    """`request` with the method POST."""
-    put = functools.partialmethod(request, "PUT")
-    """`request` with the method PUT."""
-    patch = functools.partialmethod(request, "PATCH")
-    """`request` with the method PATCH."""
-    delete = functools.partialmethod(request, "DELETE")
-    """`request` with the method DELETE."""
-    options = functools.partialmethod(request, "OPTIONS")
-    """`request` with the method OPTIONS."""
+    def get(self, url: str = "/", **options: Unpack[Options]) -> Answer:
+        """Does what `request` does, with the method GET."""
+        return self.request("GET", url, **options)
 
-    async def request_async(self, method: str, url: str = "/", **arguments: Any) -> Answer:
+    def head(self, url: str = "/", **options: Unpack[Options]) -> Answer:
+        """Does what `request` does, with the method HEAD."""
+        return self.request("HEAD", url, **options)
+
+    def post(self, url: str = "/", **options: Unpack[Options]) -> Answer:
+        """Does what `request` does, with the method POST."""
+        return self.request("POST", url, **options)
+
+    def put(self, url: str = "/", **options: Unpack[Options]) -> Answer:
+        """Does what `request` does, with the method PUT."""
+        return self.request("PUT", url, **options)
+
+    def patch(self, url: str = "/", **options: Unpack[Options]) -> Answer:
+        """Does what `request` does, with the method PATCH."""
+        return self.request("PATCH", url, **options)
+
+    def delete(self, url: str = "/", **options: Unpack[Options]) -> Answer:
+        """Does what `request` does, with the method DELETE."""
+        return self.request("DELETE", url, **options)
+
+    def options(self, url: str = "/", **options: Unpack[Options]) -> Answer:
+        """Does what `request` does, with the method OPTIONS."""
+        return self.request("OPTIONS", url, **options)
+
+    async def request_async(
+        self, method: str, url: str = "/", **options: Unpack[Options]
+    ) -> Answer:
         """Does what `request` does, in a task under asyncio or trio: in a worker thread."""
         import anyio.to_thread
 
         return await anyio.to_thread.run_sync(
-            functools.partial(self.request, method, url, **arguments), abandon_on_cancel=True
+            functools.partial(self.request, method, url, **options), abandon_on_cancel=True
         )
 
-    def start(self, method: str, url: str = "/", **arguments: Any) -> Pending:
-        """Sends a request and does not wait for its answer; arguments as those of `request`.
+    def start(self, method: str, url: str = "/", **options: Unpack[Options]) -> Pending:
+        """Sends a request, as `request` does, and does not wait for its answer.
 
         It returns when the request waits for something: in a backend with a ``delay``, in a filter,
         or for `Pending.answer`. Time stands still until somebody moves it: `Clock.advance`, or
         `Pending.answer`.
         """
-        where = self._aim(url, **{name: arguments.pop(name, None) for name in _AIMED})
-        pending = Pending(self, self._connect(where, client.request(method, where, **arguments)))
+        pending = Pending(self, self._connect(*self._made(method, url, options)))
         self._rest(pending)
         return pending
 
-    def explain(self, method: str, url: str = "/", headers: Fields = (), **arguments: Any) -> str:
+    def explain(self, method: str, url: str = "/", **options: Unpack[Options]) -> str:
         """Returns why each route would serve a request or not, a line for each.
 
-        Only the routes of the host count; nothing is sent. Other arguments as those of `request`.
+        Only the routes of the host count; nothing is sent. Arguments are those of `request`.
         """
-        return "\n".join(self._explain(self._aim(url, **arguments), method, pairs(headers)))
+        where, request = self._made(method, url, options)
+        return "\n".join(self._explain(where, method, list(request.fields)))
 
     # === How ===
 
     def _check(self, config: Config) -> None:
         refuse(config.errors if self._strict else unreadable(config))
 
-    def _served(self, config: Config) -> Config:
-        def address(endpoint: Endpoint, proxy_protocol: bool) -> tuple[str, int]:
-            return self._backends.address(
-                endpoint.backend, endpoint.port, proxy_protocol=proxy_protocol
-            )
-
-        return overlaid(config, address, self._records.path)
+    @property
+    def _started(self) -> _Parts:
+        if self._parts is None:
+            raise NotRunning("the gateway was not started: use it with `with`")
+        return self._parts
 
     def _flush(self, timeout: float) -> bool:
-        assert self._proxy is not None
-        return self._proxy._core.running(State.RUNNING, State.DRAINING).flush_logs(timeout)
+        core = self._started.proxy._core
+        return core.running(State.RUNNING, State.DRAINING).flush_logs(timeout)
 
-    def _aim(self, url: str, **arguments: Any) -> Aim:
-        return aim(self.config.listeners, url, **arguments)
+    def _made(self, method: str, url: str, options: Options) -> tuple[Aim, Request]:
+        """Returns where a request goes, and the request."""
+        given = dict[str, Any](options)
+        where = aim(
+            self.config.listeners,
+            url,
+            **{name: given.pop(name) for name in _AIMED if name in given},
+        )
+        return where, client.request(method, where, **given)
 
     def _explain(self, where: Aim, method: str, headers: list[tuple[str, str]]) -> list[str]:
         if where.table is None:
@@ -292,9 +314,10 @@ class Gateway:
         )
 
     def _connect(self, where: Aim, request: Request) -> client.Exchange:
-        bound = self._running.addresses.get(where.listener["id"])
+        running = self._started.running
+        bound = running.addresses.get(where.listener["id"])
         if not bound:
-            problems = "; ".join(self._running.problems)
+            problems = "; ".join(running.problems)
             raise NoAnswer(f"listener {where.listener['id']} is not bound: {problems}")
         try:
             return client.Exchange(Address(*bound[0]), where, request, PATIENCE)
@@ -324,7 +347,7 @@ class Gateway:
             raise self._no_answer(exchange, error) from None
         finally:
             exchange.close()
-        line = self._records.claim(exchange.peer, self._flush, PATIENCE)
+        line = self._started.records.claim(exchange.peer, self._flush, PATIENCE)
         if line is None:
             raise AssertionError(f"the access log has no record of {request.method} {where.url}")
         answer = Answer(
@@ -348,7 +371,7 @@ class Gateway:
         """
         record = line.record
         ident = record["request_id"]
-        for backend in self._backends.by_name.values():
+        for backend in self.backends.values():
             for one in reversed(backend.requests.copy()):
                 if str(Address(*one.peer)) != record["upstream_local_address"]:
                     continue
@@ -361,7 +384,7 @@ class Gateway:
         where = exchange.aim
         head = f"{exchange.request.method} {where.url} has no answer"
         if isinstance(error, TimeoutError):
-            waits = [one.name for one in self._backends.by_name.values() if one.waits]
+            waits = [one.name for one in self.backends.values() if one.waits]
             why = f"nothing came for {PATIENCE:g} real seconds"
             if waits:
                 why += f"; {', '.join(waits)} would answer later: advance the clock"
@@ -373,13 +396,31 @@ class Gateway:
             why = f"the connection was closed: the waypoint serves no {where.origin.destination}"
         else:
             why = f"the connection was closed ({type(error).__name__})"
-        line = self._records.claim(exchange.peer, self._flush, 0.0)
+        line = self._started.records.claim(exchange.peer, self._flush, 0.0)
         lines = [f"{head}: {why}", f"  listener  {where.listener['id']}"]
         if line is not None:
             known = {name: value for name, value in line.record.items() if value is not None}
             lines += ["the log record:"]
             lines += [f"  {name}: {jsonlib.dumps(value)}" for name, value in known.items()]
         return NoAnswer("\n".join(lines))
+
+
+class _Parts(NamedTuple):
+    """What a gateway that was started consists of."""
+
+    records: Records
+    backends: Backends
+    proxy: Proxy
+    running: BlockingProxy
+
+
+def _served(config: Config, backends: Backends, records: Records) -> Config:
+    """Returns a configuration as the engine gets it; starts the backends that it needs."""
+
+    def address(endpoint: Endpoint, proxy_protocol: bool) -> tuple[str, int]:
+        return backends.address(endpoint.backend, endpoint.port, proxy_protocol=proxy_protocol)
+
+    return overlaid(config, address, records.path)
 
 
 class GatewayFactory(Protocol):
@@ -450,4 +491,4 @@ class Pending:
 
 
 _AIMED = ("host", "to", "listener", "identity", "source")
-"""The arguments of a request that say where it goes."""
+"""The options of a request that say where it goes."""
