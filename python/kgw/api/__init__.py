@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from kgw.api.kgateway.targets import PolicyTargetReference as PolicyTargetReference
     from kgw.api.kgateway.traffic_policy import LocalRateLimit as LocalRateLimit
     from kgw.api.kgateway.traffic_policy import TrafficPolicy as TrafficPolicy
+    from kgw.api.kgw.test import Test as Test
     from kgw.api.meta import ObjectMeta as ObjectMeta
     from kgw.api.meta import Opaque as Opaque
     from kgw.api.meta import Resource as Resource
@@ -90,6 +91,7 @@ __all__ = [
     "ServicePort",
     "TCPRoute",
     "TLSRoute",
+    "Test",
     "TrafficPolicy",
     "dumps",
     "examine",

@@ -30,6 +30,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "cluster_ip": "clusterIP",
     "cluster_ips": "clusterIPs",
     "from_": "from",
+    "json_body": "json",
     "simple_tls": "simpleTLS",
     "skip_xff_append": "skipXFFAppend",
     "well_known_ca_certificates": "wellKnownCACertificates",

@@ -21,6 +21,9 @@ GATEWAY_GROUP: Final = "gateway.networking.k8s.io"
 KGATEWAY_GROUP: Final = "gateway.kgateway.dev"
 """The group of kgateway's policies."""
 
+KGW_GROUP: Final = "kgw.dev"
+"""kgw's own group."""
+
 _MODULES: Final[Mapping[tuple[str, str], str]] = {
     (KGATEWAY_GROUP, "BackendConfigPolicy"): "kgw.api.kgateway.backend_config_policy",
     (GATEWAY_GROUP, "BackendTLSPolicy"): "kgw.api.gateway.backend_tls_policy",
@@ -37,6 +40,7 @@ _MODULES: Final[Mapping[tuple[str, str], str]] = {
     ("", "Service"): "kgw.api.core.service",
     (GATEWAY_GROUP, "TCPRoute"): "kgw.api.gateway.tcp_route",
     (GATEWAY_GROUP, "TLSRoute"): "kgw.api.gateway.tls_route",
+    (KGW_GROUP, "Test"): "kgw.api.kgw.test",
     (KGATEWAY_GROUP, "TrafficPolicy"): "kgw.api.kgateway.traffic_policy",
 }
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from kgw.api.base import Model, shape, slim, without_nulls
-from kgw.api.kinds import GATEWAY_GROUP, KGATEWAY_GROUP, KINDS
+from kgw.api.kinds import GATEWAY_GROUP, KGATEWAY_GROUP, KGW_GROUP, KINDS
 from kgw.api.meta import ObjectMeta, Opaque, Resource
 from kgw.api.names import LEGAL
 from kgw.diagnostics import Finding, Severity, suggest
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from kgw.source.memory import FieldPath
 
 #: Groups whose objects all configure a gateway: one of an unknown kind is worth a warning.
-_OWN_GROUPS: Final = (GATEWAY_GROUP, KGATEWAY_GROUP)
+_OWN_GROUPS: Final = (GATEWAY_GROUP, KGATEWAY_GROUP, KGW_GROUP)
 
 #: Kinds of these groups that exist but are spelled almost like one that is read.
 _SIBLINGS: Final = frozenset({"GRPCRoute", "UDPRoute"})
 
 #: Kinds that other projects have as well, such as Istio's Gateway and Knative's Service.
-_COMMON: Final = frozenset({"ConfigMap", "Gateway", "Namespace", "Secret", "Service"})
+_COMMON: Final = frozenset({"ConfigMap", "Gateway", "Namespace", "Secret", "Service", "Test"})
 
 #: The other kinds that another group has under the same name.
 _NAMESAKES: Final = frozenset(

@@ -26,6 +26,7 @@ _COMMANDS: Mapping[str, str] = {
     "run": "Serve what manifests say, and follow their changes.",
     "schema": "Print JSON Schemas of manifests, for editors.",
     "services": "Show the services, their VIPs, waypoints and endpoints.",
+    "test": "Run the Tests that stand beside manifests, without a cluster.",
 }
 """Each command by name: the module ``kgw.cli.NAME`` has a click command called ``command``."""
 

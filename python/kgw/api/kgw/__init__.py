@@ -1,0 +1,1 @@
+"""Kinds of `kgw.dev`, one a file."""
