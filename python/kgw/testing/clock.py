@@ -170,7 +170,10 @@ class Clock:
                     return wait.released
                 if jumps:
                     with self._step():
-                        self._jump()
+                        moved = self._jump()
+                    if not moved:
+                        with self._condition:
+                            self._condition.wait(_POLL)
         finally:
             with self._condition:
                 if wait in self._waits:
@@ -197,14 +200,19 @@ class Clock:
                 self._stepping = False
                 self._condition.notify_all()
 
-    def _jump(self) -> None:
-        """Moves to the next moment at which anything happens, if it is still time for that."""
+    def _jump(self) -> bool:
+        """Moves to the next moment at which anything happens, if it is still time for that.
+
+        Returns whether there is such a moment.
+        """
         self._engine.settle(PATIENCE)
         self._forget()
         with self._condition:
             still = self._may_jump()  # much may have happened since this was decided
-        if still:
-            self._move(math.inf)
+        if not still:
+            return False
+        before = self._now
+        return bool(self._move(math.inf)) or self._now > before
 
     def _move(self, target: float) -> list[_Wait]:
         """Moves to the next moment, or to *target* if that comes first.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kgw.attach.policies import Place
-from kgw.routing import HeaderMatch, QueryMatch, Route, RouteTable
+from kgw.routing import HeaderMatch, QueryMatch, Route, RouteTable, canonical_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kgw.translate.records import RouteRecord
 
 __all__ = ["policies", "routes"]
+
 
 def routes(
     config: Config,
@@ -42,7 +43,11 @@ def routes(
             ", ".join(one["hostname"] for one in ir["route_tables"][table]["hosts"]) or "no host"
         )
         return [f"no route is attached here (there is {hosts})"]
-    considered = RouteTable(made).explain(target, host=host, method=method, headers=list(headers))
+    try:
+        path = canonical_path(target)
+    except ValueError as error:
+        return [f"no route is looked for: {error}"]
+    considered = RouteTable(made).explain(path, host=host, method=method, headers=list(headers))
     # A line begins with the place among the routes given, which means nothing here.
     lines = [f"{one.value}: {str(one).partition(': ')[2]}" for one in considered]
     return lines or [f"no route has a hostname that matches {host!r}"]

@@ -151,13 +151,13 @@ def response(status: int, headers: Headers, body: bytes, request: Message) -> by
 
 def is_closed(sock: socket.socket) -> Callable[[], bool]:
     """Returns what tells whether the peer has ended a connection on which it sends nothing."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
 
     def closed() -> bool:
+        poll = select.poll()  # an object of each call's own: several threads ask, and cannot share
         try:
+            poll.register(sock, select.POLLIN)
             return bool(poll.poll(0)) and not sock.recv(1, socket.MSG_PEEK)
-        except OSError:
+        except (OSError, ValueError):  # the latter of a socket that was closed on this side
             return True
 
     return closed
