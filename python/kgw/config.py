@@ -214,6 +214,7 @@ class Session:
                     parsed.append(before.pop(id(raw)))
                     continue
                 resource, found = api.parse(raw)
+                raw.forget()
                 parsed.append(resource)
                 if found:
                     self._findings[id(raw)] = found

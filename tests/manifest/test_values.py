@@ -62,9 +62,11 @@ def test_other_types_are_refused() -> None:
         manifest.parse(1)  # type: ignore[arg-type]
 
 
-def test_the_value_is_built_once() -> None:
+def test_the_value_is_the_callers_own() -> None:
     documents, _ = manifest.parse("a: {b: 1}")
-    assert documents[0].value is documents[0].value
+    documents[0].value["a"]["b"] = 2
+    assert documents[0].value == {"a": {"b": 1}}
+    assert documents[0].locate(("a", "b")) == (1, 8, 9)
 
 
 def test_each_alias_is_a_copy() -> None:

@@ -205,3 +205,29 @@ def test_the_text_of_a_secret_with_mistakes_is_not_shown(
     (shown,) = load(path).findings
     assert shown.source is not None
     assert "hush" in str(shown.source.snippet(place))
+
+
+def test_what_was_forgotten_is_read_again(tmp_path: Path) -> None:
+    objects = "---\n".join([SERVICE % "a", SERVICE % "b" + "spec: {ports: [{port: 80}]}\n"])
+    path = write(tmp_path / "a.yaml", f"{objects}---\nkind: List\nitems: [{{kind: Service}}]\n")
+    files = Files(path)
+    for _ in range(2):  # the second time, behind other text
+        loaded = files.load()
+        before = [one.object for one in loaded.objects]
+        for one in loaded.objects:
+            one.forget()
+        assert [one.object for one in loaded.objects] == before
+        assert [one.name for one in loaded.objects][-3:] == ["a", "b", ""]
+        places = [one.origin and one.origin.locate(("kind",)) for one in loaded.objects]
+        assert None not in places
+        write(
+            tmp_path / "a.yaml",
+            f"{SERVICE % 'c'}---\n{objects}---\nkind: List\nitems: [{{kind: Service}}]\n",
+        )
+
+
+def test_an_object_shows_no_more_than_its_name() -> None:
+    [one] = from_objects(
+        [{"kind": "Secret", "metadata": {"name": "a"}, "data": {"k": "v"}}]
+    ).objects
+    assert repr(one) == "<RawObject Secret default/a>"

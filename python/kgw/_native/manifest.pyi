@@ -63,7 +63,7 @@ class Document:
 
     @property
     def value(self) -> Any:
-        """Its value: dict, list, str, int, float, bool or None; built once, when first asked for.
+        """Its value: dict, list, str, int, float, bool or None; built anew each time.
 
         Plain scalars resolve as in Kubernetes (YAML 1.1: ``yes`` is True, ``0644`` is 420), keys
         are strings, timestamps stay strings, and every alias is a copy of its own.

@@ -97,7 +97,8 @@ class Resource(Model):
     """What a controller has found; kgw writes its own and does not read this."""
 
     _origin: Any = PrivateAttr(default=None)
-    _written: dict[str, Any] | None = PrivateAttr(default=None)
+    # The `RawObject` that it was parsed from, if any: it has the data or can read it again.
+    _written: Any = PrivateAttr(default=None)
     _findings: tuple[Finding, ...] | None = PrivateAttr(default=None)
     _defects: tuple[Finding, ...] = PrivateAttr(default=())
 
@@ -165,7 +166,8 @@ class Resource(Model):
         if (self.confidential or self.kind == "Secret") and not secrets:
             raise ValueError(f"{self.key} is only written with secrets=True")
         if self._written is not None:
-            return deepcopy(self._written)
+            written: dict[str, Any] = self._written.object
+            return deepcopy(written)
         # Of a copy that was not validated it may be anything.
         metadata: Any = self.metadata
         if isinstance(metadata, ObjectMeta):

@@ -154,7 +154,7 @@ class _Reader:
 
     def __init__(self, raw: RawObject) -> None:
         self.origin = raw.origin
-        self.object = raw.object
+        self.raw = raw
         self.scope = raw.identity[2]
         self.named = raw.resource
         self.confidential = False
@@ -176,7 +176,7 @@ class _Reader:
         resource._origin = self.origin
         # Objects made in Python may be changed by who made them.
         if self.origin is not None or isinstance(resource, Opaque):
-            resource._written = self.object
+            resource._written = self.raw
         resource._findings = tuple(found)
         resource._defects = tuple(one for one in found if one.severity is Severity.ERROR)
         return found

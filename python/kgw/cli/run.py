@@ -539,6 +539,7 @@ def _run(function: Callable[[], Awaitable[None]]) -> None:
         importlib.import_module(module)
     for _model in KINDS.values():
         pass  # looked up, it is imported
+    gc.freeze()  # what is there stays: to look through it takes seconds, where there is much
     gc.enable()
     anyio.run(function)
 

@@ -328,7 +328,8 @@ class _File:
             self.objects = list(chain.from_iterable(map(attrgetter("objects"), self.members)))
 
     def _member(self, number: int, document: manifest.Document) -> _Member:
-        return _Member(document, *expand(document.value, self._origin(number, document)))
+        origin = self._origin(number, document)
+        return _Member(document, *expand(document.value, origin, document))
 
     def _origin(self, number: int, document: manifest.Document) -> Origin:
         assert self.text is not None

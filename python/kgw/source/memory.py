@@ -50,6 +50,14 @@ class Positions(Protocol):
         """Returns the text of line *number* (from 1) without its line break, or ``None``."""
 
 
+class Text(Protocol):
+    """What an object can be read from again: a document that is an object."""
+
+    @property
+    def value(self) -> Any:
+        """The object, each time a new one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where an object was read: a file, the document in it, and the object in the document."""
@@ -128,13 +136,42 @@ class _Blind:
         return None
 
 
-@dataclass(slots=True)
 class RawObject:
     """A Kubernetes object as it was written: plain Python data, nothing checked or defaulted."""
 
-    object: dict[str, Any] = field(repr=False)
-    origin: Origin | None = None
-    _definition: Hashable = field(default=None, init=False, compare=False, repr=False)
+    __slots__ = ("_definition", "_object", "_text", "origin")
+
+    def __init__(
+        self, object: dict[str, Any], origin: Origin | None = None, text: Text | None = None
+    ) -> None:
+        self._object: dict[str, Any] | None = object
+        self.origin = origin
+        self._text = text
+        self._definition: Hashable = None
+
+    def __repr__(self) -> str:
+        return f"<RawObject {self.resource}>"  # the rest may hold private keys
+
+    def __reduce__(self) -> tuple[type[RawObject], tuple[dict[str, Any], Origin | None]]:
+        """Supports copying and pickling: the text stays behind."""
+        return type(self), (self.object, self.origin)
+
+    @property
+    def object(self) -> dict[str, Any]:
+        """The data."""
+        if self._object is None:
+            assert self._text is not None
+            data: dict[str, Any] = self._text.value
+            return data
+        return self._object
+
+    def forget(self) -> None:
+        """Keeps the data no longer, if it can be read again from the text where it stands.
+
+        Data takes ten times the memory of its text, and is of no use once it was parsed.
+        """
+        if self._text is not None:
+            self._object = None
 
     @property
     def kind(self) -> str:
@@ -228,8 +265,12 @@ def from_objects(objects: Iterable[Mapping[str, Any]]) -> Loaded:
     return Loaded(kept, findings + twice)
 
 
-def expand(value: object, origin: Origin | None) -> tuple[list[RawObject], list[Finding]]:
+def expand(
+    value: object, origin: Origin | None, text: Text | None = None
+) -> tuple[list[RawObject], list[Finding]]:
     """Returns the objects of a document: itself, or the members of a ``List``.
+
+    What is an object itself can be read again from its text, if that is given.
 
     As for the API server, whatever has a kind that ends in ``List`` and a sequence ``items`` is a
     list; members of a typed list (``HTTPRouteList``) that name no kind are of the list's.
@@ -247,7 +288,7 @@ def expand(value: object, origin: Origin | None) -> tuple[list[RawObject], list[
     if origin is not None and _confidential(value):
         origin = origin.blind()
     if not (isinstance(kind, str) and kind.endswith("List") and isinstance(items, list)):
-        return [RawObject(value, origin)], []
+        return [RawObject(value, origin, text)], []
     objects: list[RawObject] = []
     findings: list[Finding] = []
     for index, item in enumerate(items):

@@ -14,7 +14,8 @@
 //! **Bounded.** Size, nesting and what aliases expand to are limited ([`Limits`]); time and memory
 //! are linear in the text within those limits.
 //!
-//! **Once.** [`Text`] parses of a text that changed only what changed.
+//! **Once.** [`Text`] parses of a text that changed only what changed. What it keeps is the text, and a
+//! tree for as long as it is in use ([`Reread`]).
 //!
 //! JSON is read by the same parser: YAML 1.2 contains it.
 
@@ -26,6 +27,7 @@ mod load;
 mod mapping;
 mod pieces;
 mod problem;
+mod reread;
 mod sanitize;
 mod scalar;
 mod source;
@@ -34,5 +36,6 @@ mod tree;
 pub use crate::load::{Limits, Parsed, parse};
 pub use crate::pieces::{Member, Piece, Stand, Text};
 pub use crate::problem::{Problem, ProblemKind};
+pub use crate::reread::Reread;
 pub use crate::source::{Place, Source};
 pub use crate::tree::{Document, Entries, Node, Step, Value};

@@ -13,6 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::load::{Limits, Parsed, load, parse};
+use crate::reread::Reread;
 use crate::sanitize::sanitize;
 use crate::source::{Source, offset};
 use crate::tree::Document;
@@ -35,7 +36,7 @@ pub struct Piece<T> {
     /// The piece and its lines, with the `---` that ends it, if there is one.
     pub source: Arc<Source>,
     /// The document, unless there is none or something is wrong with it. Its index does not count.
-    document: Option<Arc<Document>>,
+    document: Option<Arc<Reread>>,
     /// Whatever the user of a text keeps with its document.
     pub kept: T,
     /// How many documents it counts as: empty and broken ones count.
@@ -65,8 +66,8 @@ pub enum Member<'t, T> {
     Piece {
         /// What it stands in.
         piece: &'t Arc<Piece<T>>,
-        /// The document itself.
-        document: &'t Arc<Document>,
+        /// The document itself. Its index does not count.
+        document: &'t Arc<Reread>,
         /// Where the piece stands.
         stand: Stand,
     },
@@ -300,9 +301,12 @@ impl<T: Default> Piece<T> {
             starts.saturating_sub(1)
         };
         let clean = problems.is_empty() && own <= 1;
+        let source = Arc::new(source);
+        let document = documents.pop().filter(|_| clean);
         Self {
-            document: documents.pop().filter(|_| clean).map(Arc::new),
-            source: Arc::new(source),
+            document: document
+                .map(|document| Arc::new(Reread::new(Arc::clone(&source), document, limits))),
+            source,
             kept: T::default(),
             documents: own,
             length: text.len(),

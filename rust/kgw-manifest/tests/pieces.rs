@@ -67,7 +67,11 @@ fn in_pieces(text: &mut Text<()>) -> (Vec<Seen>, String) {
             document,
             stand,
         } => {
-            let places = places(document, &piece.source, stand.line);
+            let read = places(&document.document(), &piece.source, stand.line);
+            document.forget();
+            let document = document.document();
+            let places = places(&document, &piece.source, stand.line);
+            assert_eq!(places, read);
             let text = format!("{} {places}", describe(document.root()));
             (text, stand.index)
         }

@@ -1,8 +1,9 @@
 //! `kgw._native.manifest`: manifests as plain Python data that knows its places.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use kgw_manifest::{Limits, Member, Node, Piece, Place, Source, Step, Value};
+use kgw_manifest::{Limits, Member, Node, Place, Reread, Source, Step, Value};
 use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -30,7 +31,7 @@ fn parse<'py>(
     let parsed = py.detach(move || kgw_manifest::parse(&bytes, &Limits::default()));
     let documents = PyList::empty(py);
     for inner in parsed.documents {
-        documents.append(Document::new(&parsed.source, inner))?;
+        documents.append(Document::whole(&parsed.source, inner))?;
     }
     let problems = Problem::list(py, &parsed.source, parsed.problems)?;
     Ok((documents, problems))
@@ -73,11 +74,14 @@ impl Text {
                     stand,
                 } => {
                     let stand = (stand.index, stand.line);
-                    (Document::of_piece(py, piece, document)?, stand)
+                    // Each time the same object.
+                    let make = || Py::new(py, Document::new(Arc::clone(document)));
+                    let document = piece.kept.0.get_or_try_init(py, make)?;
+                    (document.clone_ref(py), stand)
                 }
                 Member::Whole { source, document } => {
                     let stand = (document.index(), 0);
-                    let document = Document::new(source, Arc::clone(document));
+                    let document = Document::whole(source, Arc::clone(document));
                     (Py::new(py, document)?, stand)
                 }
             };
@@ -120,28 +124,18 @@ impl Text {
 
 #[pyclass(frozen, module = "kgw._native.manifest")]
 struct Document {
-    source: Arc<Source>,
-    inner: Arc<kgw_manifest::Document>,
-    value: PyOnceLock<Py<PyAny>>,
+    inner: Arc<Reread>,
+    index: usize,
 }
 
 impl Document {
-    fn new(source: &Arc<Source>, inner: Arc<kgw_manifest::Document>) -> Self {
-        Self {
-            source: Arc::clone(source),
-            inner,
-            value: PyOnceLock::new(),
-        }
+    fn new(inner: Arc<Reread>) -> Self {
+        let index = inner.document().index();
+        Self { inner, index }
     }
 
-    /// The document of a piece: each time the same object.
-    fn of_piece(
-        py: Python<'_>,
-        piece: &Piece<Kept>,
-        document: &Arc<kgw_manifest::Document>,
-    ) -> PyResult<Py<Self>> {
-        let make = || Py::new(py, Self::new(&piece.source, Arc::clone(document)));
-        Ok(piece.kept.0.get_or_try_init(py, make)?.clone_ref(py))
+    fn whole(source: &Arc<Source>, document: Arc<kgw_manifest::Document>) -> Self {
+        Self::new(Arc::new(Reread::kept(Arc::clone(source), document)))
     }
 }
 
@@ -149,13 +143,14 @@ impl Document {
 impl Document {
     #[getter]
     fn index(&self) -> usize {
-        self.inner.index()
+        self.index
     }
 
     #[getter]
-    fn value<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
-        let build = || plain(py, self.inner.root()).map(Bound::unbind);
-        Ok(self.value.get_or_try_init(py, build)?.bind(py))
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let document = self.inner.document();
+        self.inner.forget();
+        plain(py, document.root(), &mut HashMap::new())
     }
 
     #[pyo3(signature = (path, key=false))]
@@ -171,11 +166,13 @@ impl Document {
             })
             .collect::<PyResult<Vec<_>>>()?;
         let steps: Vec<_> = steps.iter().map(OwnedStep::borrow).collect();
-        Ok(self.inner.locate(&self.source, &steps, key).map(columns))
+        let document = self.inner.document();
+        let place = document.locate(self.inner.source(), &steps, key);
+        Ok(place.map(columns))
     }
 
     fn line(&self, number: usize) -> Option<&str> {
-        self.source.line(number)
+        self.inner.source().line(number)
     }
 }
 
@@ -258,26 +255,35 @@ fn columns(place: Place) -> (u32, u32, u32) {
 
 /// Builds Python data; every alias becomes a copy of its own, so that changing one is safe.
 ///
+/// Keys are interned, and equal strings are one object: most of what routes say is said by all.
+///
 /// Recursion is bounded by `Limits::depth`, which the parser has enforced with aliases followed.
-fn plain<'py>(py: Python<'py>, node: Node<'_>) -> PyResult<Bound<'py, PyAny>> {
+fn plain<'py, 'd>(
+    py: Python<'py>,
+    node: Node<'d>,
+    strings: &mut HashMap<&'d str, Bound<'py, PyString>>,
+) -> PyResult<Bound<'py, PyAny>> {
     Ok(match node.value() {
         Value::Null => py.None().into_bound(py),
         Value::Bool(value) => pyo3::types::PyBool::new(py, value).to_owned().into_any(),
         Value::Int(value) => value.into_pyobject(py)?.into_any(),
         Value::UInt(value) => value.into_pyobject(py)?.into_any(),
         Value::Float(value) => PyFloat::new(py, value).into_any(),
-        Value::String(value) => PyString::new(py, value).into_any(),
+        Value::String(value) => {
+            let make = || PyString::new(py, value);
+            strings.entry(value).or_insert_with(make).clone().into_any()
+        }
         Value::Sequence(items) => {
             let list = PyList::empty(py);
             for item in items {
-                list.append(plain(py, item)?)?;
+                list.append(plain(py, item, strings)?)?;
             }
             list.into_any()
         }
         Value::Mapping(entries) => {
             let dict = PyDict::new(py);
             for (key, value) in entries {
-                dict.set_item(key, plain(py, value)?)?;
+                dict.set_item(PyString::intern(py, key), plain(py, value, strings)?)?;
             }
             dict.into_any()
         }

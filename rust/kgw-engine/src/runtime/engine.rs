@@ -12,7 +12,7 @@ use kgw_limit::Tick;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::memory::{MemoryLimit, MemoryWatch};
+use super::memory::{MemoryLimit, MemoryWatch, give_back_freed_memory};
 use super::shared::{Phase, Shared};
 use super::worker;
 use crate::bridge::Bridge;
@@ -115,6 +115,10 @@ struct State {
     ended: bool,
 }
 
+/// The size of a configuration from which on a start gives back what making it took: the texts and
+/// trees of a hundred thousand routes are more than the routes themselves.
+const MUCH: usize = 1 << 20;
+
 /// What a generation is compiled from.
 #[derive(Clone, Copy)]
 enum Source<'a> {
@@ -201,6 +205,9 @@ impl Engine {
             &mut inherited,
             1,
         )?;
+        if config.len() >= MUCH {
+            give_back_freed_memory();
+        }
         let snapshot = Arc::new(snapshot);
         let shared = Shared::new(
             self.clock.clone(),

@@ -167,7 +167,7 @@ impl Control {
 
 /// Gives memory that was freed back to the system. The C library keeps it for later, and what it keeps
 /// would count as used for ever.
-fn give_back_freed_memory() {
+pub(super) fn give_back_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(unsafe_code, reason = "the C library offers no other way")]
     // SAFETY: `malloc_trim` has no preconditions and may be called from any thread (malloc_trim(3)).
