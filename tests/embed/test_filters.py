@@ -57,6 +57,20 @@ def active(proxy: kgw.Proxy) -> int:
     return int(proxy.stats()["python_filter_active"])
 
 
+class Hang:
+    """A filter that never decides, and says that it began and that it was cancelled."""
+
+    def __init__(self) -> None:
+        self.began, self.ended = anyio.Event(), anyio.Event()
+
+    async def on_request(self, _: Request) -> None:
+        self.began.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.ended.set()
+
+
 # === Functions, coroutines, objects ===
 
 
@@ -97,7 +111,7 @@ async def test_a_function_a_coroutine_function_and_a_class_are_filters(upstream:
         assert await get(proxy, "/denied") == (403, b"no")
         stats = proxy.stats()
         assert (stats["python_filter_total"], stats["python_filter_responded"]) == (8, 1)
-        assert stats["python_filter_active"] == 0
+        await eventually(lambda: active(proxy) == 0)
 
 
 async def test_an_extension_reference_names_a_filter(upstream: Upstream) -> None:
@@ -206,15 +220,9 @@ async def test_an_exception_is_logged_and_has_its_outcome(
 async def test_a_filter_that_hangs_is_cancelled_when_its_time_is_over(upstream: Upstream) -> None:
     clock = ManualClock()
     proxy = proxy_for(upstream, clock=clock)
-    ended = anyio.Event()
+    hang = Hang()
     statuses: list[int] = []
-
-    @proxy.filter("f", routes="*", timeout=30, when=When(path_prefix="/hang"))
-    async def hang(_: Request) -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            ended.set()
+    proxy.filter("f", routes="*", timeout=30, when=When(path_prefix="/hang"))(hang)
 
     async def ask() -> None:
         statuses.append((await get(proxy, "/hang"))[0])
@@ -225,34 +233,27 @@ async def test_a_filter_that_hangs_is_cancelled_when_its_time_is_over(upstream: 
         assert (await get(proxy))[0] == 200
         clock.advance(31)
         with anyio.fail_after(TIMEOUT):
-            await ended.wait()
+            await hang.ended.wait()
         await eventually(lambda: active(proxy) == 0)
     assert statuses == [504]
 
 
 async def test_a_client_that_leaves_cancels_the_filter(upstream: Upstream) -> None:
     proxy = proxy_for(upstream)
-    began, ended = anyio.Event(), anyio.Event()
-
-    @proxy.filter("f", routes="*", timeout=60)
-    async def hang(_: Request) -> None:
-        began.set()
-        try:
-            await anyio.sleep_forever()
-        finally:
-            ended.set()
+    hang = Hang()
+    proxy.filter("f", routes="*", timeout=60)(hang)
 
     async with proxy:
         stream = await anyio.connect_tcp(*proxy.addresses[LISTENER][0])
         await stream.send(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
         with anyio.fail_after(TIMEOUT):
-            await began.wait()
+            await hang.began.wait()
             raw = stream.extra(anyio.abc.SocketAttribute.raw_socket)
             linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
             raw.setsockopt(1, 13, linger)  # SOL_SOCKET, SO_LINGER: closing resets
             await stream.aclose()
-            await ended.wait()
-        assert proxy.stats()["python_filter_abandoned"] == 1
+            await hang.ended.wait()
+        await eventually(lambda: proxy.stats()["python_filter_abandoned"] == 1)
 
 
 async def test_a_block_that_ends_lets_filters_finish(upstream: Upstream) -> None:
@@ -276,15 +277,8 @@ async def test_a_block_that_ends_lets_filters_finish(upstream: Upstream) -> None
 
 async def test_filters_that_run_when_the_proxy_is_killed_are_cancelled(upstream: Upstream) -> None:
     proxy = proxy_for(upstream)
-    began, ended = anyio.Event(), anyio.Event()
-
-    @proxy.filter("f", routes="*", timeout=60)
-    async def hang(_: Request) -> None:
-        began.set()
-        try:
-            await anyio.sleep_forever()
-        finally:
-            ended.set()
+    hang = Hang()
+    proxy.filter("f", routes="*", timeout=60)(hang)
 
     async def ask() -> None:
         with pytest.raises((http.client.HTTPException, OSError)):
@@ -293,9 +287,9 @@ async def test_filters_that_run_when_the_proxy_is_killed_are_cancelled(upstream:
     async with anyio.create_task_group() as tasks:
         async with proxy:
             tasks.start_soon(ask)
-            await began.wait()
+            await hang.began.wait()
             proxy.kill()
-        assert ended.is_set()
+        assert hang.ended.is_set()
 
 
 # === Registration ===
