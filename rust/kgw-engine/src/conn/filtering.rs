@@ -21,7 +21,8 @@ use serde_json::{Map, Value};
 
 use super::Conn;
 use super::filtered_body::FilteredBody;
-use super::message::{Downstream, Lost, Piece};
+use super::message::{Downstream, Lost};
+use super::whole_body::{Uncollected, has_request_body, whole_body};
 use crate::bridge::{
     About, Body, Edits, Failure, Message, OpenSession, RequestHead, ResponseHead, Verdict, Waiting,
 };
@@ -77,9 +78,9 @@ pub(crate) struct Filtered {
     /// What the request's rate is counted by.
     pub(crate) rate_limit_key: Option<Box<str>>,
     /// The request's body, once a filter has to do with it.
-    request_body: Option<FilteredBody>,
+    pub(super) request_body: Option<FilteredBody>,
     /// The client has been asked for the body.
-    is_continued: bool,
+    pub(super) is_continued: bool,
     responses: ResponseFilters,
     /// The answer has been shown to the filters that it is for.
     is_answer_seen: bool,
@@ -200,179 +201,6 @@ async fn ask_about_request<D: Downstream>(
         late.map(|()| Ok(Verdict::Failed(Failure::Timeout)))
     })
     .await
-}
-
-/// Why there is no whole body.
-enum Uncollected {
-    Failed(Failure),
-    Answered(Reply),
-    ClientGone(Lost),
-}
-
-/// Waits for the request's body, if the filter wants it as a whole. None if it does not, or if what
-/// follows the head is no body.
-async fn whole_body<D: Downstream>(
-    conn: &mut Conn<D>,
-    exchange: &mut Exchange<'_>,
-    filter: &PythonFilter,
-    http: &HttpOptions,
-) -> Result<Option<Bytes>, Uncollected> {
-    if !filter.request_body || is_tunnel(conn) {
-        return Ok(None);
-    }
-    if !has_request_body(conn, exchange) {
-        return Ok(Some(Bytes::new()));
-    }
-    let stated = conn.request.framing().length().unwrap_or(0);
-    let filtered = exchange.filtered.get_or_insert_default();
-    if filtered.request_body.is_none() && stated > filter.max_body as u64 {
-        return Err(Uncollected::Failed(Failure::TooLarge));
-    }
-    let mut body = filtered.request_body.take().unwrap_or_default();
-    body.collect(filter.max_body, filter.bridge.hold());
-    if conn.request.expects_continue() && !exchange.request_complete && !filtered.is_continued {
-        filtered.is_continued = true;
-        conn.down.send_continue();
-    }
-    let mut moved_at = conn.worker.now();
-    let collected = poll_fn(|cx| {
-        conn.registration.update(cx);
-        poll_whole(cx, conn, exchange, &mut body, http, &mut moved_at)
-    })
-    .await;
-    let filtered = exchange.filtered.get_or_insert_default();
-    filtered.request_body = Some(body);
-    collected.map(Some)
-}
-
-/// Receives a request's body. Ready with all of it.
-fn poll_whole<D: Downstream>(
-    cx: &mut Context<'_>,
-    conn: &mut Conn<D>,
-    exchange: &mut Exchange<'_>,
-    body: &mut FilteredBody,
-    http: &HttpOptions,
-    moved_at: &mut Nanos,
-) -> Poll<Result<Bytes, Uncollected>> {
-    let worker = Rc::clone(&conn.worker);
-    loop {
-        let taken = take_request(conn, exchange, body);
-        let moved = taken.and_then(|taken| {
-            let moved = body.poll(cx, conn, exchange, Way::Request)?;
-            Ok(taken || moved)
-        });
-        let mut again = match moved {
-            Ok(moved) => moved,
-            Err(reply) => return Poll::Ready(Err(Uncollected::Answered(reply))),
-        };
-        if let Poll::Ready(collected) = body.poll_collected() {
-            return Poll::Ready(collected.map_err(Uncollected::Failed));
-        }
-        if conn.down.unsent() > 0
-            && let Poll::Ready(Err(lost)) = conn.down.poll_send(cx)
-        {
-            return Poll::Ready(Err(Uncollected::ClientGone(lost)));
-        }
-        if exchange.request_complete || !body.has_room() {
-            let complete = exchange.request_complete;
-            if let Some(lost) = poll_client_gone(&mut conn.down, complete, cx) {
-                return Poll::Ready(Err(Uncollected::lost(lost)));
-            }
-        } else {
-            match conn.down.poll_receive(cx) {
-                Poll::Ready(Ok(0)) => {
-                    return Poll::Ready(Err(Uncollected::ClientGone(Lost::Closed)));
-                }
-                Poll::Ready(Ok(_)) => again = true,
-                Poll::Ready(Err(lost)) => return Poll::Ready(Err(Uncollected::lost(lost))),
-                Poll::Pending => {}
-            }
-        }
-        if !again {
-            break;
-        }
-        *moved_at = worker.now();
-    }
-    if worker.phase() == Phase::Closing {
-        return Poll::Ready(Err(Uncollected::ClientGone(Lost::Closed)));
-    }
-    let complete = exchange.request_complete;
-    let idle = moved_at.after_ms(http.stream_idle_timeout_ms);
-    let request = if complete {
-        Nanos::NEVER
-    } else {
-        exchange.began.after_ms(http.request_timeout_ms)
-    };
-    let call = exchange.call_deadline;
-    let first = idle.min(request).min(call);
-    conn.timer.poll(cx, first).map(|()| {
-        Err(Uncollected::Answered(if call == first {
-            Reply::duration_timed_out()
-        } else if request == first {
-            Reply::request_took_too_long()
-        } else {
-            Reply::stream_idle(complete)
-        }))
-    })
-}
-
-impl Uncollected {
-    fn lost(lost: Lost) -> Self {
-        match lost {
-            Lost::Malformed => Self::Answered(Reply::malformed_message()),
-            lost => Self::ClientGone(lost),
-        }
-    }
-}
-
-/// Moves what has arrived of a request's body in front of the filters. Returns whether anything moved.
-pub(crate) fn take_request<D: Downstream>(
-    conn: &mut Conn<D>,
-    exchange: &mut Exchange<'_>,
-    body: &mut FilteredBody,
-) -> Result<bool, Reply> {
-    let mut moved = false;
-    while !exchange.request_complete && body.has_room() {
-        match conn.down.piece() {
-            Ok(Piece::Nothing) => break,
-            Ok(Piece::Data(data)) => {
-                exchange.bytes_received += data.len() as u64;
-                match &mut exchange.grpc_web {
-                    None => body.push(data),
-                    Some(web) => {
-                        let mut messages = Vec::with_capacity(data.len());
-                        web.request_data(data, &mut messages)
-                            .map_err(|_| Reply::bad_grpc_web())?;
-                        body.push(&messages);
-                    }
-                }
-            }
-            Ok(Piece::End(trailers)) => {
-                body.push_end(trailers.cloned());
-                exchange.request_received(conn.worker.now());
-                let web = exchange.grpc_web.as_ref();
-                if web.is_some_and(|web| web.request_end().is_err()) {
-                    return Err(Reply::bad_grpc_web());
-                }
-            }
-            Err(error) => return Err(Reply::malformed_body(error)),
-        }
-        moved = true;
-    }
-    Ok(moved)
-}
-
-/// Whether what follows the head is not a body: a tunnel, or another protocol.
-fn is_tunnel<D>(conn: &Conn<D>) -> bool {
-    conn.request.method_kind() == Method::Connect || conn.request.extended_connect()
-}
-
-fn has_request_body<D>(conn: &Conn<D>, exchange: &Exchange<'_>) -> bool {
-    let has_filtered = exchange
-        .filtered
-        .as_ref()
-        .is_some_and(|filtered| filtered.request_body.is_some());
-    has_filtered || !conn.request.framing().is_empty() && !is_tunnel(conn)
 }
 
 /// Whether a filter is not asked any more about an exchange once it has been asked about the end of this

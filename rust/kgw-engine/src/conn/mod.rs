@@ -21,6 +21,7 @@ mod tcp;
 mod tls;
 pub(crate) mod tunnel;
 mod waypoint;
+mod whole_body;
 
 use std::net::SocketAddr;
 use std::rc::Rc;

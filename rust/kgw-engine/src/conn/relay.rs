@@ -27,6 +27,7 @@ use super::filtered_body::FilteredBody;
 use super::filtering::{self, Way};
 use super::message::{Downstream, Lost, Piece, Upstream};
 use super::splice::Splice;
+use super::whole_body;
 use crate::clock::Nanos;
 use crate::config::ir::HttpOptions;
 use crate::pipeline::edge;
@@ -310,7 +311,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         cx: &mut Context<'_>,
         body: &mut FilteredBody,
     ) -> Result<bool, End> {
-        let taken = filtering::take_request(self.conn, self.exchange, body);
+        let taken = whole_body::take_request(self.conn, self.exchange, body);
         let filtered = taken.and_then(|taken| {
             let moved = body.poll(cx, self.conn, self.exchange, Way::Request)?;
             Ok(taken || moved)
