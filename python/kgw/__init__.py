@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kgw.config import Config as Config
     from kgw.config import load as load
     from kgw.diagnostics import Finding as Finding
+    from kgw.errors import BindError as BindError
     from kgw.errors import ConfigError as ConfigError
     from kgw.errors import FilterError as FilterError
     from kgw.errors import IncompleteProxyHeader as IncompleteProxyHeader
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from kgw.errors import ProtocolError as ProtocolError
     from kgw.errors import ProxyProtocolError as ProxyProtocolError
     from kgw.errors import RateLimited as RateLimited
+    from kgw.events import Event as Event
     from kgw.filters import Request as Request
     from kgw.filters import Response as Response
     from kgw.limits import KeyedTokenBucket as KeyedTokenBucket
@@ -37,11 +39,19 @@ if TYPE_CHECKING:
     from kgw.routing import QueryMatch as QueryMatch
     from kgw.routing import Route as Route
     from kgw.routing import RouteTable as RouteTable
+    from kgw.stats import Stats as Stats
+    from kgw.streams import AccessRecord as AccessRecord
+    from kgw.streams import BlockingStream as BlockingStream
+    from kgw.streams import Stream as Stream
 
 __all__ = [
+    "AccessRecord",
+    "BindError",
     "BlockingProxy",
+    "BlockingStream",
     "Config",
     "ConfigError",
+    "Event",
     "FilterError",
     "Finding",
     "HeaderMatch",
@@ -60,6 +70,8 @@ __all__ = [
     "Response",
     "Route",
     "RouteTable",
+    "Stats",
+    "Stream",
     "TokenBucket",
     "__version__",
     "load",
@@ -69,9 +81,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AccessRecord": "kgw.streams",
+    "BindError": "kgw.errors",
     "BlockingProxy": "kgw.proxy",
+    "BlockingStream": "kgw.streams",
     "Config": "kgw.config",
     "ConfigError": "kgw.errors",
+    "Event": "kgw.events",
     "FilterError": "kgw.errors",
     "Finding": "kgw.diagnostics",
     "HeaderMatch": "kgw.routing",
@@ -90,6 +106,8 @@ _HOMES = {
     "Response": "kgw.filters",
     "Route": "kgw.routing",
     "RouteTable": "kgw.routing",
+    "Stats": "kgw.stats",
+    "Stream": "kgw.streams",
     "TokenBucket": "kgw.limits",
     "__version__": "kgw._native",
     "load": "kgw.config",

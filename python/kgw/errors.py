@@ -1,6 +1,7 @@
 """Every exception that kgw raises on purpose.
 
 KgwError
+├── BindError        an address that cannot be listened on
 ├── ConfigError      a configuration that cannot be used
 ├── FilterError      a filter that does what it may not, or comes too late
 ├── ProtocolError    bytes from the network that no peer may send
@@ -15,6 +16,24 @@ from __future__ import annotations
 
 class KgwError(Exception):
     """The base of every exception that kgw raises on purpose."""
+
+
+class BindError(KgwError, OSError):
+    """An address that cannot be listened on; ``errno`` and ``strerror`` say why.
+
+    Attributes:
+        listener: ``namespace/gateway/listener``.
+        address: ``host:port``.
+    """
+
+    def __init__(self, errno: int | None, message: str, listener: str, address: str) -> None:
+        super().__init__(errno, message)
+        self.listener = listener
+        self.address = address
+
+    def __reduce__(self) -> tuple[type[BindError], tuple[int | None, str | None, str, str]]:
+        """Supports copying and pickling."""
+        return type(self), (self.errno, self.strerror, self.listener, self.address)
 
 
 class ConfigError(KgwError, ValueError):

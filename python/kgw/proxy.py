@@ -27,15 +27,16 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
 
 from kgw._native import engine as native
 from kgw.api import Resource
 from kgw.binding import has_ipv6, rebind, without_ipv6
 from kgw.config import Config, Session
-from kgw.errors import ConfigError, FilterError, NotRunning
+from kgw.errors import BindError, ConfigError, FilterError, NotRunning
 from kgw.filters import MAX_BYTES, MAX_CALLS, Filters
 from kgw.filters import TIMEOUT as FILTER_TIMEOUT
 from kgw.listening import ListeningSocket, checked
@@ -50,8 +51,11 @@ if TYPE_CHECKING:
 
     from kgw._native.bridge import Bridge
     from kgw.diagnostics import Finding
+    from kgw.events import Event, EventFeed, EventHub
     from kgw.filterloops import FilterLoop, ThreadLoop
     from kgw.filters import Needs, OnError, When
+    from kgw.stats import Stats
+    from kgw.streams import AccessRecord, BlockingStream, Feed, Stream
 
     Configuration: TypeAlias = (
         Config
@@ -73,14 +77,23 @@ __all__ = ["BlockingProxy", "ManualClock", "Proxy", "State"]
 DRAIN_TIMEOUT = 5.0
 """Seconds that requests in flight get when a ``with`` block ends."""
 
+ACCESS_LOG_BUFFER = 1024 * 1024
+"""Bytes of access log records that may wait for one reader, for each worker."""
+
 _APPLY_TIMEOUT = 30.0
 """Seconds for every worker to take a generation; each does so within its next loop turn."""
 
 _FIRST = 1
 """The generation that an engine starts with."""
 
+_END = 2**64 - 1
+"""What a worker that has ended says that it runs."""
+
 _FEW = 100
 """Routes: of fewer than these a change may change any number."""
+
+EVENT_INTERVAL = 2.0
+"""Seconds between two looks at the counters for those who read events."""
 
 _POLL = 0.25
 """Seconds that a worker thread waits at most before it looks whether its task was cancelled."""
@@ -174,9 +187,10 @@ class _Core:
         self._max_memory = max_memory
         self._strict = strict
         self.filters: Filters = Filters(max_filter_calls, max_filter_bytes)
+        self._events: EventHub | None = None  # made for the first reader
         self._bridge: Bridge | None = None
         self._engine: native.Engine | None = None
-        self._forked = False
+        self._owner: int | None = None
         self._abandoned = False
         self._killed = False
         # One configuration at a time is read, by what remembers the last one.
@@ -184,24 +198,41 @@ class _Core:
         self._source = _Source()
         #: What the engine runs: a change is sent as what it changes of this.
         self._live: _Live | None = None
-        # Held only for the switch of state itself, never across a wait.
-        self._lock = threading.Lock()
+        # Held only for the switch of state itself, never across a wait. Reentrant, since a signal
+        # handler may kill the proxy at any time.
+        self._lock = threading.RLock()
         # One configuration at a time: the last call of apply() is what serves in the end.
         self._apply_lock = threading.Lock()
 
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that started the proxy."""
+        return self._owner is not None and self._owner != os.getpid()
+
+    @property
+    def seen_state(self) -> State:
+        """The state as this process sees it."""
+        return State.CLOSED if self.forked else self.state
+
+    def check_process(self) -> None:
+        """Raises `NotRunning` in a forked child, where no lock may be waited for."""
+        if self.forked:
+            raise NotRunning("the proxy belongs to the parent process: threads do not survive fork")
+
     def running(self, *states: State) -> native.Engine:
         """Returns the engine if the proxy is in one of *states*, else raises `NotRunning`."""
-        if self._forked:
-            raise NotRunning("the proxy belongs to the parent process: threads do not survive fork")
+        self.check_process()
         if self.state not in states or self._engine is None:
             raise NotRunning(_WHY[self.state])
         return self._engine
 
     def claim(self) -> None:
         """Reserves the one start that a proxy has."""
+        self.check_process()
         with self._lock:
-            if self._forked or self.state is not State.NEW:
+            if self.state is not State.NEW:
                 raise NotRunning(f"a proxy is started once: this one is {self.state.value}")
+            self._owner = os.getpid()
             self.state = State.RUNNING
 
     def bridge(self) -> Bridge | None:
@@ -223,7 +254,8 @@ class _Core:
                 bridge=self._bridge,
             )
             engine.start(_whole(config, listeners), self._sockets)
-        except BaseException:
+        except BaseException as error:
+            self._tell_failure(error)
             for one in self._sockets:
                 one.socket.close()
             self._ended()
@@ -235,29 +267,60 @@ class _Core:
             if self._clock is not None:
                 self._clock._engines.append(engine)
             _RUNNING.add(self)
+        self._tell_applied(_FIRST, config, {})
         if self._abandoned:
             self.kill()
 
     def apply(self, config: Configuration, timeout: float = _APPLY_TIMEOUT) -> Config:
         self.running(State.RUNNING)
-        usable = self._usable(config)
-        listeners = self._bound(usable)
-        with self._apply_lock:
-            engine = self.running(State.RUNNING)
-            generation = self._send(engine, usable, listeners)
-            self._live = _Live(generation, usable.translation, listeners)
-            if not engine.wait_applied(generation, timeout):
-                raise TimeoutError(f"generation {generation} is not on every worker yet")
-            self.config = usable
+        try:
+            usable = self._usable(config)
+            listeners = self._bound(usable)
+            with self._apply_lock:
+                engine = self.running(State.RUNNING)
+                before = engine.addresses() if self._events else {}
+                generation = self._send(engine, usable, listeners)
+                self._live = _Live(generation, usable.translation, listeners)
+                if not engine.wait_applied(generation, timeout):
+                    raise TimeoutError(f"generation {generation} is not on every worker yet")
+                self.config = usable
+                self._tell_applied(generation, usable, before)
+        except Exception as error:
+            self._tell_failure(error)
+            raise
         return usable
 
     def addresses(self) -> Addresses:
         return self.running(State.RUNNING, State.DRAINING).addresses()
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> Stats:
         counters = json.loads(self.running(State.RUNNING, State.DRAINING).stats())
-        assert isinstance(counters, dict)
-        return counters
+        return cast("Stats", counters)
+
+    def access_log(self, fields: Mapping[str, Any] | None, buffer: int) -> Feed[Any]:
+        from kgw.streams import DEFAULT_FIELDS, TapFeed
+
+        if buffer < 1:
+            raise ValueError(f"buffer must be at least 1, not {buffer}")
+        format = json.dumps(DEFAULT_FIELDS if fields is None else dict(fields))
+        return TapFeed(self.running(State.RUNNING, State.DRAINING).tap(format, buffer))
+
+    def event_feed(self, interval: float) -> EventFeed:
+        self.check_process()
+        from kgw.events import EventHub
+
+        with self._lock:
+            if self.state is State.CLOSED:
+                raise NotRunning(_WHY[State.CLOSED])
+            if self._events is None:
+                self._events = EventHub()
+        return self._events.open(interval, self._stats_if_any)
+
+    def _stats_if_any(self) -> Stats | None:
+        try:
+            return self.stats()
+        except NotRunning:
+            return None
 
     def problems(self) -> tuple[str, ...]:
         return tuple(self.running(State.RUNNING, State.DRAINING).problems())
@@ -275,28 +338,45 @@ class _Core:
         """Drains and waits for the end; returns whether nothing had to be cut off."""
         if not 0 <= min <= max:
             raise ValueError(f"min must be between 0 and max ({max}), not {min}")
+        self.check_process()
         with self._lock:
             engine = self.running(State.RUNNING)
             self.state = State.DRAINING
+        finished = False
         try:
+            self._tell_drain(max, min)
             engine.drain(min)
-            return engine.join(max) and not self._killed
+            self._wait_ended(engine, max)
+            finished = engine.join(0) and not self._killed
         except NotRunning:
-            return False  # killed before the draining began
+            pass  # killed meanwhile
         finally:
-            self._ended()
+            engine.join(0)  # also if a signal handler raised something
+            self._ended(finished)
+        return finished
+
+    def _wait_ended(self, engine: native.Engine, timeout: float) -> None:
+        """Waits until every worker has ended, and lets signal handlers run meanwhile."""
+        deadline = time.monotonic() + timeout
+        while not engine.wait_applied(_END, max(0.0, min(_POLL, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                return
 
     def abandon(self) -> None:
         """Closes a proxy that nobody waits for any more, also one that is still starting."""
+        if self.forked:
+            return
         with self._lock:
             self._abandoned = True
         self.kill()
 
     def kill(self) -> None:
         """Ends everything now, from whatever state; a drain under way returns early."""
+        if self.forked:
+            return
         with self._lock:
             engine = self._engine
-            if self._forked or engine is None or self.state is State.CLOSED:
+            if engine is None or self.state is State.CLOSED:
                 return
             self._killed = True
             self.state = State.DRAINING
@@ -304,12 +384,48 @@ class _Core:
         self._ended()
 
     def wait_closed(self, timeout: float | None) -> bool:
-        if self._forked or self.state is State.NEW:
+        self.check_process()
+        if self.state is State.NEW:
             raise NotRunning(_WHY[State.NEW])
         return self.closed.wait(timeout)
 
-    def after_fork(self) -> None:
-        self._forked = True
+    # === Events ===
+
+    def _tell_applied(self, generation: int, config: Config, before: Addresses) -> None:
+        """Says that a generation is live, after what it changed of the *before* bound addresses."""
+        if not self._events:
+            return
+        from kgw.events import ConfigApplied, ListenerBound, ListenerClosed
+
+        emit = self._events.emit
+        with suppress(NotRunning):  # it may be over already
+            engine = self.running(State.RUNNING, State.DRAINING)
+            gone, bound = _pairs(before), _pairs(engine.addresses())
+            for listener, host, port in sorted(gone - bound):
+                emit(ListenerClosed(listener, host, port))
+            for listener, host, port in sorted(bound - gone):
+                emit(ListenerBound(listener, host, port))
+            problems = tuple(engine.problems())
+            emit(ConfigApplied(generation, tuple(config.findings), problems))
+
+    def _tell_failure(self, error: BaseException) -> None:
+        if not self._events or isinstance(error, NotRunning) or not isinstance(error, Exception):
+            return
+        from kgw.events import ApplyFailed, ListenerFailed
+
+        if isinstance(error, BindError):
+            self._events.emit(ListenerFailed(error.listener, error.address, error))
+        self._events.emit(ApplyFailed(error))
+
+    def _tell_drain(self, max: float, min: float) -> None:
+        """Says that the end begins, after what is left to be said about what was before."""
+        if not self._events:
+            return
+        from kgw.events import DrainBegun
+
+        if (stats := self._stats_if_any()) is not None:
+            self._events.look(stats)
+        self._events.emit(DrainBegun(max, min))
 
     def _usable(self, config: Configuration) -> Config:
         """Returns a configuration in any of its forms as a `Config`. Raises `ConfigError`."""
@@ -344,14 +460,20 @@ class _Core:
                 raise ConfigError(str(error)) from None
         return listeners if has_ipv6() else without_ipv6(listeners)
 
-    def _ended(self) -> None:
-        self.state = State.CLOSED
+    def _ended(self, finished: bool = False) -> None:
+        with self._lock:
+            self.state = State.CLOSED
+            events = self._events
         if self._bridge is not None:
             self._bridge.close()
         _RUNNING.discard(self)
         if self._clock is not None and self._engine in self._clock._engines:
             self._clock._engines.remove(self._engine)
         self.closed.set()
+        if events is not None:
+            from kgw.events import Closed
+
+            events.close(Closed(finished))
 
 
 class _Live(NamedTuple):
@@ -371,6 +493,10 @@ class _Live(NamedTuple):
         if listeners != self.listeners:
             members["listeners"] = listeners
         return _encoded(members)
+
+
+def _pairs(addresses: Addresses) -> set[tuple[str, str, int]]:
+    return {(listener, *at) for listener, bound in addresses.items() for at in bound}
 
 
 def _whole(config: Config, listeners: Listeners) -> bytes:
@@ -583,12 +709,12 @@ class Proxy:
                 self._filter_thread.close()
 
     def __repr__(self) -> str:
-        return f"<kgw.Proxy {self._core.state.value}>"
+        return f"<kgw.Proxy {self._core.seen_state.value}>"
 
     @property
     def state(self) -> State:
         """Where the proxy is in its life."""
-        return self._core.state
+        return self._core.seen_state
 
     @property
     def addresses(self) -> Addresses:
@@ -609,9 +735,63 @@ class Proxy:
         """
         return self._core.problems()
 
-    def stats(self) -> dict[str, Any]:
-        """Returns the data plane's counters by name; docs/lifecycle.md says what they count."""
+    def stats(self) -> Stats:
+        """Returns the data plane's counters, as they are now. `kgw.Stats` says what they count."""
         return self._core.stats()
+
+    @overload
+    def access_log(
+        self, fields: None = None, *, buffer: int = ACCESS_LOG_BUFFER
+    ) -> Stream[AccessRecord]: ...
+
+    @overload
+    def access_log(
+        self, fields: Mapping[str, Any], *, buffer: int = ACCESS_LOG_BUFFER
+    ) -> Stream[dict[str, Any]]: ...
+
+    def access_log(
+        self, fields: Mapping[str, Any] | None = None, *, buffer: int = ACCESS_LOG_BUFFER
+    ) -> Stream[Any]:
+        """Returns what is logged of each request that ends from now on, as a stream of records.
+
+            async for record in proxy.access_log({"path": "%REQ(:PATH)%", "took": "%DURATION%"}):
+                ...
+
+        It does not depend on the access logs that the configuration asks for, and the data plane
+        never waits for the reader. The stream ends when the proxy is closed.
+
+        Args:
+            fields: what a record consists of: names, and Envoy's operators (docs/access-log.md) as
+                their values; by default what `kgw.AccessRecord` has.
+            buffer: bytes of records that may wait for the reader, for each worker (1 MiB). What
+                does not fit is dropped, and counted by the stream's ``dropped``.
+
+        Raises:
+            ConfigError: *fields* has an operator that does not exist, or a wrong one.
+            NotRunning: the proxy is not running.
+            ValueError: *buffer* is less than 1.
+        """
+        from kgw.streams import Stream
+
+        return Stream(self._core.access_log(fields, buffer))
+
+    def events(self, *, interval: float = EVENT_INTERVAL) -> Stream[Event]:
+        """Returns what happens to the proxy from now on, as a stream of `kgw.events`.
+
+        Before the start, it has the start's events too. The last event is `kgw.events.Closed`, and
+        ends the stream. At most 1,024 events wait; the stream's ``dropped`` counts what is lost.
+
+        Args:
+            interval: seconds between two looks at the counters, for events that come from there:
+                refused connections, memory that runs short.
+
+        Raises:
+            NotRunning: the proxy is closed.
+            ValueError: *interval* is not positive.
+        """
+        from kgw.streams import Stream
+
+        return Stream(self._core.event_feed(interval))
 
     async def apply(self, config: Configuration) -> Config:
         """Serves another configuration from now on; no connection is dropped.
@@ -682,12 +862,12 @@ class BlockingProxy:
         self._core = core
 
     def __repr__(self) -> str:
-        return f"<kgw.BlockingProxy {self._core.state.value}>"
+        return f"<kgw.BlockingProxy {self._core.seen_state.value}>"
 
     @property
     def state(self) -> State:
         """Where the proxy is in its life."""
-        return self._core.state
+        return self._core.seen_state
 
     @property
     def addresses(self) -> Addresses:
@@ -699,9 +879,33 @@ class BlockingProxy:
         """What of the configuration could not be put into effect. See `Proxy.problems`."""
         return self._core.problems()
 
-    def stats(self) -> dict[str, Any]:
-        """Returns the data plane's counters by name; docs/lifecycle.md says what they count."""
+    def stats(self) -> Stats:
+        """Returns the data plane's counters, as they are now. `kgw.Stats` says what they count."""
         return self._core.stats()
+
+    @overload
+    def access_log(
+        self, fields: None = None, *, buffer: int = ACCESS_LOG_BUFFER
+    ) -> BlockingStream[AccessRecord]: ...
+
+    @overload
+    def access_log(
+        self, fields: Mapping[str, Any], *, buffer: int = ACCESS_LOG_BUFFER
+    ) -> BlockingStream[dict[str, Any]]: ...
+
+    def access_log(
+        self, fields: Mapping[str, Any] | None = None, *, buffer: int = ACCESS_LOG_BUFFER
+    ) -> BlockingStream[Any]:
+        """Returns what is logged of each request from now on. See `Proxy.access_log`."""
+        from kgw.streams import BlockingStream
+
+        return BlockingStream(self._core.access_log(fields, buffer))
+
+    def events(self, *, interval: float = EVENT_INTERVAL) -> BlockingStream[Event]:
+        """Returns what happens to the proxy from now on. See `Proxy.events`."""
+        from kgw.streams import BlockingStream
+
+        return BlockingStream(self._core.event_feed(interval))
 
     def apply(self, config: Configuration) -> Config:
         """Serves another configuration; returns when every worker does. See `Proxy.apply`."""
@@ -795,12 +999,6 @@ async def _in_thread(call: Callable[[], _T]) -> _T:
     return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
 
 
-def _after_fork() -> None:
-    for core in list(_RUNNING):
-        core.after_fork()
-    _RUNNING.clear()
-
-
 def _close_all() -> None:
     for core in list(_RUNNING):
         core.kill()
@@ -815,5 +1013,4 @@ _WHY = {
     State.CLOSED: "the proxy is closed",
 }
 
-os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_close_all)

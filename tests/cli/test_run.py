@@ -18,7 +18,7 @@ from tests.attach.test_tls_listeners import gateway, https
 from tests.embed.upstream import TIMEOUT, Upstream, fetch, resources
 from tests.translate.certificates import secret
 
-from kgw.cli.refusals import INTERVAL, REASONS, Refusals
+from kgw.refusals import INTERVAL, REASONS, Refusals
 
 if TYPE_CHECKING:
     from pathlib import Path

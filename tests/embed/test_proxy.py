@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from tests.embed.upstream import TIMEOUT, Upstream, fetch, rate_limit, resources
 
 import kgw
 from kgw.proxy import ManualClock, State
+from kgw.stats import AccessLogStats, Stats
 from kgw.translate import Options
 
 if TYPE_CHECKING:
@@ -136,7 +136,37 @@ async def test_stats_count_requests(upstream: Upstream) -> None:
     async with proxy_for(upstream) as proxy:
         before = proxy.stats()
         await get(proxy)
-        assert proxy.stats() != before
+        assert proxy.stats()["downstream_rq_total"] >= before["downstream_rq_total"]
+        assert proxy.stats()["downstream_cx_total"] == before["downstream_cx_total"] + 1
+
+
+async def test_stats_are_what_their_type_says(upstream: Upstream) -> None:
+    async with proxy_for(upstream) as proxy:
+        stats = proxy.stats()
+    async with proxy_for(upstream, max_memory=1 << 40) as proxy:
+        limited = proxy.stats()
+    assert set(stats) == set(Stats.__annotations__) - {"memory_used"}
+    assert set(limited) == set(Stats.__annotations__)
+    assert {name for name, value in limited.items() if type(value) is not int} == {"access_logs"}
+
+
+async def test_stats_of_an_access_log(upstream: Upstream, tmp_path: Path) -> None:
+    policy = {
+        "apiVersion": "gateway.kgateway.dev/v1alpha1",
+        "kind": "HTTPListenerPolicy",
+        "metadata": {"name": "log"},
+        "spec": {
+            "targetRefs": [
+                {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "web"}
+            ],
+            "accessLog": [{"fileSink": {"path": f"{tmp_path}/log", "stringFormat": "x\n"}}],
+        },
+    }
+    config = [*resources(upstream), policy]
+    async with kgw.Proxy(config, workers=1, bind=LOCAL) as proxy:
+        [log] = proxy.stats()["access_logs"]
+    assert set(log) == AccessLogStats.__required_keys__
+    assert (log["path"], log["errors"]) == (f"{tmp_path}/log", 0)
 
 
 async def test_a_manual_clock_refills_a_rate_limit(upstream: Upstream) -> None:
@@ -361,21 +391,6 @@ def _ignoring_errors(address: tuple[str, int], path: str) -> None:
         fetch(address, path)
     except (OSError, HTTPException):
         return
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_forked_child_has_no_proxy(upstream: Upstream) -> None:
-    with proxy_for(upstream) as proxy:
-        child = os.fork()
-        if child == 0:
-            try:
-                _ = proxy.addresses
-            except kgw.NotRunning as error:
-                os._exit(0 if "fork" in str(error) else 2)
-            os._exit(1)
-        _, status = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(status) == 0
-        assert fetch(proxy.addresses[LISTENER][0], "/x") == (200, b"/x")
 
 
 def test_a_program_that_forgets_to_close_ends_all_the_same(upstream: Upstream) -> None:

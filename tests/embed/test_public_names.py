@@ -16,9 +16,13 @@ SCENARIO = Path(__file__).parents[2] / "examples" / "waypoint"
 HEAVY = {"pydantic", "pydantic_core", "anyio", "asyncio", "ssl", "socket"}
 
 NAMES = [
+    "AccessRecord",
+    "BindError",
     "BlockingProxy",
+    "BlockingStream",
     "Config",
     "ConfigError",
+    "Event",
     "FilterError",
     "Finding",
     "HeaderMatch",
@@ -37,6 +41,8 @@ NAMES = [
     "Response",
     "Route",
     "RouteTable",
+    "Stats",
+    "Stream",
     "TokenBucket",
     "__version__",
     "load",

@@ -188,7 +188,7 @@ class Scene:
 
     def stat(self, name: str) -> int:
         """A counter."""
-        value = self.proxy.stats()[name]
+        value = dict(self.proxy.stats())[name]
         assert isinstance(value, int)
         return value
 

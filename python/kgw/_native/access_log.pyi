@@ -1,8 +1,36 @@
 """Access log formats: Envoy's operators in JSON or text, compiled by the engine."""
 
-from typing import Literal
+from typing import Literal, final
 
-__all__ = ["check", "operators", "render_example"]
+__all__ = ["Tap", "check", "operators", "render_example"]
+
+@final
+class Tap:
+    """Lines of an engine's access log, for a reader in this process: :meth:`Engine.tap` opens one.
+
+    No longer referred to, it is closed.
+    """
+
+    @property
+    def closed(self) -> bool:
+        """Whether no line comes any more, after those that a :meth:`take` from now on returns."""
+
+    @property
+    def dropped(self) -> int:
+        """How many lines were lost because they did not fit into the buffer."""
+
+    def fileno(self) -> int:
+        """Returns a descriptor that is readable while there are lines, and once it is closed."""
+
+    def take(self) -> bytes:
+        """Returns the lines that are there, each ending with a line feed; does not wait.
+
+        Raises:
+            kgw.errors.NotRunning: this is a forked child.
+        """
+
+    def close(self) -> None:
+        """Ends it, and wakes whoever waits for the descriptor. Does nothing in a forked child."""
 
 def check(kind: Literal["json", "text"], value: str) -> str | None:
     """What is wrong with a format, or None if it compiles.

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Sequence
 from typing import final
 
+from kgw._native.access_log import Tap
 from kgw._native.bridge import Bridge
 
 __all__ = ["IR_VERSION", "Engine"]
@@ -151,3 +152,16 @@ class Engine:
 
     def reopen_logs(self) -> None:
         """Opens the access logs' files anew, for log rotation."""
+
+    def tap(self, format: str, buffer: int) -> Tap:
+        """Opens a way to read a line for each request and connection that ends from now on.
+
+        Args:
+            format: a JSON format as JSON text (``docs/access-log.md``).
+            buffer: bytes of lines that may wait to be read, for each worker.
+
+        Raises:
+            kgw.errors.ConfigError: the format does not compile.
+            kgw.errors.NotRunning: the engine is not running.
+            OSError: there is no file descriptor left.
+        """

@@ -19,7 +19,7 @@ from kgw.cli import eventlog, memory, signals
 from kgw.cli.addresses import bindings as checked_bindings
 from kgw.cli.exits import Exit
 from kgw.cli.manifests import files_option, print_findings
-from kgw.cli.refusals import Refusals
+from kgw.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kgw.mesh import Request
     from kgw.proxy import BlockingProxy
     from kgw.proxyproto import MeshIdentity
+    from kgw.stats import Stats
     from kgw.testing.headers import Fields
 
 __all__ = ["Gateway", "GatewayFactory", "Options", "Pending"]
@@ -180,8 +181,8 @@ class Gateway:
         """
         return self._started.running.addresses
 
-    def stats(self) -> dict[str, Any]:
-        """Returns the data plane's counters by name; docs/lifecycle.md says what they count."""
+    def stats(self) -> Stats:
+        """Returns the data plane's counters, as they are now. `kgw.Stats` says what they count."""
         return self._started.running.stats()
 
     def logs(self) -> list[dict[str, Any]]:

@@ -25,3 +25,4 @@ mod stats;
 pub mod telemetry;
 pub mod tls;
 mod upstream;
+mod wake;

@@ -16,8 +16,9 @@ use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::access_log::{Tap, json_program};
 use crate::bridge::Bridge;
-use crate::error::{config_error, not_running};
+use crate::error::{bind_error, config_error, not_running};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("IR_VERSION", kgw_engine::config::ir::VERSION)?;
@@ -165,6 +166,12 @@ impl Engine {
         self.call(py, |engine| engine.flush_logs(timeout))
     }
 
+    fn tap(&self, py: Python<'_>, format: &str, buffer: usize) -> PyResult<Tap> {
+        let program = json_program(py, format)?;
+        let tap = self.call(py, |engine| engine.tap(program, buffer))?;
+        Ok(tap.into())
+    }
+
     fn reopen_logs(&self, py: Python<'_>) -> PyResult<()> {
         self.call(py, runtime::Engine::reopen_logs)
     }
@@ -183,10 +190,17 @@ impl Engine {
         py.detach(|| call(&self.engine))
             .map_err(|error| match error {
                 EngineError::AlreadyStarted | EngineError::NotRunning => not_running(py, &error),
-                EngineError::Bind { ref source, .. } => match source.raw_os_error() {
-                    Some(number) => PyOSError::new_err((number, error.to_string())),
-                    None => PyOSError::new_err(error.to_string()),
-                },
+                EngineError::Bind {
+                    ref listener,
+                    address,
+                    ref source,
+                } => bind_error(
+                    py,
+                    source.raw_os_error(),
+                    error.to_string(),
+                    listener,
+                    address,
+                ),
                 EngineError::Compile(_) => config_error(py, &error),
                 other => PyOSError::new_err(other.to_string()),
             })

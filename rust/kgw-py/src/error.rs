@@ -4,6 +4,7 @@
 //! readable there; Rust imports them by name once.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -12,6 +13,7 @@ use pyo3::types::PyType;
 
 static INCOMPLETE_PROXY_HEADER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static PROXY_PROTOCOL_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static BIND_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static CONFIG_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static FILTER_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static NOT_RUNNING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -34,6 +36,23 @@ fn raise(
     match class(py, cell, name) {
         Ok(class) => PyErr::from_type(class.clone(), message),
         Err(_) => PyException::new_err(message),
+    }
+}
+
+/// `kgw.errors.BindError`: an address that cannot be listened on.
+pub(crate) fn bind_error(
+    py: Python<'_>,
+    number: Option<i32>,
+    message: String,
+    listener: &str,
+    address: SocketAddr,
+) -> PyErr {
+    match class(py, &BIND_ERROR, "BindError") {
+        Ok(class) => {
+            let arguments = (number, message, listener.to_owned(), address.to_string());
+            PyErr::from_type(class.clone(), arguments)
+        }
+        Err(error) => error,
     }
 }
 

@@ -151,7 +151,8 @@ impl<'a> Connection<'a> {
         worker.stats().tcp_cx_total.increment();
         worker.stats().tcp_cx_rx_bytes.add(self.down.consumed);
         worker.stats().tcp_cx_tx_bytes.add(self.down.sent);
-        if origin.logs.is_empty() {
+        let taps = worker.taps();
+        if origin.logs.is_empty() && taps.is_empty() {
             return;
         }
         let mut record = self.record(origin, now);
@@ -163,6 +164,7 @@ impl<'a> Connection<'a> {
         for log in &*origin.logs {
             log.log(worker.index(), &record);
         }
+        taps.log(worker.index(), &record);
     }
 
     fn record<'r>(&'r self, origin: &'r Origin, now: Nanos) -> Record<'r> {

@@ -233,7 +233,8 @@ impl Exchange<'_> {
         let now = conn.worker.now();
         self.timings.set(Point::StreamEnd, now.0);
         self.count(conn);
-        if target.listener.logs.is_empty() {
+        let taps = conn.worker.taps();
+        if target.listener.logs.is_empty() && taps.is_empty() {
             return;
         }
         let metadata = self.filtered.as_ref().and_then(|one| one.log_metadata());
@@ -242,6 +243,7 @@ impl Exchange<'_> {
         for log in &*target.listener.logs {
             log.log(conn.worker.index(), &record);
         }
+        taps.log(conn.worker.index(), &record);
     }
 
     fn count<D>(&self, conn: &Conn<D>) {

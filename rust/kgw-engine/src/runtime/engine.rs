@@ -21,7 +21,7 @@ use crate::config::compile::{CompileError, Compiler};
 use crate::config::snapshot::Snapshot;
 use crate::listen::socket::{self, Inherited, Leases, Sockets};
 use crate::stats;
-use crate::telemetry::access_log::{LogWriter, WriterOptions};
+use crate::telemetry::access_log::{LogProgram, LogWriter, Tap, WriterOptions};
 
 /// How to run an engine.
 #[derive(Clone, Debug)]
@@ -89,6 +89,9 @@ pub enum EngineError {
     /// A socket cannot be taken over or duplicated.
     #[error("cannot use a listening socket: {0}")]
     Socket(io::Error),
+    /// There is no file descriptor for whoever reads the access log.
+    #[error("cannot read the access log: {0}")]
+    Tap(io::Error),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -104,15 +107,29 @@ pub struct Engine {
     bridge: Option<Arc<Bridge>>,
     /// The process that has the threads.
     owner: u32,
-    state: Mutex<State>,
+    /// Held while a configuration is compiled, which can take seconds.
+    compiling: Mutex<Compiling>,
+    /// Held for a moment only, so that whoever asks for counters waits for nothing. Locked after the
+    /// other one, if both are.
+    life: Mutex<Life>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Compiling {
     compiler: Compiler,
     leases: Leases,
+}
+
+#[derive(Debug, Default)]
+struct Life {
     running: Option<Running>,
     ended: bool,
+}
+
+impl Life {
+    fn running(&self) -> Result<&Running, EngineError> {
+        self.running.as_ref().ok_or(EngineError::NotRunning)
+    }
 }
 
 /// The size of a configuration from which on a start gives back what making it took: the texts and
@@ -140,9 +157,11 @@ struct Running {
 }
 
 impl Running {
-    /// Frees the snapshots that nobody holds any longer.
-    fn free_past(&mut self) {
-        self.past.retain(|past| Arc::strong_count(past) > 1);
+    /// Takes the snapshots that nobody holds any longer, for the caller to free.
+    fn take_past(&mut self) -> Vec<Arc<Snapshot>> {
+        self.past
+            .extract_if(.., |past| Arc::strong_count(past) == 1)
+            .collect()
     }
 }
 
@@ -163,10 +182,11 @@ impl Engine {
             memory: options.memory.clone(),
             bridge: options.bridge.clone(),
             owner: process::id(),
-            state: Mutex::new(State {
+            compiling: Mutex::new(Compiling {
                 compiler: Compiler::new(options.bridge.clone()),
-                ..State::default()
+                ..Compiling::default()
             }),
+            life: Mutex::default(),
         }
     }
 
@@ -188,8 +208,9 @@ impl Engine {
                 .add(listener, socket)
                 .map_err(EngineError::Socket)?;
         }
-        let mut state = self.state.lock();
-        if state.running.is_some() || state.ended {
+        let mut compiling = self.compiling.lock();
+        let mut life = self.life.lock();
+        if life.running.is_some() || life.ended {
             return Err(EngineError::AlreadyStarted);
         }
         let options = WriterOptions {
@@ -198,7 +219,7 @@ impl Engine {
         };
         let logs = Arc::new(LogWriter::start(options).map_err(EngineError::Thread)?);
         let (snapshot, sockets) = self.compile(
-            &mut state,
+            &mut compiling,
             Source::Whole(config),
             &logs,
             &Sockets::new(),
@@ -240,7 +261,7 @@ impl Engine {
                 }
             }
         }
-        state.running = Some(Running {
+        life.running = Some(Running {
             shared,
             threads,
             logs,
@@ -264,15 +285,18 @@ impl Engine {
     }
 
     fn publish(&self, source: Source<'_>) -> Result<u64, EngineError> {
-        let mut state = self.state.lock();
-        let running = state.running.as_ref().ok_or(EngineError::NotRunning)?;
-        let (shared, logs) = (Arc::clone(&running.shared), Arc::clone(&running.logs));
+        let mut compiling = self.compiling.lock();
+        let (shared, logs) = {
+            let life = self.life.lock();
+            let running = life.running()?;
+            (Arc::clone(&running.shared), Arc::clone(&running.logs))
+        };
         if shared.phase() != Phase::Running {
             return Err(EngineError::NotRunning);
         }
         let generation = shared.generation() + 1;
         let (snapshot, sockets) = self.compile(
-            &mut state,
+            &mut compiling,
             source,
             &logs,
             &shared.sockets(),
@@ -281,31 +305,32 @@ impl Engine {
         )?;
         let snapshot = Arc::new(snapshot);
         shared.publish(Arc::clone(&snapshot), sockets);
-        if let Some(running) = &mut state.running {
+        let past = self.life.lock().running.as_mut().map(|running| {
             running.past.push(snapshot);
-            running.free_past();
-        }
+            running.take_past()
+        });
+        drop(past);
         Ok(generation)
     }
 
     /// Compiles a configuration and binds the addresses that are not bound yet.
     fn compile(
         &self,
-        state: &mut State,
+        compiling: &mut Compiling,
         source: Source<'_>,
         logs: &LogWriter,
         sockets: &Sockets,
         inherited: &mut Inherited,
         generation: u64,
     ) -> Result<(Snapshot, Sockets), EngineError> {
-        let compiler = &mut state.compiler;
+        let compiler = &mut compiling.compiler;
         let snapshot = match source {
             Source::Whole(config) => compiler.compile(config, logs, self.workers, generation),
             Source::Delta(delta) => compiler.compile_delta(delta, logs, self.workers, generation),
         }?;
         let listeners = || snapshot.listeners.values();
         let wanted = listeners().flat_map(|listener| listener.bind.iter().cloned());
-        let leases = &mut state.leases;
+        let leases = &mut compiling.leases;
         let sockets = socket::rebind(sockets, wanted, self.workers, leases, inherited).map_err(
             |(key, source)| {
                 let asked = listeners().find(|listener| listener.bind.contains(&key));
@@ -316,23 +341,22 @@ impl Engine {
                 }
             },
         )?;
-        state.compiler.commit(Tick::from_nanos(self.clock.now().0));
+        compiling
+            .compiler
+            .commit(Tick::from_nanos(self.clock.now().0));
         Ok((snapshot, sockets))
     }
 
     pub(crate) fn shared(&self) -> Result<Arc<Shared>, EngineError> {
-        let state = self.state.lock();
-        let running = state.running.as_ref().ok_or(EngineError::NotRunning)?;
-        Ok(Arc::clone(&running.shared))
+        Ok(Arc::clone(&self.life.lock().running()?.shared))
     }
 
     /// Waits until every worker serves `generation` (or a later one) and listens on its sockets.
     /// Returns whether they do.
     pub fn wait_applied(&self, generation: u64, timeout: Duration) -> Result<bool, EngineError> {
         let applied = self.shared()?.wait_acknowledged(generation, timeout);
-        if let Some(running) = &mut self.state.lock().running {
-            running.free_past();
-        }
+        let past = self.life.lock().running.as_mut().map(Running::take_past);
+        drop(past);
         Ok(applied)
     }
 
@@ -355,8 +379,8 @@ impl Engine {
 
     /// Counters, summed over workers, and the access logs' own.
     pub fn stats(&self) -> Result<Value, EngineError> {
-        let state = self.state.lock();
-        let running = state.running.as_ref().ok_or(EngineError::NotRunning)?;
+        let life = self.life.lock();
+        let running = life.running()?;
         let mut stats = stats::sum(&running.shared.stats);
         stats.insert("generation".to_owned(), running.shared.generation().into());
         stats.insert("workers".to_owned(), self.workers.into());
@@ -421,21 +445,23 @@ impl Engine {
     /// shorter time-out ends the wait.
     pub fn join(&self, timeout: Duration) -> bool {
         let shared = {
-            let mut state = self.state.lock();
-            state.ended = true;
-            match &state.running {
+            let mut life = self.life.lock();
+            life.ended = true;
+            match &life.running {
                 Some(running) => Arc::clone(&running.shared),
                 None => return true,
             }
         };
         let ended = shared.wait_acknowledged(u64::MAX, timeout) && shared.phase() != Phase::Closing;
         shared.enter(Phase::Closing);
-        let running = self.state.lock().running.take();
+        let running = self.life.lock().running.take();
         if let Some(running) = running {
             for thread in running.threads {
                 // A worker that panicked has nothing more to say.
                 let _ = thread.join();
             }
+            // Nothing is logged from here on.
+            shared.taps.close();
             drop(running.memory);
             running.logs.flush(Duration::from_secs(1));
         }
@@ -465,22 +491,19 @@ impl Engine {
 
     /// Waits until every access log line that was rendered so far is written. Returns whether it is.
     pub fn flush_logs(&self, timeout: Duration) -> Result<bool, EngineError> {
-        let logs = {
-            let state = self.state.lock();
-            Arc::clone(&state.running.as_ref().ok_or(EngineError::NotRunning)?.logs)
-        };
+        let logs = Arc::clone(&self.life.lock().running()?.logs);
         Ok(logs.flush(timeout))
+    }
+
+    /// Lets a reader in this process have a line for each request and connection that ends from now on,
+    /// whatever access logs there are. For each worker, `buffer` bytes of them may wait to be read.
+    pub fn tap(&self, program: LogProgram, buffer: usize) -> Result<Tap, EngineError> {
+        Tap::open(&self.shared()?.taps, program, buffer).map_err(EngineError::Tap)
     }
 
     /// Opens the access logs' files anew, for log rotation.
     pub fn reopen_logs(&self) -> Result<(), EngineError> {
-        let state = self.state.lock();
-        state
-            .running
-            .as_ref()
-            .ok_or(EngineError::NotRunning)?
-            .logs
-            .reopen();
+        self.life.lock().running()?.logs.reopen();
         Ok(())
     }
 }
@@ -492,7 +515,7 @@ impl Drop for Engine {
         } else {
             // A child of fork has the engine's memory but not its threads, and would wait for them
             // for ever.
-            std::mem::forget(self.state.get_mut().running.take());
+            std::mem::forget(self.life.get_mut().running.take());
         }
     }
 }

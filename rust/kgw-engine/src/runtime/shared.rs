@@ -16,6 +16,7 @@ use crate::listen::balance::{Balance, Inbox};
 use crate::listen::limit::ConnectionLimit;
 use crate::listen::socket::Sockets;
 use crate::stats::Stats;
+use crate::telemetry::access_log::Taps;
 
 /// The phases of an engine's life; they only go up.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// One per worker, written by that worker alone.
     pub(crate) stats: Box<[Stats]>,
+    /// Who reads the access log in this process.
+    pub(crate) taps: Arc<Taps>,
     generation: AtomicU64,
     phase: AtomicU8,
     /// When a lame duck stops accepting.
@@ -84,6 +87,7 @@ impl Shared {
         let shared = Self {
             clock,
             stats: (0..workers).map(|_| Stats::default()).collect(),
+            taps: Arc::new(Taps::new(workers)),
             generation: AtomicU64::new(snapshot.generation),
             phase: AtomicU8::new(Phase::Running as u8),
             accepts_until: AtomicU64::new(u64::MAX),

@@ -29,6 +29,7 @@ use crate::listen::limit::ConnectionLimit;
 use crate::listen::reserve::Reserve;
 use crate::listen::socket::{BindKey, BoundAddress};
 use crate::stats::Stats;
+use crate::telemetry::access_log::Taps;
 use crate::upstream::pool::{PoolKey, Pools, SWEEP_INTERVAL};
 
 /// What a worker accepts on, and how each accepting task is told what for.
@@ -244,6 +245,11 @@ impl Worker {
 
     pub(crate) fn stats(&self) -> &Stats {
         &self.shared.stats[self.index]
+    }
+
+    /// Who reads the access log in this process.
+    pub(crate) fn taps(&self) -> &Taps {
+        &self.shared.taps
     }
 
     pub(crate) fn phase(&self) -> Phase {

@@ -3,7 +3,7 @@
 //! A format is compiled once into a [`LogProgram`]. At the end of a request the worker fills a
 //! [`Record`], which borrows everything, and renders it straight into its queue of a [`Sink`]; the
 //! one thread of the [`LogWriter`] appends the queues to the files. A worker never waits: when a sink
-//! does not keep up, lines are dropped and counted.
+//! does not keep up, lines are dropped and counted. A [`Tap`] is the same for a reader in this process.
 
 mod arguments;
 mod error;
@@ -11,8 +11,10 @@ mod field;
 mod format;
 mod json;
 mod operators;
+mod queue;
 mod record;
 mod sample;
+mod tap;
 mod time_format;
 mod timings;
 mod token;
@@ -23,6 +25,8 @@ pub use format::{FormatOptions, LogProgram};
 pub use operators::names as operator_names;
 pub use record::{Downstream, HeaderLookup, Record, Request, Response, Upstream, WireBytes};
 pub use sample::sample;
+pub use tap::Tap;
+pub(crate) use tap::Taps;
 pub use timings::{Point, Timings};
 pub use writer::{LogWriter, OpenError, Sink, SinkCounters, WriterOptions};
 

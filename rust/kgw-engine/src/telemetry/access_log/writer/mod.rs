@@ -14,7 +14,6 @@
 //! part is completed first.
 
 mod output;
-mod queue;
 mod sink;
 
 use std::collections::HashMap;

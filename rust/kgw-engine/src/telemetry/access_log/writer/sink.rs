@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::super::queue::{Lines, Queue};
 use super::output::Output;
-use super::queue::{Lines, Queue};
 use super::{SinkCounters, WriterOptions};
 
 /// The part of a sink that workers and thread share.

@@ -28,10 +28,14 @@ REASONS = (
 
 
 class Refusals:
-    """Turns counters that only grow into reports that are not too many."""
+    """Turns counters that only grow into reports that are not too many.
 
-    def __init__(self) -> None:
-        self._reported = dict.fromkeys(REASONS, 0)
+    Args:
+        since: the counters as they were when reporting began; by default they began at 0.
+    """
+
+    def __init__(self, since: Mapping[str, Any] | None = None) -> None:
+        self._reported = {reason: since[reason] if since else 0 for reason in REASONS}
         self._silent_until = dict.fromkeys(REASONS, float("-inf"))
 
     def due(self, stats: Mapping[str, Any], now: float) -> Iterator[tuple[str, int]]:

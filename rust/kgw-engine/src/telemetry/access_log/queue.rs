@@ -1,4 +1,4 @@
-//! The queue between one worker and one sink: bounded in bytes, and never waited for by the worker.
+//! The queue between one worker and one reader, a sink or a tap: bounded in bytes, and never waited for by the worker.
 //!
 //! Two buffers, each behind a lock that is only ever tried by the worker. The thread holds at most
 //! one of them at a time, so the other is free. Order: the worker changes buffers only when it finds
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// Lines of one worker for one sink.
+/// Lines of one worker for one reader.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Queue {

@@ -1,0 +1,165 @@
+"""The counters of a running proxy."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+__all__ = ["AccessLogStats", "Stats"]
+
+
+class AccessLogStats(TypedDict):
+    """The lines of one access log file."""
+
+    path: str
+    written: int
+    """Lines written in full."""
+    dropped: int
+    """Lines that were lost: the file took no more, and the queue was full."""
+    bytes: int
+    errors: int
+    """Failed writes and failed reopenings."""
+
+
+class Stats(TypedDict):
+    """The counters of a proxy, summed over its workers. What is not called a state only grows."""
+
+    generation: int
+    """The number of the configuration that is served. A state."""
+    workers: int
+    """Data plane threads. A state."""
+    memory_pressure: int
+    """0: memory suffices. 1: idle connections are closed. 2: requests are refused too. A state."""
+    memory_used: NotRequired[int]
+    """Bytes of memory in use, if there is a limit. A state."""
+    access_logs: list[AccessLogStats]
+    """Of each file that is open."""
+    python_filter_active: int
+    """Questions to filters in Python that wait or are being answered. A state."""
+    downstream_cx_total: int
+    """Connections accepted."""
+    downstream_cx_active: int
+    """Connections open. A state."""
+    downstream_cx_overflow: int
+    """Connections closed unserved because no file descriptor was free for a while."""
+    downstream_http2_flood: int
+    """HTTP/2 connections ended for a flood of frames."""
+    downstream_cx_panicked: int
+    """Connections ended by a panic in their task."""
+    downstream_accept_error: int
+    """`accept` failures, for want of file descriptors mostly."""
+    downstream_accept_paused: int
+    """Times that accepting paused, for a connection limit or for want of memory."""
+    downstream_cx_handed_over: int
+    """Connections that a worker accepted and handed to one that had fewer of their listener's."""
+    downstream_rq_overloaded: int
+    """Requests answered with 503 for want of memory."""
+    downstream_rq_total: int
+    """Requests that ended, with or without an answer."""
+    downstream_rq_active: int
+    """Requests being served. A state."""
+    downstream_rq_2xx: int
+    """Answers by class."""
+    downstream_rq_3xx: int
+    """Answers by class."""
+    downstream_rq_4xx: int
+    """Answers by class."""
+    downstream_rq_5xx: int
+    """Answers by class."""
+    downstream_rq_malformed: int
+    """Requests whose bytes were refused."""
+    downstream_rx_body_bytes: int
+    """Body bytes received from clients."""
+    downstream_tx_body_bytes: int
+    """Body bytes sent to clients."""
+    splice_bytes: int
+    """Bytes that went from socket to socket inside the kernel."""
+    splice_refused: int
+    """Times that such bytes were copied after all: no pipe was to be had, or the kernel does not
+    do it.
+    """
+    python_filter_total: int
+    """Questions to filters in Python."""
+    python_filter_skipped: int
+    """Questions that were not asked, since the filter's predicate does not hold."""
+    python_filter_responded: int
+    """Questions that a filter answered with a response of its own."""
+    python_filter_error: int
+    """Questions that a filter failed to answer: it raised an exception or returned something
+    else.
+    """
+    python_filter_timeout: int
+    """Questions that were not answered in time."""
+    python_filter_overflow: int
+    """Questions that were not asked, since as many as may be were waiting or being answered."""
+    python_filter_closed: int
+    """Questions that nobody was there to answer."""
+    python_filter_abandoned: int
+    """Questions that were given up because the client was gone."""
+    python_filter_failure_allowed: int
+    """Questions without an answer whose filter lets the message pass then."""
+    rate_limited: int
+    """Requests that a token bucket refused."""
+    no_route: int
+    """Requests without a route."""
+    proxy_header_accepted: int
+    """PROXY headers accepted."""
+    proxy_header_malformed: int
+    """Connections closed for a PROXY header that is malformed or not of a TCP connection."""
+    proxy_header_timeout: int
+    """Connections closed because no whole PROXY header came in time."""
+    proxy_header_absent: int
+    """Connections closed by the peer before a whole PROXY header."""
+    proxy_header_local: int
+    """Connections closed because their PROXY header is for no service (LOCAL)."""
+    proxy_header_no_destination: int
+    """Connections closed because no service has the PROXY header's destination, or the host of
+    the first request where the header names none.
+    """
+    downstream_tls_handshake: int
+    """TLS handshakes of clients that were completed."""
+    downstream_tls_fail: int
+    """TLS handshakes of clients that failed, for want of trust or agreement, or of a connection."""
+    downstream_tls_timeout: int
+    """TLS handshakes of clients that took too long."""
+    downstream_tls_no_chain: int
+    """Connections closed because no chain is for their server name."""
+    upstream_tls_handshake: int
+    """TLS handshakes with endpoints that were completed."""
+    upstream_tls_fail: int
+    """TLS handshakes with endpoints that failed."""
+    upstream_tls_timeout: int
+    """TLS handshakes with endpoints that took too long."""
+    proxy_header_left_out: int
+    """Connections served without a PROXY header where one may be left out."""
+    detect_timeout: int
+    """Connections that did not say in time what they carry, and were connected before they did."""
+    tcp_cx_total: int
+    """Connections that were passed on as bytes and ended."""
+    tcp_cx_active: int
+    """Connections being passed on as bytes. A state."""
+    tcp_cx_no_route: int
+    """Connections closed because no backend is configured for them."""
+    tcp_cx_idle_timeout: int
+    """Connections closed because nothing moved for too long."""
+    tcp_cx_connect_attempts_exceeded: int
+    """Connections closed because no endpoint could be connected to."""
+    tcp_cx_rx_bytes: int
+    """Bytes received from clients of connections that are passed on as bytes."""
+    tcp_cx_tx_bytes: int
+    """Bytes sent to clients of connections that are passed on as bytes."""
+    upstream_cx_total: int
+    """Upstream connections opened."""
+    upstream_cx_connect_fail: int
+    """Upstream connections that failed to open."""
+    upstream_cx_connect_timeout: int
+    """Upstream connections that took too long to open."""
+    upstream_cx_idle: int
+    """Upstream connections in the pools. A state."""
+    upstream_rq_total: int
+    """Attempts sent upstream."""
+    upstream_rq_reused: int
+    """Attempts sent on a pooled connection."""
+    upstream_rq_retry_reused: int
+    """Attempts repeated because a pooled connection had died."""
+    upstream_rq_timeout: int
+    """Requests that took longer than their route allows."""
