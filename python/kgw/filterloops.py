@@ -212,7 +212,12 @@ class ThreadLoop:
         self._ready.wait()
 
     def _run(self) -> None:
-        asyncio.run(self._main())
+        try:
+            asyncio.run(self._main())
+        except BaseException:
+            # SystemExit, that is: nobody else is told when it ends a thread.
+            log.critical("a filter ended its thread: no filter is called any longer")
+            raise
 
     async def _main(self) -> None:
         try:

@@ -24,12 +24,15 @@ import atexit
 import enum
 import functools
 import json
+import math
 import os
+import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
 
 from kgw._native import engine as native
@@ -178,7 +181,9 @@ class _Core:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
         self.config = config
         self.state: State = State.NEW
-        self.closed: threading.Event = threading.Event()
+        # Has something once the proxy is closed. An Event would not do: a thread interrupted
+        # while it waits for one can leave that locked, and `set` would never return.
+        self._closed: SimpleQueue[None] = SimpleQueue()
         self._workers = workers
         self._clock = clock
         self._bindings = [bind] if isinstance(bind, str) else list(bind)
@@ -253,7 +258,9 @@ class _Core:
                 max_memory=self._max_memory,
                 bridge=self._bridge,
             )
-            engine.start(_whole(config, listeners), self._sockets)
+            whole = _whole(config, listeners)
+            with _signals_held():
+                engine.start(whole, self._sockets)
         except BaseException as error:
             self._tell_failure(error)
             for one in self._sockets:
@@ -387,7 +394,15 @@ class _Core:
         self.check_process()
         if self.state is State.NEW:
             raise NotRunning(_WHY[State.NEW])
-        return self.closed.wait(timeout)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while self.state is not State.CLOSED:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            with suppress(Empty):  # at the end of a slice, or another thread was quicker
+                self._closed.get(timeout=min(left, _POLL))
+        self._closed.put(None)  # for the next one
+        return True
 
     # === Events ===
 
@@ -469,7 +484,7 @@ class _Core:
         _RUNNING.discard(self)
         if self._clock is not None and self._engine in self._clock._engines:
             self._clock._engines.remove(self._engine)
-        self.closed.set()
+        self._closed.put(None)
         if events is not None:
             from kgw.events import Closed
 
@@ -997,6 +1012,22 @@ async def _in_thread(call: Callable[[], _T]) -> _T:
     import anyio.to_thread
 
     return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Has threads that are started meanwhile leave all signals to the program's own threads.
+
+    Python's handlers take effect in the main thread, which notices at once only what it was
+    interrupted by itself. Faults are a thread's own, and a profiler is to see the data plane too.
+    """
+    kept = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
+    held = signal.valid_signals() - kept - {signal.SIGABRT, signal.SIGSYS, signal.SIGPROF}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _close_all() -> None:
