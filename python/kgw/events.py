@@ -152,8 +152,8 @@ class EventFeed:
 
     def __init__(self, interval: float, stats: Callable[[], Stats | None]) -> None:
         self.interval = interval
-        self.closed = False
-        self.dropped = 0
+        self.closed: bool = False
+        self.dropped: int = 0
         self._stats = stats
         before = stats()
         self._refusals = Refusals(before)

@@ -329,8 +329,8 @@ class Backends:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.by_name: dict[str, Backend] = {}
-        self.lock = threading.RLock()
-        self.closed = False
+        self.lock: threading.RLock = threading.RLock()
+        self.closed: bool = False
         self._selector = selectors.DefaultSelector()
         self._wake, self._waker = socket.socketpair()
         self._selector.register(self._wake, selectors.EVENT_READ)

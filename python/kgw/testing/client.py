@@ -166,5 +166,5 @@ def request(
     return Request(method, aim.target, tuple(fields), content)
 
 
-Failure = (OSError, http.client.HTTPException)
+Failure: tuple[type[Exception], ...] = (OSError, http.client.HTTPException)
 """What can go wrong with an exchange."""

@@ -38,7 +38,7 @@ class Line:
     def __init__(self, line: dict[str, Any]) -> None:
         self.record: dict[str, Any] = line["record"]
         """See `kgw.testing.overlay.RECORD`."""
-        self.policies = tuple(policy_lines(line))
+        self.policies: tuple[dict[str, Any] | str, ...] = tuple(policy_lines(line))
         """What each of the policies' own access logs says, in its own form."""
 
 
