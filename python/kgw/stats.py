@@ -91,6 +91,8 @@ class Stats(TypedDict):
     """Questions that were not answered in time."""
     python_filter_overflow: int
     """Questions that were not asked, since as many as may be were waiting or being answered."""
+    python_filter_too_large: int
+    """Bodies that were longer than a filter takes as a whole."""
     python_filter_closed: int
     """Questions that nobody was there to answer."""
     python_filter_abandoned: int
