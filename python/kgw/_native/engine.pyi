@@ -30,6 +30,7 @@ class Engine:
         max_memory: int | None = None,
         memory_usage_file: str | os.PathLike[str] | None = None,
         bridge: Bridge | None = None,
+        backends: Sequence[tuple[str, socket.socket]] = ...,
     ) -> Engine:
         """Makes an engine that does nothing yet.
 
@@ -42,6 +43,10 @@ class Engine:
             memory_usage_file: a file that says how many bytes are used, as a cgroup's
                 ``memory.current`` does; by default the process's own anonymous memory counts.
             bridge: the way to the filters that routes may name; by default there are none.
+            backends: the doorbell of each backend inside this process, by the name that clusters
+                give it: a Unix socket of type ``SEQPACKET`` that does not block. It is detached.
+                For each connection to the backend, one end of it is sent through the doorbell
+                (``SCM_RIGHTS``, with one byte).
         """
 
     def start(
@@ -100,6 +105,35 @@ class Engine:
 
     def addresses(self) -> dict[str, list[tuple[str, int]]]:
         """Returns the bound ``(host, port)`` pairs by listener id."""
+
+    def connect(
+        self,
+        listener: str,
+        *,
+        peer: tuple[str, int] | None = None,
+        local: tuple[str, int] | None = None,
+        secure: bool = False,
+        server_name: str | None = None,
+    ) -> int:
+        """Connects to a listener from inside of the process, bound or not.
+
+        Returns the descriptor of a Unix stream socket that does not block; the caller must close
+        it. HTTP/1.1 is spoken on it, without TLS and without a PROXY header. When the caller closes
+        it, or the writing half of it, the exchange under way is abandoned.
+
+        Args:
+            listener: its id.
+            peer: the client, as IP address and port; by default loopback's, and port 0.
+            local: what the client addressed; by default loopback's, and port 0.
+            secure: whether requests count as ``https``.
+            server_name: the name that the client would have asked for in TLS.
+
+        Raises:
+            kgw.errors.NotRunning: the engine is not running, or is draining.
+            LookupError: there is no such listener.
+            OSError: there is no descriptor left, or too many connections wait.
+            ValueError: an address is none.
+        """
 
     def stats(self) -> bytes:
         """Returns the counters, summed over workers, as a JSON object."""

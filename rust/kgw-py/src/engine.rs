@@ -4,15 +4,17 @@
 //! detaches from it.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kgw_engine::runtime::{self, EngineError, ListeningSocket, MemoryLimit, MemoryUsage, Options};
-use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use kgw_engine::runtime::{
+    self, Caller, Doorbell, EngineError, ListeningSocket, MemoryLimit, MemoryUsage, Options, Within,
+};
+use pyo3::exceptions::{PyLookupError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -36,7 +38,7 @@ struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, workers=None, manual_clock=false, max_connections=None, max_memory=None, memory_usage_file=None, bridge=None))]
+    #[pyo3(signature = (*, workers=None, manual_clock=false, max_connections=None, max_memory=None, memory_usage_file=None, bridge=None, backends=Vec::new()))]
     fn new(
         workers: Option<usize>,
         manual_clock: bool,
@@ -44,6 +46,7 @@ impl Engine {
         max_memory: Option<u64>,
         memory_usage_file: Option<PathBuf>,
         bridge: Option<&Bound<'_, Bridge>>,
+        backends: Vec<(String, Bound<'_, PyAny>)>,
     ) -> PyResult<Self> {
         if workers.is_some_and(|workers| !(1..=1024).contains(&workers)) {
             return Err(PyValueError::new_err("workers must be between 1 and 1024"));
@@ -66,8 +69,15 @@ impl Engine {
             memory: max_memory.map(|max| MemoryLimit { max, usage }),
             bridge: bridge.map(|bridge| Arc::clone(&bridge.get().queue)),
         };
+        let doorbells = backends
+            .into_iter()
+            .map(|(backend, socket)| {
+                let socket = detached(&socket)?;
+                Ok(Doorbell { backend, socket })
+            })
+            .collect::<PyResult<_>>()?;
         Ok(Self {
-            engine: runtime::Engine::new(&options),
+            engine: runtime::Engine::with_backends(&options, doorbells),
             owner: process::id(),
         })
     }
@@ -116,6 +126,28 @@ impl Engine {
                 )
             })
             .collect())
+    }
+
+    #[pyo3(signature = (listener, *, peer=None, local=None, secure=false, server_name=None))]
+    fn connect(
+        &self,
+        py: Python<'_>,
+        listener: &str,
+        peer: Option<(String, u16)>,
+        local: Option<(String, u16)>,
+        secure: bool,
+        server_name: Option<&str>,
+    ) -> PyResult<RawFd> {
+        let caller = Caller {
+            peer: address(peer)?,
+            local: address(local)?,
+            within: Within {
+                is_secure: secure,
+                server_name: server_name.map(|name| name.to_ascii_lowercase().into_boxed_str()),
+            },
+        };
+        let end = self.call(py, |engine| engine.connect(listener, caller))?;
+        Ok(end.into_raw_fd())
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
@@ -202,6 +234,7 @@ impl Engine {
                     address,
                 ),
                 EngineError::Compile(_) => config_error(py, &error),
+                EngineError::NoListener(_) => PyLookupError::new_err(error.to_string()),
                 other => PyOSError::new_err(other.to_string()),
             })
     }
@@ -220,9 +253,7 @@ impl Drop for Engine {
 fn detached(socket: &Bound<'_, PyAny>) -> PyResult<OwnedFd> {
     let kind = socket.py().import("socket")?.getattr("socket")?;
     if !socket.is_instance(&kind)? {
-        return Err(PyTypeError::new_err(
-            "a listening socket is a socket.socket",
-        ));
+        return Err(PyTypeError::new_err("a socket is a socket.socket"));
     }
     // A subclass may have another idea of `detach`.
     let descriptor: RawFd = kind.call_method1("detach", (socket,))?.extract()?;
@@ -233,6 +264,17 @@ fn detached(socket: &Bound<'_, PyAny>) -> PyResult<OwnedFd> {
     // SAFETY: `socket.detach` gave up an open descriptor, which nothing else owns from then on.
     let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
     Ok(owned)
+}
+
+/// An address of a connection inside the process: loopback's, where nobody has one.
+fn address(given: Option<(String, u16)>) -> PyResult<SocketAddr> {
+    let Some((host, port)) = given else {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    };
+    let ip: IpAddr = host
+        .parse()
+        .map_err(|_| PyValueError::new_err(format!("{host:?} is no IP address")))?;
+    Ok(SocketAddr::from((ip, port)))
 }
 
 fn seconds(seconds: f64) -> PyResult<Duration> {

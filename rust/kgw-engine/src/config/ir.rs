@@ -901,6 +901,10 @@ pub enum PathRewrite {
 pub struct Cluster {
     /// Endpoints; none answers 503 `no healthy upstream`.
     pub endpoints: Vec<SocketAddr>,
+    /// The name of a backend of this process, which serves instead of any endpoints. It is spoken to
+    /// in HTTP/1.1, without TLS and PROXY headers, whatever the rest says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_process: Option<String>,
     /// Time to connect. Milliseconds. kgateway: 5 s.
     #[serde(default = "default_connect_timeout_ms")]
     pub connect_timeout_ms: u64,

@@ -18,6 +18,7 @@ use crate::filter::python::PythonFilter;
 use crate::listen::socket::BindKey;
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::{self, chain::Chains};
+use crate::upstream::in_process;
 use crate::upstream::pool::PoolKey;
 use crate::upstream::proxy_protocol::ProxyProtocol;
 
@@ -318,6 +319,8 @@ pub(crate) struct Redirect {
 pub(crate) struct Cluster {
     pub(crate) name: String,
     pub(crate) endpoints: Box<[SocketAddr]>,
+    /// What serves in place of the one endpoint, which is its address.
+    pub(crate) in_process: Option<Arc<in_process::Backend>>,
     pub(crate) connect_timeout: Duration,
     /// Which version of HTTP the endpoints speak.
     pub(crate) protocol: UpstreamProtocol,

@@ -236,13 +236,14 @@ impl Downstream for Http1 {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
-        if self.stream.eof {
+        if self.stream.eof && !self.stream.ends_whole {
             // It has finished sending, and may wait for its answer.
             return Poll::Pending;
         }
-        self.stream
-            .poll_fill(cx, BODY_BUFFER)
-            .map_err(|_| Lost::Closed)
+        match self.stream.poll_fill(cx, BODY_BUFFER) {
+            Poll::Ready(Ok(0)) if self.stream.ends_whole => Poll::Ready(Err(Lost::Closed)),
+            filled => filled.map_err(|_| Lost::Closed),
+        }
     }
 
     /// A body that is all there already is consumed. The connection can then be kept, which Envoy

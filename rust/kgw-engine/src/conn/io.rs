@@ -49,6 +49,10 @@ thread_local! {
 /// It is an [`AsyncRead`] and [`AsyncWrite`] as well, for who has buffers of his own: what was
 /// received already is read first.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the socket"
+)]
 pub(crate) struct Stream {
     socket: Socket,
     input: Input,
@@ -63,6 +67,9 @@ pub(crate) struct Stream {
     broken: bool,
     /// What was received last filled the buffer: more is there, most likely.
     bulk: bool,
+    /// The peer is in this process, and closes both directions at once: the end of what it sends is
+    /// the end of its interest.
+    pub(crate) ends_whole: bool,
     traffic: Traffic,
 }
 
@@ -114,6 +121,14 @@ impl Stream {
         Self::over(Socket::Tcp(socket))
     }
 
+    /// A stream to a peer in this process.
+    pub(crate) fn within(socket: TcpStream) -> Self {
+        Self {
+            ends_whole: true,
+            ..Self::new(socket)
+        }
+    }
+
     /// A stream of what is inside of TLS.
     pub(crate) fn over_tls(socket: TlsSocket) -> Self {
         Self::over(Socket::Tls(Box::new(socket)))
@@ -129,6 +144,7 @@ impl Stream {
             eof: false,
             broken: false,
             bulk: false,
+            ends_whole: false,
             traffic: Traffic::default(),
         }
     }

@@ -37,6 +37,7 @@ use self::proxy_header::Expected;
 use crate::clock::{Nanos, Timer};
 use crate::config::ir::Codec;
 use crate::config::snapshot::{Carries, Listener, Routes, Snapshot, Traffic};
+use crate::listen::call::Within;
 use crate::runtime::{Phase, Registration, Worker};
 use crate::tls::TlsInfo;
 use crate::tls::chain::Action;
@@ -203,6 +204,8 @@ pub(crate) struct Incoming {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) open: Open,
+    /// What the caller vouches for, if this process itself is the caller.
+    pub(crate) within: Option<Within>,
 }
 
 /// What serves a connection before it is known what it carries.
@@ -234,10 +237,14 @@ async fn begin(incoming: Box<Incoming>) -> Option<Box<Session>> {
         peer,
         local,
         open,
+        within,
     } = *incoming;
     let configuration = worker.snapshot().listeners.get(&listener).map(Arc::clone)?;
     let mut accepted = Accepted {
-        stream: Stream::new(socket),
+        stream: match within {
+            None => Stream::new(socket),
+            Some(_) => Stream::within(socket),
+        },
         timer: Timer::new(worker.clock().clone()),
         registration: worker.register(),
         peers: Peers {
@@ -255,7 +262,16 @@ async fn begin(incoming: Box<Incoming>) -> Option<Box<Session>> {
         },
         worker,
     };
-    if let Some(expected) = Expected::of(&configuration) {
+    let is_within = within.is_some();
+    if let Some(within) = within {
+        let peers = &mut accepted.peers;
+        peers.is_secure = within.is_secure;
+        peers.server_name = within.server_name;
+        if let Traffic::Waypoint { .. } = configuration.traffic {
+            // No ztunnel says which service is meant; the requests do.
+            peers.addressed = Addressed::Nothing;
+        }
+    } else if let Some(expected) = Expected::of(&configuration) {
         proxy_header::read(
             &mut accepted.stream,
             &mut accepted.timer,
@@ -271,6 +287,7 @@ async fn begin(incoming: Box<Incoming>) -> Option<Box<Session>> {
         handshake_timeout_ms,
         chains,
     } = &configuration.traffic
+        && !is_within
     {
         accepted = Box::pin(tls::begin(accepted, *handshake_timeout_ms, chains)).await?;
     }
@@ -297,6 +314,7 @@ async fn begin(incoming: Box<Incoming>) -> Option<Box<Session>> {
     };
     let negotiated = accepted.peers.tls.as_deref().and_then(tls::version);
     let version = match (negotiated, target.listener.http.codec) {
+        _ if is_within => Version::Http11,
         (Some(version), _) => version,
         (None, Codec::Http1) => Version::Http11,
         (None, Codec::Http2) => Version::Http2,

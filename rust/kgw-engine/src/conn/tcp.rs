@@ -322,7 +322,9 @@ async fn open<D: Pipe>(
         }
         false
     };
-    let mut opened = connect(waiting, endpoint, deadline, &mut is_client_gone).await?;
+    let in_process = cluster.in_process.as_deref();
+    let opened = connect(waiting, endpoint, in_process, deadline, &mut is_client_gone);
+    let mut opened = opened.await?;
     if let Some(proxy_protocol) = &cluster.proxy_protocol {
         let preamble = proxy_protocol
             .preamble(client.peers)

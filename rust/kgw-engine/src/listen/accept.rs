@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::balance::{Handed, Seat};
+use super::call::Caller;
 use super::limit::{ConnectionLimit, Slot};
 use super::socket::BACKLOG;
 use crate::conn::{self, Incoming};
@@ -286,19 +287,39 @@ fn begin(
     let Ok(local) = stream.local_addr() else {
         return;
     };
-    // Counted here and not in the task, which may run only after many more were accepted.
-    let open = conn::Open::new(worker);
     let incoming = Box::new(Incoming {
         worker: Rc::clone(worker),
         listener,
         socket: stream,
         peer,
         local,
-        open,
+        // Counted here and not in the task, which may run only after many more were accepted.
+        open: conn::Open::new(worker),
+        within: None,
     });
     // Boxed: few listeners have seats, and every idle connection would pay for the room.
     let held = (slots, seat.map(Box::new));
     spawn(move || conn::serve(incoming), held);
+}
+
+/// Starts a connection of this process itself.
+pub(super) fn begin_within(
+    worker: &Rc<Worker>,
+    listener: Arc<str>,
+    stream: TcpStream,
+    caller: Caller,
+    slots: Slots,
+) {
+    let incoming = Box::new(Incoming {
+        worker: Rc::clone(worker),
+        listener,
+        socket: stream,
+        peer: caller.peer,
+        local: caller.local,
+        open: conn::Open::new(worker),
+        within: Some(caller.within),
+    });
+    spawn(move || conn::serve(incoming), slots);
 }
 
 /// Runs a connection as a task of its own, so that a panic ends no other. `held` is given back when

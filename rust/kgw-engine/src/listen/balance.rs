@@ -87,26 +87,38 @@ pub(crate) struct Handed {
     pub(crate) seat: Seat,
 }
 
-/// What other workers accepted for a worker.
-#[derive(Debug, Default)]
-pub(crate) struct Inbox {
-    contents: Mutex<Contents>,
+/// What others have for a worker: by default, connections that other workers accepted.
+#[derive(Debug)]
+pub(crate) struct Inbox<T = Handed> {
+    contents: Mutex<Contents<T>>,
     arrived: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Contents {
-    waiting: VecDeque<Handed>,
+#[derive(Debug)]
+struct Contents<T> {
+    waiting: VecDeque<T>,
     closed: bool,
 }
 
-impl Inbox {
+impl<T> Default for Inbox<T> {
+    fn default() -> Self {
+        Self {
+            contents: Mutex::new(Contents {
+                waiting: VecDeque::new(),
+                closed: false,
+            }),
+            arrived: Notify::new(),
+        }
+    }
+}
+
+impl<T> Inbox<T> {
     /// Puts a connection in and wakes the worker.
     ///
     /// # Errors
     ///
     /// Returns the connection if the inbox is full, or its worker takes no more.
-    pub(crate) fn put(&self, handed: Handed) -> Result<(), Handed> {
+    pub(crate) fn put(&self, handed: T) -> Result<(), T> {
         {
             let mut contents = self.contents.lock();
             if contents.closed || contents.waiting.len() >= INBOX {
@@ -124,12 +136,12 @@ impl Inbox {
     }
 
     /// Takes everything.
-    pub(crate) fn take(&self) -> VecDeque<Handed> {
+    pub(crate) fn take(&self) -> VecDeque<T> {
         std::mem::take(&mut self.contents.lock().waiting)
     }
 
     /// Takes everything, and nothing will be put in again.
-    pub(crate) fn close(&self) -> VecDeque<Handed> {
+    pub(crate) fn close(&self) -> VecDeque<T> {
         let mut contents = self.contents.lock();
         contents.closed = true;
         std::mem::take(&mut contents.waiting)

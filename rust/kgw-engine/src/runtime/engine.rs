@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::process;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,9 +20,11 @@ use crate::bridge::Bridge;
 use crate::clock::Clock;
 use crate::config::compile::{CompileError, Compiler};
 use crate::config::snapshot::Snapshot;
+use crate::listen::call::{self, Call, Caller};
 use crate::listen::socket::{self, Inherited, Leases, Sockets};
 use crate::stats;
 use crate::telemetry::access_log::{LogProgram, LogWriter, Tap, WriterOptions};
+use crate::upstream::in_process;
 
 /// How to run an engine.
 #[derive(Clone, Debug)]
@@ -36,6 +39,16 @@ pub struct Options {
     pub memory: Option<MemoryLimit>,
     /// Where filters in Python are asked; none if there are none.
     pub bridge: Option<Arc<Bridge>>,
+}
+
+/// The doorbell of a backend inside this process: a connected Unix socket of type `SEQPACKET`. For each
+/// connection to the backend, one end of a stream is sent through it.
+#[derive(Debug)]
+pub struct Doorbell {
+    /// What clusters call the backend.
+    pub backend: String,
+    /// The engine's end. It must not block.
+    pub socket: OwnedFd,
 }
 
 impl Default for Options {
@@ -80,6 +93,12 @@ pub enum EngineError {
     /// The configuration does not compile.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// No worker takes another connection now.
+    #[error("too many connections wait to be served")]
+    Busy,
+    /// There is no such listener.
+    #[error("there is no listener {0:?}")]
+    NoListener(String),
     /// The engine is not running.
     #[error("the engine is not running")]
     NotRunning,
@@ -168,6 +187,14 @@ impl Running {
 impl Engine {
     /// Makes an engine that does nothing yet.
     pub fn new(options: &Options) -> Self {
+        Self::with_backends(options, Vec::new())
+    }
+
+    /// Makes an engine whose clusters may be served by backends inside this process.
+    pub fn with_backends(options: &Options, doorbells: Vec<Doorbell>) -> Self {
+        let doorbells = doorbells.into_iter();
+        let doorbells = doorbells.map(|doorbell| (doorbell.backend, doorbell.socket));
+        let in_process = in_process::backends(doorbells.collect());
         let workers = options.workers.unwrap_or_else(|| {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
         });
@@ -183,7 +210,7 @@ impl Engine {
             bridge: options.bridge.clone(),
             owner: process::id(),
             compiling: Mutex::new(Compiling {
-                compiler: Compiler::new(options.bridge.clone()),
+                compiler: Compiler::new(options.bridge.clone(), in_process),
                 ..Compiling::default()
             }),
             life: Mutex::default(),
@@ -358,6 +385,33 @@ impl Engine {
         let past = self.life.lock().running.as_mut().map(Running::take_past);
         drop(past);
         Ok(applied)
+    }
+
+    /// Connects to a listener from inside of the process, bound or not, and returns the caller's end: a
+    /// Unix stream socket that does not block. HTTP/1.1 is spoken on it, or bytes, as on the listener
+    /// itself, but neither TLS nor a PROXY header.
+    pub fn connect(&self, listener: &str, caller: Caller) -> Result<OwnedFd, EngineError> {
+        let shared = self.shared()?;
+        if shared.phase() >= Phase::Draining {
+            return Err(EngineError::NotRunning);
+        }
+        let snapshot = shared.snapshot();
+        let Some((id, _)) = snapshot.listeners.get_key_value(listener) else {
+            return Err(EngineError::NoListener(listener.to_owned()));
+        };
+        let (ours, theirs) = call::pair().map_err(EngineError::Socket)?;
+        let taken = shared.call(Call {
+            listener: Arc::clone(id),
+            socket: theirs,
+            caller,
+        });
+        if taken {
+            return Ok(ours);
+        }
+        Err(match shared.phase() {
+            Phase::Running | Phase::LameDuck => EngineError::Busy,
+            Phase::Draining | Phase::Closing => EngineError::NotRunning,
+        })
     }
 
     /// The bound addresses by listener; none once draining began.

@@ -5,7 +5,8 @@ mod memory;
 mod shared;
 pub(crate) mod worker;
 
-pub use engine::{Engine, EngineError, ListeningSocket, Options};
+pub use crate::listen::call::{Caller, Within};
+pub use engine::{Doorbell, Engine, EngineError, ListeningSocket, Options};
 pub(crate) use memory::Pressure;
 pub use memory::{MemoryLimit, MemoryUsage};
 pub(crate) use shared::{ListenerCounts, Phase, Shared};

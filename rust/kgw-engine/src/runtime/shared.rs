@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -13,6 +13,7 @@ use crate::clock::{Clock, Nanos};
 use crate::config::ir;
 use crate::config::snapshot::Snapshot;
 use crate::listen::balance::{Balance, Inbox};
+use crate::listen::call::Call;
 use crate::listen::limit::ConnectionLimit;
 use crate::listen::socket::Sockets;
 use crate::stats::Stats;
@@ -66,6 +67,10 @@ pub(crate) struct Shared {
     wakes: Box<[Notify]>,
     /// One per worker: what others accepted for it.
     inboxes: Box<[Inbox]>,
+    /// One per worker: connections of this process itself.
+    calls: Box<[Inbox<Call>]>,
+    /// Whose turn it is to take the next of them.
+    turn: AtomicUsize,
     /// The generation that each worker runs; `u64::MAX` once it has ended.
     acknowledged: Mutex<Box<[u64]>>,
     acknowledgement: Condvar,
@@ -98,6 +103,8 @@ impl Shared {
             sockets: Mutex::new(sockets),
             wakes: (0..workers).map(|_| Notify::new()).collect(),
             inboxes: (0..workers).map(|_| Inbox::default()).collect(),
+            calls: (0..workers).map(|_| Inbox::default()).collect(),
+            turn: AtomicUsize::new(0),
             acknowledged: Mutex::new(vec![0; workers].into_boxed_slice()),
             acknowledgement: Condvar::new(),
             settlings: AtomicU64::default(),
@@ -165,6 +172,25 @@ impl Shared {
     /// What other workers accepted for a worker.
     pub(crate) fn inbox(&self, worker: usize) -> &Inbox {
         &self.inboxes[worker]
+    }
+
+    /// Connections of this process itself for a worker.
+    pub(crate) fn calls(&self, worker: usize) -> &Inbox<Call> {
+        &self.calls[worker]
+    }
+
+    /// Gives a connection to the worker whose turn it is, or to another. Returns whether one takes it.
+    pub(crate) fn call(&self, call: Call) -> bool {
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut call = call;
+        for step in 0..self.calls.len() {
+            let worker = first.wrapping_add(step) % self.calls.len();
+            match self.calls[worker].put(call) {
+                Ok(()) => return true,
+                Err(kept) => call = kept,
+            }
+        }
+        false
     }
 
     /// Makes the listeners' limits, and how they are balanced, those of the snapshot.

@@ -18,16 +18,16 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use super::memory::Pressure;
-use super::{Phase, Shared};
+use super::{ListenerCounts, Phase, Shared};
 use crate::bridge::Bridge;
 use crate::clock::{Clock, Nanos, Timer};
 use crate::config::snapshot::Snapshot;
 use crate::conn::http2::StreamTasks;
-use crate::listen::accept;
 use crate::listen::balance::Inbox;
 use crate::listen::limit::ConnectionLimit;
 use crate::listen::reserve::Reserve;
 use crate::listen::socket::{BindKey, BoundAddress};
+use crate::listen::{accept, call};
 use crate::stats::Stats;
 use crate::telemetry::access_log::Taps;
 use crate::upstream::pool::{PoolKey, Pools, SWEEP_INTERVAL};
@@ -101,6 +101,7 @@ impl Drop for Ended<'_> {
         }
         // Nobody takes what waits there, or comes.
         drop(self.shared.inbox(self.index).close());
+        drop(self.shared.calls(self.index).close());
         self.shared.acknowledge(self.index, u64::MAX);
         self.shared.settle(self.index, u64::MAX);
     }
@@ -151,6 +152,9 @@ async fn supervise(worker: Rc<Worker>) {
             for handed in worker.inbox(worker.index).close() {
                 accept::begin_handed(&worker, handed);
             }
+            for call in worker.shared.calls(worker.index).close() {
+                call::begin(&worker, call);
+            }
         }
         worker.wake_all();
         if settlings != settled {
@@ -178,6 +182,11 @@ async fn supervise(worker: Rc<Worker>) {
                 () = worker.inbox(worker.index).arrived() => {
                     for handed in worker.inbox(worker.index).take() {
                         accept::begin_handed(&worker, handed);
+                    }
+                }
+                () = worker.shared.calls(worker.index).arrived() => {
+                    for call in worker.shared.calls(worker.index).take() {
+                        call::begin(&worker, call);
                     }
                 }
                 _ = sweep.tick() => {
@@ -269,6 +278,11 @@ impl Worker {
     /// The limit of all listeners together.
     pub(crate) fn connection_limit(&self) -> &Arc<ConnectionLimit> {
         &self.shared.connection_limit
+    }
+
+    /// The counts of a listener.
+    pub(crate) fn listener_counts(&self, listener: &str) -> Option<ListenerCounts> {
+        self.shared.listener_counts(listener)
     }
 
     /// What other workers accepted for a worker.

@@ -129,7 +129,8 @@ pub(crate) async fn open<D: Downstream>(
         registration: &conn.registration,
         timer: &mut conn.timer,
     };
-    let opened = connect(waiting, endpoint, deadline, |cx| {
+    let in_process = cluster.in_process.as_deref();
+    let opened = connect(waiting, endpoint, in_process, deadline, |cx| {
         gone = poll_client_gone(down, request_complete, cx);
         gone.is_some()
     })

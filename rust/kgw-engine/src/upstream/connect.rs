@@ -13,6 +13,7 @@ use crate::clock::{Nanos, Timer};
 use crate::conn::io::Stream;
 use crate::runtime::{Phase, Registration, Worker};
 use crate::tls::{self, Interrupt, TlsError, TlsInfo};
+use crate::upstream::in_process::Backend;
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -46,16 +47,27 @@ pub(crate) struct Waiting<'a> {
     pub(crate) timer: &'a mut Timer,
 }
 
-/// Opens a connection to `endpoint` before `deadline`, unless `is_client_gone` says meanwhile that
+async fn dial(endpoint: SocketAddr, in_process: Option<&Backend>) -> io::Result<TcpStream> {
+    if let Some(backend) = in_process {
+        // Boxed: few backends are of this process.
+        return Box::pin(backend.dial()).await;
+    }
+    let socket = TcpStream::connect(endpoint).await?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+/// Opens a connection to `endpoint`, or to a backend of this process, before `deadline`, unless `is_client_gone` says meanwhile that
 /// nobody waits for it.
 pub(crate) async fn connect(
     waiting: Waiting<'_>,
     endpoint: SocketAddr,
+    in_process: Option<&Backend>,
     deadline: Nanos,
     mut is_client_gone: impl FnMut(&mut Context<'_>) -> bool,
 ) -> Result<Opened, ConnectError> {
     let worker = waiting.worker;
-    let mut connecting = pin!(TcpStream::connect(endpoint));
+    let mut connecting = pin!(dial(endpoint, in_process));
     let connected = poll_fn(|cx| {
         waiting.registration.update(cx);
         if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
@@ -79,7 +91,6 @@ pub(crate) async fn connect(
         }
         Ok(socket) => {
             worker.stats().upstream_cx_total.increment();
-            socket.set_nodelay(true).map_err(ConnectError::Failed)?;
             Ok(Opened {
                 local: socket.local_addr().ok(),
                 stream: Stream::new(socket),

@@ -8,6 +8,7 @@ use super::state::{State, merged};
 use crate::config::ir;
 use crate::config::snapshot::{Cluster, FastSet, Turn};
 use crate::tls::intern::Interned;
+use crate::upstream::in_process::{Backend, InProcess};
 use crate::upstream::pool::PoolKey;
 use crate::upstream::proxy_protocol::ProxyProtocol;
 
@@ -27,13 +28,20 @@ impl ClusterChanges {
         state: &State,
         workers: usize,
         tls: &mut Interned,
+        in_process: &InProcess,
     ) -> Self {
         let mut changed = BTreeMap::new();
         let mut problems = BTreeMap::new();
         for (id, cluster) in clusters {
             let mut of_cluster = Vec::new();
             let compiled = cluster.map(|cluster| {
-                let compiled = compile(&id, &cluster, workers, tls, &mut of_cluster);
+                let compiled = match &cluster.in_process {
+                    Some(name) => {
+                        let backend = in_process.get(name);
+                        compile_in_process(&id, &cluster, backend, workers, &mut of_cluster)
+                    }
+                    None => compile(&id, &cluster, workers, tls, &mut of_cluster),
+                };
                 Arc::new(compiled)
             });
             let of_cluster = (!of_cluster.is_empty()).then_some(of_cluster);
@@ -97,11 +105,39 @@ fn compile(
     Cluster {
         name: id.to_owned(),
         endpoints,
+        in_process: None,
         connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
         protocol: cluster.protocol,
         proxy_protocol,
         transport: tls.as_ref().map_or(0, |tls| tls.id),
         tls,
+        max_requests_per_connection: cluster.max_requests_per_connection,
+        turns: (0..workers).map(|_| Turn::random()).collect(),
+    }
+}
+
+/// Compiles a cluster that a backend of this process serves. Without one it has no endpoints, and says
+/// so.
+fn compile_in_process(
+    id: &str,
+    cluster: &ir::Cluster,
+    backend: Option<&Arc<Backend>>,
+    workers: usize,
+    problems: &mut Vec<String>,
+) -> Cluster {
+    if backend.is_none() {
+        let name = cluster.in_process.as_deref().unwrap_or_default();
+        problems.push(format!("cluster {id}: no backend {name:?} in this process"));
+    }
+    Cluster {
+        name: id.to_owned(),
+        endpoints: backend.iter().map(|backend| backend.address).collect(),
+        in_process: backend.map(Arc::clone),
+        connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
+        protocol: ir::UpstreamProtocol::Http1,
+        proxy_protocol: None,
+        transport: 0,
+        tls: None,
         max_requests_per_connection: cluster.max_requests_per_connection,
         turns: (0..workers).map(|_| Turn::random()).collect(),
     }

@@ -44,6 +44,7 @@ use super::snapshot::{Policy, Snapshot};
 use crate::bridge::Bridge;
 use crate::telemetry::access_log::LogWriter;
 use crate::tls::intern::Interned;
+use crate::upstream::in_process::InProcess;
 
 /// Compiles configurations, and remembers what has identity across them.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ pub(crate) struct Compiler {
     next: Option<Next>,
     /// Where filters in Python are asked.
     bridge: Option<Arc<Bridge>>,
+    /// The backends of this process.
+    in_process: InProcess,
 }
 
 /// What is asked for.
@@ -87,15 +90,18 @@ impl Default for Compiler {
             parts: BTreeMap::new(),
             next: None,
             bridge: None,
+            in_process: InProcess::new(),
         }
     }
 }
 
 impl Compiler {
-    /// Makes a compiler for routes whose Python filters are those of `bridge`.
-    pub(crate) fn new(bridge: Option<Arc<Bridge>>) -> Self {
+    /// Makes a compiler for routes whose Python filters are those of `bridge`, and clusters whose
+    /// backends of this process are those of `in_process`.
+    pub(crate) fn new(bridge: Option<Arc<Bridge>>, in_process: InProcess) -> Self {
         Self {
             bridge,
+            in_process,
             ..Self::default()
         }
     }
@@ -163,7 +169,8 @@ impl Compiler {
             (&self.state, &mut self.parts)
         };
         let tls = &mut self.tls;
-        let clusters = ClusterChanges::compile(input.clusters, state, workers, tls);
+        let clusters =
+            ClusterChanges::compile(input.clusters, state, workers, tls, &self.in_process);
         let cluster = |id: &str| clusters.get(state, id);
         let mut policies = PolicyCompiler {
             buckets: &mut self.buckets,
