@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from kgw._native import __version__ as __version__
+    from kgw.client import httpx_transport as httpx_transport
     from kgw.config import Config as Config
     from kgw.config import load as load
     from kgw.diagnostics import Finding as Finding
@@ -74,6 +75,7 @@ __all__ = [
     "Stream",
     "TokenBucket",
     "__version__",
+    "httpx_transport",
     "load",
     "parse_proxy_header",
     "read_proxy_header",
@@ -110,6 +112,7 @@ _HOMES = {
     "Stream": "kgw.streams",
     "TokenBucket": "kgw.limits",
     "__version__": "kgw._native",
+    "httpx_transport": "kgw.client",
     "load": "kgw.config",
     "parse_proxy_header": "kgw.proxyproto",
     "read_proxy_header": "kgw.proxyproto",

@@ -35,6 +35,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
 
+from kgw import inprocess
 from kgw._native import engine as native
 from kgw.api import Resource
 from kgw.binding import has_ipv6, rebind, without_ipv6
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from typing import Self, TypeAlias
 
     from kgw._native.bridge import Bridge
+    from kgw.asgi.hosting import ThreadHost
+    from kgw.asgi.scopes import Scopes
     from kgw.diagnostics import Finding
     from kgw.events import Event, EventFeed, EventHub
     from kgw.filterloops import FilterLoop, ThreadLoop
@@ -97,6 +100,8 @@ _FEW = 100
 
 EVENT_INTERVAL = 2.0
 """Seconds between two looks at the counters for those who read events."""
+
+_NO_BACKENDS: Mapping[str, Any] = {}
 
 _POLL = 0.25
 """Seconds that a worker thread waits at most before it looks whether its task was cancelled."""
@@ -167,6 +172,8 @@ class _Core:
         max_filter_calls: int,
         max_filter_bytes: int,
         strict: bool,
+        listen: bool,
+        backends: Mapping[str, Any],
     ) -> None:
         _check_type(config)
         limits = {
@@ -187,6 +194,14 @@ class _Core:
         self._workers = workers
         self._clock = clock
         self._bindings = [bind] if isinstance(bind, str) else list(bind)
+        if self._bindings and not listen:
+            raise ValueError("with listen=False nothing is bound, so bind= has no meaning")
+        self._listen = listen
+        self.backends = {inprocess.checked(name): app for name, app in backends.items()}
+        #: What serves the backends; made before the start.
+        self.host: inprocess.Host | None = None
+        #: Whose scopes the requests of the backends have, if they are a middleware's.
+        self.scopes: Scopes | None = None
         self._sockets = [checked(one) for one in sockets]
         self._max_connections = max_connections
         self._max_memory = max_memory
@@ -249,16 +264,19 @@ class _Core:
     def start(self) -> None:
         """Starts a claimed proxy."""
         try:
-            config = self._usable(self.config)
+            config = self.usable(self.config)
             listeners = self._bound(config)
+            if self.backends:
+                inprocess.check_reached(config.translation.clusters, self.backends)
             engine = native.Engine(
                 workers=self._workers,
                 manual_clock=self._clock is not None,
                 max_connections=self._max_connections,
                 max_memory=self._max_memory,
                 bridge=self._bridge,
+                backends=self.host.doorbells() if self.host else (),
             )
-            whole = _whole(config, listeners)
+            whole = self._whole(config, listeners)
             with _signals_held():
                 engine.start(whole, self._sockets)
         except BaseException as error:
@@ -281,7 +299,7 @@ class _Core:
     def apply(self, config: Configuration, timeout: float = _APPLY_TIMEOUT) -> Config:
         self.running(State.RUNNING)
         try:
-            usable = self._usable(config)
+            usable = self.usable(config)
             listeners = self._bound(usable)
             with self._apply_lock:
                 engine = self.running(State.RUNNING)
@@ -299,6 +317,25 @@ class _Core:
 
     def addresses(self) -> Addresses:
         return self.running(State.RUNNING, State.DRAINING).addresses()
+
+    def connect(
+        self,
+        listener: str | None,
+        peer: tuple[str, int] | None,
+        local: tuple[str, int] | None,
+        secure: bool,
+        server_name: str | None,
+    ) -> socket.socket:
+        engine = self.running(State.RUNNING)
+        if listener is None:
+            live = self._live
+            known = live.translation.listeners if live else ()
+            port = local[1] if local else None
+            listener = inprocess.choose(known, secure=secure, port=port)
+        descriptor = engine.connect(
+            listener, peer=peer, local=local, secure=secure, server_name=server_name
+        )
+        return socket.socket(fileno=descriptor)
 
     def stats(self) -> Stats:
         counters = json.loads(self.running(State.RUNNING, State.DRAINING).stats())
@@ -442,7 +479,7 @@ class _Core:
             self._events.look(stats)
         self._events.emit(DrainBegun(max, min))
 
-    def _usable(self, config: Configuration) -> Config:
+    def usable(self, config: Configuration) -> Config:
         """Returns a configuration in any of its forms as a `Config`. Raises `ConfigError`."""
         with self._reading:
             usable = self._source.config(config)
@@ -459,15 +496,26 @@ class _Core:
     def _send(self, engine: native.Engine, config: Config, listeners: Listeners) -> int:
         """Sends a configuration, or what it changes; returns its generation."""
         live = self._live
-        if live is not None and (delta := live.delta(config.translation, listeners)) is not None:
+        if live is not None:
+            delta = live.delta(config.translation, listeners, self.backends)
             # A refusal is of this way of saying it, until the whole is refused as well.
             with suppress(ConfigError):
-                return engine.apply_delta(delta)
-        return engine.apply(_whole(config, listeners))
+                if delta is not None:
+                    return engine.apply_delta(delta)
+        return engine.apply(self._whole(config, listeners))
+
+    def _whole(self, config: Config, listeners: Listeners) -> bytes:
+        """Returns a configuration as the engine takes it."""
+        if listeners is config.listeners and not self.backends:
+            return config.ir_bytes
+        clusters = inprocess.served_here(config.ir["clusters"], self.backends)
+        return _encoded({**config.ir, "listeners": listeners, "clusters": clusters})
 
     def _bound(self, config: Config) -> Listeners:
         """Returns the listeners, where they are to be bound. Raises `ConfigError`."""
         listeners = config.listeners
+        if not self._listen:
+            return inprocess.unbound(listeners)
         if self._bindings:
             try:
                 listeners = rebind(listeners, self._bindings)
@@ -498,12 +546,15 @@ class _Live(NamedTuple):
     translation: Translation
     listeners: Listeners
 
-    def delta(self, after: Translation, listeners: Listeners) -> bytes | None:
+    def delta(
+        self, after: Translation, listeners: Listeners, backends: Iterable[str]
+    ) -> bytes | None:
         """Returns what another configuration changes; none if it changes most of it."""
         before = self.translation
         changed = difference(before, after)
         if len(changed["routes"]) * 2 > max(before.route_count, _FEW):
             return None
+        changed["clusters"] = inprocess.served_here(changed["clusters"], backends)
         members = {"version": VERSION, "base": self.generation, **changed}
         if listeners != self.listeners:
             members["listeners"] = listeners
@@ -512,13 +563,6 @@ class _Live(NamedTuple):
 
 def _pairs(addresses: Addresses) -> set[tuple[str, str, int]]:
     return {(listener, *at) for listener, bound in addresses.items() for at in bound}
-
-
-def _whole(config: Config, listeners: Listeners) -> bytes:
-    """Returns a configuration as the engine takes it."""
-    if listeners is config.listeners:
-        return config.ir_bytes
-    return _encoded({**config.ir, "listeners": listeners})
 
 
 def _encoded(value: Mapping[str, Any]) -> bytes:
@@ -553,6 +597,10 @@ class Proxy:
             the outcome that the filter declared for failures.
         max_filter_bytes: bytes of bodies that are held at once for filters that need them whole
             (256 MiB). What is more has the same outcome.
+        listen: whether listeners are bound. Without it, requests come from this process alone, by
+            `connect`; what else the configuration says about listeners holds for them.
+        backends: what serves Service ports in this process, by ``namespace/service:port``: ASGI
+            applications, or `kgw.asgi.Backend`. The endpoints of these Services are not used.
 
     Raises:
         TypeError: *config* is none of these.
@@ -573,6 +621,8 @@ class Proxy:
         max_memory: int | None = None,
         max_filter_calls: int = MAX_CALLS,
         max_filter_bytes: int = MAX_BYTES,
+        listen: bool = True,
+        backends: Mapping[str, Any] = _NO_BACKENDS,
     ) -> None:
         self._core = _Core(
             config,
@@ -585,10 +635,13 @@ class Proxy:
             max_filter_calls=max_filter_calls,
             max_filter_bytes=max_filter_bytes,
             strict=strict,
+            listen=listen,
+            backends=backends,
         )
         self._drain_timeout = drain_timeout
         self._filter_loop: FilterLoop | None = None
         self._filter_thread: ThreadLoop | None = None
+        self._thread_host: ThreadHost | None = None
 
     def filter(
         self,
@@ -666,6 +719,10 @@ class Proxy:
                 from kgw import filterloops
 
                 self._filter_loop = filterloops.current(self._core.filters, bridge)
+            if self._core.backends:
+                from kgw.asgi import hosting
+
+                self._core.host = await hosting.start(self._core.backends, self._core.scopes)
             await anyio.to_thread.run_sync(self._core.start)
         except BaseException:
             # A cancelled asyncio task does not wait for the thread, so the thread must know.
@@ -676,6 +733,8 @@ class Proxy:
         return self
 
     async def _close_filters(self) -> None:
+        if self._core.host is not None:
+            await self._core.host.aclose()
         if self._filter_loop is not None:
             await self._filter_loop.aclose()
 
@@ -704,8 +763,23 @@ class Proxy:
             from kgw.filterloops import ThreadLoop
 
             self._filter_thread = ThreadLoop(self._core.filters, bridge)
-        self._core.start()
+        try:
+            if self._core.backends:
+                from kgw.asgi.hosting import ThreadHost
+
+                self._core.host = self._thread_host = ThreadHost(self._core.backends)
+            self._core.start()
+        except BaseException:
+            self._core.abandon()
+            self._close_threads()
+            raise
         return BlockingProxy(self._core)
+
+    def _close_threads(self) -> None:
+        if self._thread_host is not None:
+            self._thread_host.close()
+        if self._filter_thread is not None:
+            self._filter_thread.close()
 
     def __exit__(
         self,
@@ -720,8 +794,7 @@ class Proxy:
             if self._core.state is State.DRAINING:
                 self._core.wait_closed(None)
         finally:
-            if self._filter_thread is not None:
-                self._filter_thread.close()
+            self._close_threads()
 
     def __repr__(self) -> str:
         return f"<kgw.Proxy {self._core.seen_state.value}>"
@@ -749,6 +822,40 @@ class Proxy:
         Such as an access log that cannot be opened. It is tried again by the next `apply`.
         """
         return self._core.problems()
+
+    def connect(
+        self,
+        listener: str | None = None,
+        *,
+        peer: tuple[str, int] | None = None,
+        local: tuple[str, int] | None = None,
+        secure: bool = False,
+        server_name: str | None = None,
+    ) -> socket.socket:
+        """Connects to a listener from inside of this process, whether it is bound or not.
+
+        What the listener's configuration says holds for the connection as for any other, but it
+        carries HTTP/1.1 without TLS, and no PROXY header. A waypoint's listener takes the service
+        from each request's host.
+
+        Args:
+            listener: ``namespace/gateway/listener``. By default the only one; of several, the one
+                for *secure*, and of several of these the one of *local*'s port.
+            peer: the client's IP address and port, in logs and policies; by default loopback's.
+            local: what the client addressed; by default loopback's.
+            secure: whether requests count as ``https``.
+            server_name: the server name in the client's place, which selects among TLS listeners.
+
+        Returns:
+            The connected socket. It does not block. Closing it abandons the request under way.
+
+        Raises:
+            LookupError: no one listener is meant.
+            NotRunning: the proxy is not running.
+            OSError: there are no more descriptors, or too many connections wait to be served.
+            ValueError: an address is none.
+        """
+        return self._core.connect(listener, peer, local, secure, server_name)
 
     def stats(self) -> Stats:
         """Returns the data plane's counters, as they are now. `kgw.Stats` says what they count."""
@@ -893,6 +1000,18 @@ class BlockingProxy:
     def problems(self) -> tuple[str, ...]:
         """What of the configuration could not be put into effect. See `Proxy.problems`."""
         return self._core.problems()
+
+    def connect(
+        self,
+        listener: str | None = None,
+        *,
+        peer: tuple[str, int] | None = None,
+        local: tuple[str, int] | None = None,
+        secure: bool = False,
+        server_name: str | None = None,
+    ) -> socket.socket:
+        """Connects to a listener from inside of this process. See `Proxy.connect`."""
+        return self._core.connect(listener, peer, local, secure, server_name)
 
     def stats(self) -> Stats:
         """Returns the data plane's counters, as they are now. `kgw.Stats` says what they count."""

@@ -56,6 +56,17 @@ def test_objects_runs() -> None:
     ]
 
 
+def test_asgi_middleware_runs() -> None:
+    assert output("asgi_middleware") == "[200, 200, 429]\n"
+
+
+def test_httpx_transport_runs() -> None:
+    assert output("httpx_transport") == (
+        "503 no healthy upstream https://llm.example/v1/models\n"
+        "404 no route https://somewhere.example/v1/models\n"
+    )
+
+
 def test_the_readme_shows_embed_as_it_is() -> None:
     program = (ROOT / "examples" / "embed.py").read_text().partition("\n\n")[2]
     assert f"```python\n{program}```\n" in (ROOT / "README.md").read_text()

@@ -13,7 +13,7 @@ from kgw.api.kinds import HOMES
 
 SCENARIO = Path(__file__).parents[2] / "examples" / "waypoint"
 
-HEAVY = {"pydantic", "pydantic_core", "anyio", "asyncio", "ssl", "socket"}
+HEAVY = {"pydantic", "pydantic_core", "anyio", "asyncio", "ssl", "socket", "httpx", "h11"}
 
 NAMES = [
     "AccessRecord",
@@ -45,6 +45,7 @@ NAMES = [
     "Stream",
     "TokenBucket",
     "__version__",
+    "httpx_transport",
     "load",
     "parse_proxy_header",
     "read_proxy_header",
