@@ -190,9 +190,11 @@ def test_a_filter_that_exits_without_an_event_loop_fails_its_request_only(
 def test_daemon_threads_that_wait(upstream: Upstream) -> None:
     body = """
     running = proxy.__enter__()
+    # A stream of a proxy that is closed already would be refused.
+    records, events = running.access_log(), running.events()
     waiting = [
-        lambda: list(running.access_log()),
-        lambda: list(running.events()),
+        lambda: list(records),
+        lambda: list(events),
         running.wait_closed,
         lambda: running.drain(3600),
     ]
