@@ -197,7 +197,9 @@ class _Core:
         if self._bindings and not listen:
             raise ValueError("with listen=False nothing is bound, so bind= has no meaning")
         self._listen = listen
-        self.backends = {inprocess.checked(name): app for name, app in backends.items()}
+        self.backends: dict[str, Any] = {
+            inprocess.checked(name): app for name, app in backends.items()
+        }
         #: What serves the backends; made before the start.
         self.host: inprocess.Host | None = None
         #: Whose scopes the requests of the backends have, if they are a middleware's.

@@ -18,7 +18,7 @@ class Stream:
     __slots__ = ("socket",)
 
     def __init__(self, connected: socket.socket) -> None:
-        self.socket = connected
+        self.socket: socket.socket = connected
 
     async def receive(self, most: int = _CHUNK) -> bytes:
         """Waits for bytes and returns them; none is the end.

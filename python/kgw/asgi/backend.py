@@ -41,7 +41,7 @@ class Backend:
             raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
         if disconnect_grace is not None and not disconnect_grace >= 0:
             raise ValueError(f"disconnect_grace must not be negative: {disconnect_grace}")
-        self.app = app
-        self.max_concurrency = max_concurrency
-        self.disconnect_grace = disconnect_grace
-        self.lifespan = lifespan
+        self.app: App = app
+        self.max_concurrency: int = max_concurrency
+        self.disconnect_grace: float | None = disconnect_grace
+        self.lifespan: bool = lifespan

@@ -23,9 +23,9 @@ class Call:
         self.connection = connection
         self.scope = scope
         #: What the application runs in.
-        self.scope_of_task = anyio.CancelScope()
+        self.scope_of_task: anyio.CancelScope = anyio.CancelScope()
         #: The client, or the data plane in its name, is gone.
-        self.is_gone = False
+        self.is_gone: bool = False
         self._waiting = 0
         self._changed = anyio.Event()
         self._taken = anyio.Event()

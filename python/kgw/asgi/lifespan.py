@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from kgw.asgi.types import App, Message
 
-log = logging.getLogger("kgw.asgi")
+log: logging.Logger = logging.getLogger("kgw.asgi")
 
 
 class Lifespan:

@@ -44,10 +44,10 @@ class Connection:
     __slots__ = ("caller", "h11", "is_reused", "stream")
 
     def __init__(self, caller: Caller, stream: Stream) -> None:
-        self.caller = caller
-        self.stream = stream
-        self.h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
-        self.is_reused = False
+        self.caller: Caller = caller
+        self.stream: Stream = stream
+        self.h11: h11.Connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        self.is_reused: bool = False
 
 
 class Pool:

@@ -47,7 +47,7 @@ class Server:
         self.backend = backend
         self.state = state
         self.scopes = scopes
-        self.running = anyio.Semaphore(backend.max_concurrency, fast_acquire=True)
+        self.running: anyio.Semaphore = anyio.Semaphore(backend.max_concurrency, fast_acquire=True)
         self._doorbell: socket.socket | None
         self._doorbell, self._bell = inprocess.doorbell()
 
@@ -82,8 +82,8 @@ class Connection:
 
     def __init__(self, server: Server, connected: socket.socket) -> None:
         self.server = server
-        self.stream = Stream(connected)
-        self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
+        self.stream: Stream = Stream(connected)
+        self.h11: h11.Connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
         self._call: HttpCall | SocketCall | None = None
         self._tasks: TaskGroup
 

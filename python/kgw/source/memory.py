@@ -145,7 +145,7 @@ class RawObject:
         self, object: dict[str, Any], origin: Origin | None = None, text: Text | None = None
     ) -> None:
         self._object: dict[str, Any] | None = object
-        self.origin = origin
+        self.origin: Origin | None = origin
         self._text = text
         self._definition: Hashable = None
 

@@ -104,7 +104,7 @@ class Gateway:
         self._setup = setup
         self._check(self.config)
         self._time = ManualClock()
-        self.clock = Clock(self._time)
+        self.clock: Clock = Clock(self._time)
         """The time that time-outs, rate limits and backends go by."""
         self.answers: deque[Answer] = deque(maxlen=MAX_ANSWERS)
         """Every answer so far, the oldest first."""
