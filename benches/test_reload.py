@@ -112,7 +112,7 @@ async def follow(directory: Path, *, task_status: TaskStatus[int]) -> None:
 
 def settle() -> None:
     """Lets time pass from one change to the next: those that come close together are one."""
-    time.sleep(5 * DEBOUNCE)
+    time.sleep(5 * DEBOUNCE)  # nothing tells that notifications are not waited for any more
 
 
 class Asker:

@@ -328,8 +328,7 @@ class _AsyncNetwork(httpcore.AsyncNetworkBackend):
         await anyio.sleep(seconds)
 
 
-# Time-outs are arguments where httpcore has them.
-# ruff: noqa: ASYNC109
+# ruff: noqa: ASYNC109 - time-outs are arguments where httpcore has them
 
 
 class _Lazy:

@@ -103,7 +103,7 @@ def http_only(handler: Any) -> App:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            raise NotImplementedError(scope["type"])
+            raise ValueError(f"it serves HTTP, not {scope['type']}")
         await handler(scope, receive, send)
 
     return app

@@ -54,7 +54,7 @@ def sockets_only(handler: Any) -> App:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
-            raise NotImplementedError(scope["type"])
+            raise ValueError(f"it serves WebSockets, not {scope['type']}")
         await handler(scope, receive, send)
 
     return app

@@ -21,7 +21,7 @@ events: Ir
 summary: 190
 
 ob=(1) /bin/serve
-fl=(1) /home/somebody/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/tokio-1.54.1/src/task.rs
+fl=(1) /cargo/registry/src/index.crates.io-1949cf8c6b5b557f/tokio-1.54.1/src/task.rs
 fn=(1) tokio::task::poll::h0123456789abcdef
 10 5
 fi=(2) {here}/rust/kgw-engine/src/conn/mod.rs

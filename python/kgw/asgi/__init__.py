@@ -12,7 +12,7 @@ from __future__ import annotations
 
 try:
     import h11 as _h11  # noqa: F401 - whether it is there is the question
-    import wsproto as _wsproto  # noqa: F401
+    import wsproto as _wsproto  # noqa: F401 - the same
 except ImportError as _error:
     raise ImportError(
         "kgw.asgi needs h11 and wsproto: pip install 'kgw[asgi]'", name=_error.name

@@ -75,8 +75,7 @@ class Records:
                         return line
             if time.monotonic() > deadline:
                 return None
-            # The engine says nothing when a request is over for it, shortly after its last byte.
-            time.sleep(_PAUSE)
+            time.sleep(_PAUSE)  # nothing tells when a request is over, shortly after its last byte
 
     def read(self, flush: Callable[[float], bool]) -> list[Line]:
         """Reads what has been written; returns all lines that nobody claimed."""
