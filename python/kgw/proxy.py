@@ -184,7 +184,11 @@ class _Core:
             "max_filter_bytes": max_filter_bytes,
         }
         for name, limit in limits.items():
-            if limit is not None and limit < 1:
+            if limit is None:
+                continue
+            if not isinstance(limit, int):
+                raise TypeError(f"{name} must be a whole number, not {limit!r}")
+            if limit < 1:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
         self.config = config
         self.state: State = State.NEW
@@ -605,8 +609,9 @@ class Proxy:
             applications, or `kgw.asgi.Backend`. The endpoints of these Services are not used.
 
     Raises:
-        TypeError: *config* is none of these.
-        ValueError: *workers* or a limit is less than 1, or a socket is no listening TCP socket.
+        TypeError: *config* is none of these, or a limit is no whole number.
+        ValueError: *workers* or a limit is less than 1, *drain_timeout* less than 0, or a socket is
+            no listening TCP socket.
     """
 
     def __init__(
@@ -626,6 +631,9 @@ class Proxy:
         listen: bool = True,
         backends: Mapping[str, Any] = _NO_BACKENDS,
     ) -> None:
+        # Not only when the block ends, which then could not close the proxy. NaN is not >= 0.
+        if not drain_timeout >= 0:
+            raise ValueError(f"drain_timeout must be at least 0, not {drain_timeout}")
         self._core = _Core(
             config,
             workers=workers,

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from kgw import Config, diagnostics, load
 from kgw.api import ConfigMap, Secret, parse
@@ -104,3 +105,22 @@ def test_the_lines_of_a_secret_are_not_shown(listed: bool, tmp_path: Any) -> Non
     assert f"{file}:1:" in report
     assert CANARY not in report
     assert ENCODED not in report
+
+
+def test_text_is_not_taken_for_bytes() -> None:
+    text: Any = ENCODED
+    with pytest.raises(TypeError, match="password must be bytes, not str"):
+        Secret.of("s", {"password": text})
+    with pytest.raises(TypeError, match="certificate must be bytes, not str"):
+        Secret.tls("s", text, b"key")
+    with pytest.raises(TypeError, match="key must be bytes, not str"):
+        Secret.tls("s", b"certificate", text)
+
+
+def test_an_error_of_the_model_has_no_value() -> None:
+    with pytest.raises(ValidationError, match="base64 with padding") as caught:
+        Secret.model_validate(secret(data={"a": CANARY}))
+    assert CANARY not in str(caught.value)
+    with pytest.raises(ValidationError, match="valid string") as caught:
+        Secret.model_validate(secret(stringData={"a": [CANARY]}))
+    assert CANARY not in str(caught.value)

@@ -101,6 +101,17 @@ def test_what_is_no_configuration_is_a_type_error() -> None:
         kgw.Proxy(wrong).__enter__()
 
 
+def test_options_that_mean_nothing_are_refused_before_the_start() -> None:
+    for seconds in (-1, float("nan")):
+        with pytest.raises(ValueError, match=f"drain_timeout must be at least 0, not {seconds}"):
+            kgw.Proxy([], drain_timeout=seconds)
+    with pytest.raises(ValueError, match="max_connections must be at least 1, not 0"):
+        kgw.Proxy([], max_connections=0)
+    text: Any = "1G"
+    with pytest.raises(TypeError, match="max_memory must be a whole number, not '1G'"):
+        kgw.Proxy([], max_memory=text)
+
+
 async def test_problems_say_what_is_not_in_effect(upstream: Upstream, tmp_path: Path) -> None:
     log = tmp_path / "missing" / "access.log"
     policy = {

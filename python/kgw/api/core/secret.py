@@ -36,8 +36,9 @@ def _decoded(value: Any) -> Any:
 class Secret(Resource):
     """A Secret."""
 
-    # An unknown field may be a misspelled one, and hold what that would.
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
+    # An unknown field may be a misspelled one, and hold what that would. Errors show their input
+    # unless told otherwise.
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
     confidential: ClassVar[bool] = True
 
@@ -67,7 +68,14 @@ class Secret(Resource):
         labels: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> Self:
-        """Makes a Secret of bytes, which are not in base64 here."""
+        """Makes a Secret of bytes, which are not in base64 here.
+
+        Raises:
+            TypeError: a value is text. As ``data`` of a manifest it would be taken for base64.
+        """
+        for key, value in data.items():
+            if not isinstance(value, bytes):
+                raise TypeError(f"{key} must be bytes, not {type(value).__name__}")
         return cls(
             metadata=ObjectMeta.of(name, namespace, labels, annotations),
             data=dict(data),
@@ -84,7 +92,14 @@ class Secret(Resource):
         labels: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> Self:
-        """Makes a Secret of a certificate, or a chain that starts with it, and its key, in PEM."""
+        """Makes a Secret of a certificate, or a chain that starts with it, and its key, in PEM.
+
+        Raises:
+            TypeError: one of them is text and not bytes.
+        """
+        for what, value in (("certificate", certificate), ("key", key)):
+            if not isinstance(value, bytes):
+                raise TypeError(f"{what} must be bytes, not {type(value).__name__}")
         return cls(
             metadata=ObjectMeta.of(name, namespace, labels, annotations),
             type=TLS,
