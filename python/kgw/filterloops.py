@@ -226,11 +226,11 @@ class ThreadLoop:
             self._ready.set()
         await loop.ended()
 
-    def close(self) -> None:
-        """Closes the bridge, and returns when no filter runs any longer."""
+    def close(self, timeout: float | None = None) -> None:
+        """Closes the bridge, and returns when no filter runs any longer, or after *timeout*."""
         self._bridge.close()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(timeout)
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

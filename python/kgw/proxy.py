@@ -107,6 +107,10 @@ _POLL = 0.25
 """Seconds that a worker thread waits at most before it looks whether its task was cancelled."""
 
 
+_LAST_WAIT = 2.0
+"""Seconds that filters and backends have to end with the interpreter: one may block its loop."""
+
+
 class State(enum.Enum):
     """Where a proxy is in its life."""
 
@@ -773,11 +777,13 @@ class Proxy:
             from kgw.filterloops import ThreadLoop
 
             self._filter_thread = ThreadLoop(self._core.filters, bridge)
+            _THREADS.add(self._filter_thread)
         try:
             if self._core.backends:
                 from kgw.asgi.hosting import ThreadHost
 
                 self._core.host = self._thread_host = ThreadHost(self._core.backends)
+                _THREADS.add(self._thread_host)
             self._core.start()
         except BaseException:
             self._core.abandon()
@@ -786,10 +792,10 @@ class Proxy:
         return BlockingProxy(self._core)
 
     def _close_threads(self) -> None:
-        if self._thread_host is not None:
-            self._thread_host.close()
-        if self._filter_thread is not None:
-            self._filter_thread.close()
+        for thread in (self._thread_host, self._filter_thread):
+            if thread is not None:
+                thread.close()
+                _THREADS.discard(thread)
 
     def __exit__(
         self,
@@ -1160,11 +1166,19 @@ def _signals_held() -> Iterator[None]:
 
 
 def _close_all() -> None:
+    """Ends every proxy that runs, before the interpreter takes itself apart.
+
+    So do the event loops in threads of their own: the interpreter ends threads wherever they are,
+    and where they are in native code it ends the process with them.
+    """
     for core in list(_RUNNING):
         core.kill()
+    for thread in _THREADS:
+        thread.close(_LAST_WAIT)
 
 
 _RUNNING: set[_Core] = set()
+_THREADS: set[ThreadLoop | ThreadHost] = set()
 
 _WHY = {
     State.NEW: "the proxy was not started: use it with `async with` or `with`",
@@ -1174,3 +1188,4 @@ _WHY = {
 }
 
 atexit.register(_close_all)
+os.register_at_fork(after_in_child=_THREADS.clear)

@@ -155,12 +155,12 @@ class ThreadHost:
         """Ends what is being served, and the applications."""
         await anyio.to_thread.run_sync(self.close)
 
-    def close(self) -> None:
-        """Ends what is being served, and the applications."""
+    def close(self, timeout: float | None = None) -> None:
+        """Ends what is being served, and the applications; waits for *timeout* at most."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         asyncio.run(self._main())
