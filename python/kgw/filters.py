@@ -48,6 +48,9 @@ MAX_CALLS: Final = 1024
 #: Bytes of bodies that may be held for filters at once, unless the proxy says otherwise.
 MAX_BYTES: Final = 256 * 1024 * 1024
 
+#: Flags of patterns that RE2 has as well.
+_FLAGS: Final = re.IGNORECASE | re.MULTILINE | re.DOTALL
+
 #: The methods of a filter, in the order in which the native module has them.
 _METHODS: Final = ("on_request", "on_response", "on_request_chunk", "on_response_chunk")
 
@@ -62,7 +65,8 @@ class When:
     response filter goes by the request as it was sent on.
 
     Patterns are regular expressions in the dialect of RE2, in time that is linear in the length of
-    what they look at, and must match it as a whole.
+    what they look at, and must match it as a whole. Of flags they may have `re.IGNORECASE`,
+    `re.MULTILINE` and `re.DOTALL`.
 
     Attributes:
         path_prefix: whole leading segments of the path.
@@ -87,26 +91,46 @@ class When:
         """The predicate in the form that the engine reads."""
         path: dict[str, Any] = {}
         if isinstance(self.path, re.Pattern):
-            path["path_regex"] = self.path.pattern
+            path["path_regex"] = _pattern(self.path)
         elif self.path is not None:
             path["path"] = self.path
         return path | {
             "path_prefix": self.path_prefix,
-            "methods": list(self.methods),
-            "hosts": list(self.hosts),
+            "methods": _several(self.methods),
+            "hosts": _several(self.hosts),
             "headers": _values(self.headers),
             "query": _values(self.query),
         }
 
 
+def _several(texts: Iterable[str]) -> list[str]:
+    """Texts in a list; one alone is not its letters."""
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
 def _values(expected: Mapping[str, str | re.Pattern[str] | None]) -> list[dict[str, Any]]:
     """What header fields or query parameters must be, in the form that the engine reads."""
     return [
-        {"name": name, "regex": value.pattern}
+        {"name": name, "regex": _pattern(value)}
         if isinstance(value, re.Pattern)
         else {"name": name, "value": value}
         for name, value in expected.items()
     ]
+
+
+def _pattern(pattern: re.Pattern[str]) -> str:
+    """A pattern with its flags, as RE2 writes them."""
+    if not isinstance(pattern.pattern, str):
+        raise TypeError(f"a pattern is of a text, not {pattern!r}")
+    other = re.RegexFlag(pattern.flags & ~re.UNICODE) & ~_FLAGS
+    if other:
+        raise ValueError(f"a pattern cannot have {other!r}")
+    flags = "".join(
+        letter
+        for letter, flag in (("i", re.IGNORECASE), ("m", re.MULTILINE), ("s", re.DOTALL))
+        if pattern.flags & flag
+    )
+    return f"(?{flags}:{pattern.pattern})" if flags else pattern.pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +196,7 @@ class Filters:
         self._declarations.append(
             {
                 "name": name,
-                "routes": [routes] if isinstance(routes, str) else list(routes),
+                "routes": _several(routes),
                 **{method: found is not None for method, found in handlers.items()},
                 "request_body": needs.request_body,
                 "response_body": needs.response_body,

@@ -204,6 +204,36 @@ async def test_what_filters_are_for(upstream: Upstream) -> None:
             assert (await get(proxy, path))[0] == status, path
 
 
+async def test_patterns_keep_their_flags_and_a_text_is_not_its_letters(upstream: Upstream) -> None:
+    proxy = proxy_for(upstream)
+    when = When(path=re.compile("/a|/b.c", re.IGNORECASE), methods="GET", hosts="127.0.0.1")
+
+    @proxy.filter("f", routes="*", when=when)
+    def deny(_: Request) -> Response:
+        return kgw.Response(403)
+
+    async with proxy:
+        assert proxy.problems == ()
+        for path, status in (("/A", 403), ("/BxC", 403), ("/c", 200)):
+            assert (await get(proxy, path))[0] == status, path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error"),
+    [
+        (re.compile("/a", re.VERBOSE), ValueError),
+        (re.compile("/a", re.ASCII), ValueError),
+        (re.compile(b"/a"), TypeError),
+    ],
+)
+def test_patterns_that_would_mean_something_else_are_refused(
+    upstream: Upstream, pattern: Any, error: type[Exception]
+) -> None:
+    for when in (When(path=pattern), When(headers={"a": pattern}), When(query={"a": pattern})):
+        with pytest.raises(error, match="a pattern"):
+            proxy_for(upstream).filter("f", when=when)(lambda _: None)
+
+
 def test_needs_are_checked(upstream: Upstream) -> None:
     proxy = proxy_for(upstream)
 
