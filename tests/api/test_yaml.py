@@ -130,7 +130,8 @@ def test_what_is_written_is_what_people_write() -> None:
 
 
 def test_a_key_may_be_longer_than_a_parser_looks_ahead() -> None:
-    value = {"k" * 3000: {"a": ["b"]}, "l" * 3000: ["b"], "m" * 3000: "n"}
+    long: dict[str, Any] = {"k" * 3000: {"a": ["b"]}, "l" * 3000: ["b"], "m" * 3000: "n"}
+    value = long | {"inner": long, "listed": [long, [long]]}
     assert same(yaml.safe_load(document(value)), value)
     assert same(read(document(value)), [value])
 

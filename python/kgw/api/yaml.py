@@ -60,7 +60,10 @@ def _lines(value: Any) -> Iterator[str]:
             if not isinstance(key, str):
                 raise TypeError(f"a key is a text, not {key!r}")
             name = _text(key)
-            head = f"{name}:" if len(name) <= _LONG_KEY else f"? {name}\n:"
+            head = f"{name}:"
+            if len(name) > _LONG_KEY:
+                yield f"? {name}"
+                head = ":"
             yield from _under(head, item, "" if isinstance(item, list | tuple) else "  ")
     elif isinstance(value, list | tuple) and value:
         for item in value:
