@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -79,6 +79,12 @@ def test_a_copy_is_written_the_same(copied: Callable[[Duration], Duration]) -> N
 )
 def test_what_is_no_duration_cannot_be_made(wrong: int | str | timedelta) -> None:
     with pytest.raises(ValueError, match=r"duration|milliseconds"):
+        Duration(wrong)
+
+
+@pytest.mark.parametrize("wrong", [0.5, 90.0, True, None, float("nan")])
+def test_a_fraction_is_not_cut_to_milliseconds(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="a text, a timedelta or milliseconds"):
         Duration(wrong)
 
 

@@ -57,13 +57,18 @@ class Duration(int):
 
         Raises:
             ValueError: the text is not a duration, or there are none of that many milliseconds.
+            TypeError: it is something else. A fraction is most likely meant to be of seconds.
         """
         if isinstance(value, timedelta):
             whole, part = divmod(value, _MILLISECOND)
             if part:
                 raise ValueError(f"{value} is not a whole number of milliseconds")
+        elif isinstance(value, str):
+            whole = milliseconds(value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            whole = value
         else:
-            whole = milliseconds(value) if isinstance(value, str) else value
+            raise TypeError(f"a duration is a text, a timedelta or milliseconds, not {value!r}")
         if not 0 <= whole <= LONGEST:
             raise ValueError(f"a duration is from 0s to {text(LONGEST)}")
         made = super().__new__(cls, whole)

@@ -67,7 +67,9 @@ class LocalRateLimit(Model):
             burst: how many may come at once after a pause; by default as many as *requests*.
         """
         bucket = TokenBucket(
-            max_tokens=burst or requests, tokens_per_fill=requests, fill_interval=Duration(per)
+            max_tokens=requests if burst is None else burst,
+            tokens_per_fill=requests,
+            fill_interval=Duration(per),
         )
         return cls(token_bucket=bucket)
 
