@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from kgw._native.bridge import Bridge, Headers, Request, Response
+from kgw._native.route import check_regex
 
 __all__ = ["Headers", "Needs", "OnError", "Request", "Response", "When"]
 
@@ -50,6 +51,9 @@ MAX_BYTES: Final = 256 * 1024 * 1024
 
 #: Flags of patterns that RE2 has as well.
 _FLAGS: Final = re.IGNORECASE | re.MULTILINE | re.DOTALL
+
+#: A name of a header field (RFC 9110 5.1).
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 #: The methods of a filter, in the order in which the native module has them.
 _METHODS: Final = ("on_request", "on_response", "on_request_chunk", "on_response_chunk")
@@ -88,7 +92,18 @@ class When:
     query: Mapping[str, str | re.Pattern[str] | None] = field(default_factory=dict)
 
     def ir(self) -> dict[str, Any]:
-        """The predicate in the form that the engine reads."""
+        """The predicate in the form that the engine reads.
+
+        Raises:
+            TypeError: a pattern is one of bytes.
+            ValueError: something is what no request can have, or a pattern that RE2 has not.
+        """
+        for place in (self.path_prefix, self.path):
+            if isinstance(place, str) and not place.startswith("/") and place != "*":
+                raise ValueError(f"a path starts with a slash, {place!r} does not")
+        for name in self.headers:
+            if not _TOKEN.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a header field")
         path: dict[str, Any] = {}
         if isinstance(self.path, re.Pattern):
             path["path_regex"] = _pattern(self.path)
@@ -130,7 +145,10 @@ def _pattern(pattern: re.Pattern[str]) -> str:
         for letter, flag in (("i", re.IGNORECASE), ("m", re.MULTILINE), ("s", re.DOTALL))
         if pattern.flags & flag
     )
-    return f"(?{flags}:{pattern.pattern})" if flags else pattern.pattern
+    text = f"(?{flags}:{pattern.pattern})" if flags else pattern.pattern
+    if (problem := check_regex(text)) is not None:
+        raise ValueError(f"{pattern.pattern!r} is no pattern of RE2's dialect: {problem}")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +252,8 @@ def _handlers(handler: object) -> dict[str, Handler | None]:
 
 def _check_needs(needs: Needs, handlers: Mapping[str, Handler | None]) -> None:
     """Raises `ValueError` for needs that such a filter cannot have."""
-    if needs.max_body < 1:
-        raise ValueError(f"max_body must be at least 1, not {needs.max_body}")
+    if not isinstance(needs.max_body, int) or needs.max_body < 1:
+        raise ValueError(f"max_body is a number of bytes, at least 1, not {needs.max_body}")
     for message, is_needed in (
         ("request", needs.request_body),
         ("response", needs.response_body),

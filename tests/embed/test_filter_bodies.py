@@ -234,6 +234,23 @@ def test_patterns_that_would_mean_something_else_are_refused(
             proxy_for(upstream).filter("f", when=when)(lambda _: None)
 
 
+@pytest.mark.parametrize(
+    ("when", "problem"),
+    [
+        (When(path=re.compile(r"/(?=a)")), "no pattern of RE2's dialect"),
+        (When(headers={"a": re.compile(r"(b)\1")}), "no pattern of RE2's dialect"),
+        (When(path="a"), "a path starts with a slash, 'a' does not"),
+        (When(path_prefix="api/"), "a path starts with a slash, 'api/' does not"),
+        (When(headers={"x y": None}), "'x y' is no name of a header field"),
+    ],
+)
+def test_predicates_that_no_request_can_meet_are_refused(
+    upstream: Upstream, when: When, problem: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        proxy_for(upstream).filter("f", when=when)(lambda _: None)
+
+
 def test_needs_are_checked(upstream: Upstream) -> None:
     proxy = proxy_for(upstream)
 
@@ -242,8 +259,10 @@ def test_needs_are_checked(upstream: Upstream) -> None:
 
         def on_request_chunk(self, request: Request, data: bytes, end: bool) -> None: ...
 
-    with pytest.raises(ValueError, match="max_body must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="max_body is a number of bytes, at least 1, not 0"):
         proxy.filter("f", needs=Needs(max_body=0))(lambda _: None)
+    with pytest.raises(ValueError, match=r"at least 1, not 2\.5"):
+        proxy.filter("f", needs=Needs(max_body=2.5))(lambda _: None)  # type: ignore[arg-type] # the point
     with pytest.raises(ValueError, match="a filter that needs response_body has on_response"):
         proxy.filter("f", needs=Needs(response_body=True))(lambda _: None)
     with pytest.raises(ValueError, match="a request's body as a whole or in chunks"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -195,8 +196,10 @@ def _to_junit(done: Iterable[Case]) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
+_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What is no Char of XML 1.0 (2.2)."""
+
+
 def _legal(text: str) -> str:
     """Replaces the characters that XML 1.0 cannot have."""
-    return "".join(
-        one if one in "\t\n\r" or one >= " " else "\N{REPLACEMENT CHARACTER}" for one in text
-    )
+    return _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", text)
