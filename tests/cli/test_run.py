@@ -395,6 +395,8 @@ def test_run_warns_when_others_can_claim_identities(
         (["-f", "{directory}", "--bind", "foo"], 2, "'foo' is not IP[:PORT]"),
         (["-f", "{directory}", "--bind", "x=127.0.0.1:0"], 1, "no listener 'x'"),
         (["-f", "{directory}", "--workers", "0"], 2, "0 is not in the range"),
+        (["-f", "{directory}", "--drain-timeout", "nan"], 2, "nan is no number of seconds"),
+        (["-f", "{directory}", "--drain-min", "nan"], 2, "nan is no number of seconds"),
     ],
 )
 def test_run_explains_what_it_cannot_understand(

@@ -51,6 +51,13 @@ _POLL = 2.0
 """Seconds between two looks at the counters of refused connections."""
 
 
+def _seconds(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    """Refuses NaN, which no range excludes: comparisons with it are false."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is no number of seconds")
+    return value
+
+
 @click.command(name="run")
 @files_option(help="Manifests: a file, or a directory of them.", required=True)
 @click.option(
@@ -73,6 +80,7 @@ _POLL = 2.0
 @click.option(
     "--drain-timeout",
     type=click.FloatRange(0),
+    callback=_seconds,
     default=25.0,
     show_default=True,
     metavar="SECONDS",
@@ -81,6 +89,7 @@ _POLL = 2.0
 @click.option(
     "--drain-min",
     type=click.FloatRange(0),
+    callback=_seconds,
     default=0.0,
     show_default=True,
     metavar="SECONDS",
