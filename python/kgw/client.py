@@ -25,7 +25,7 @@ try:
     import httpx
 except ImportError as _error:
     raise ImportError(
-        "kgw.httpx_transport needs httpx: pip install 'kgw[httpx]'", name=_error.name
+        "kgw.httpx_transport needs httpx (the extra 'httpx'): pip install httpx", name=_error.name
     ) from None
 
 if TYPE_CHECKING:

@@ -758,7 +758,11 @@ class Proxy:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Drains if that was not done yet; a cancelled block still closes everything."""
+        """Drains if that was not done yet; a cancelled block still closes everything.
+
+        A drain under way has the time that it was given. Of a block that failed, or was cancelled,
+        it has no more than ``drain_timeout``.
+        """
         import anyio
 
         with anyio.CancelScope(shield=True):
@@ -766,6 +770,9 @@ class Proxy:
                 await self.drain(self._drain_timeout)
             except NotRunning:
                 if self._core.state is State.DRAINING:
+                    with anyio.move_on_after(None if kind is None else self._drain_timeout):
+                        await self.wait_closed()
+                    self.kill()
                     await self.wait_closed()
             finally:
                 await self._close_filters()

@@ -314,6 +314,18 @@ async def test_a_cancelled_block_closes_the_proxy(upstream: Upstream) -> None:
     assert proxy.state is State.CLOSED
 
 
+async def test_a_block_that_fails_while_draining_does_not_wait_for_the_drain(
+    upstream: Upstream,
+) -> None:
+    proxy = proxy_for(upstream, drain_timeout=0)
+    with pytest.RaisesGroup(RuntimeError):
+        async with proxy, anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(proxy.drain, 3600, min=3600))
+            await until(proxy, State.DRAINING)
+            raise RuntimeError
+    assert proxy.state is State.CLOSED
+
+
 async def until(proxy: kgw.Proxy, state: State) -> None:
     with anyio.fail_after(TIMEOUT):
         while proxy.state is not state:

@@ -5,7 +5,7 @@
     kgw.Proxy(config, backends={"default/app:8080": app})   # an application behind a proxy
 
 Both speak HTTP/1.1 to the data plane on socket pairs, so every policy is the data plane's own. h11
-and wsproto, which they need, come with ``pip install 'kgw[asgi]'``.
+and wsproto, which they need, come with the extra ``asgi``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ try:
     import wsproto as _wsproto  # noqa: F401 - the same
 except ImportError as _error:
     raise ImportError(
-        "kgw.asgi needs h11 and wsproto: pip install 'kgw[asgi]'", name=_error.name
+        "kgw.asgi needs h11 and wsproto (the extra 'asgi'): pip install h11 wsproto",
+        name=_error.name,
     ) from None
 
 from kgw.asgi.backend import Backend
