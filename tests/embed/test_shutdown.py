@@ -16,6 +16,8 @@ LOOPS = ("asyncio", "trio")
 
 PRELUDE = """
 import atexit, json, os, signal, socket, sys, threading, time
+# What a shell starts in the background ignores Ctrl-C, and so does what that starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import anyio, kgw
 config, loop = json.loads(sys.argv[1]), sys.argv[2]
 clients = []
