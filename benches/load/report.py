@@ -243,7 +243,7 @@ def conditions(summary: Summary) -> str:
     )
     days = sorted({measured.run.id[:10] for measured in runs})
     settings = ", ".join(f"{name} {value}" for name, value in run.settings.items())
-    rounds = f", medians of {summary.rounds()} rounds" if summary.rounds() else ""
+    rounds = _rounds(summary)
     lines = [
         f"Measured on {' and '.join(days)}: {run.machine['cpu']}, {run.machine['cores']} cores,"
         f" {run.machine['memory']}, {run.machine['system']}; loopback; {versions}.",
@@ -255,6 +255,16 @@ def conditions(summary: Summary) -> str:
 
 def _runs(runs: list[Measured]) -> str:
     return "One run" if len(runs) == 1 else f"{len(runs)} runs"
+
+
+def _rounds(summary: Summary) -> str:
+    """Returns how many rounds the medians are of, and where these were fewer."""
+    by_number = summary.rounds()
+    if not by_number:
+        return ""
+    most, *fewer = by_number
+    rest = "; ".join(f"{number} of {', '.join(sorted(by_number[number]))}" for number in fewer)
+    return f", medians of {most} rounds" + (f" ({rest})" if rest else "")
 
 
 def _noise(summary: Summary) -> str:

@@ -7,12 +7,14 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from benches.load.peers import BEST_C
-from benches.load.workloads import BY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from benches.load.results import Measured, Sample
+
+CIRCUMSTANCES = frozenset({"busy", "foreign", "steal"})
+"""Values that say how something was measured."""
 
 
 class Summary:
@@ -90,11 +92,15 @@ class Summary:
             return None
         return statistics.median(values), values[int(0.9 * (len(values) - 1))], values[-1]
 
-    def rounds(self) -> int:
-        """Returns how many samples the medians at saturation are of."""
-        counts = (
-            len(self.values(workload, peer, "cpu_us"))
-            for workload in BY_NAME
-            for peer in self.peers(workload)
-        )
-        return max(counts, default=0)
+    def rounds(self) -> dict[int, list[str]]:
+        """Returns what was measured by the number of its rounds, most first: `routes`, `idle`."""
+        most: dict[str, int] = defaultdict(int)
+        for (workload, _), samples in self._rounds.items():
+            work = workload.partition("-")[0]
+            measured = [one for one in samples.values() if one.values.keys() - CIRCUMSTANCES]
+            most[work] = max(most[work], len(measured))
+        by_number: dict[int, list[str]] = defaultdict(list)
+        for work, number in most.items():
+            if number:
+                by_number[number].append(work)
+        return dict(sorted(by_number.items(), reverse=True))

@@ -1180,7 +1180,7 @@ def _close_all() -> None:
     """
     for core in list(_RUNNING):
         core.kill()
-    for thread in _THREADS:
+    for thread in list(_THREADS):
         thread.close(_LAST_WAIT)
 
 

@@ -153,6 +153,11 @@ class TestReport:
         assert report.number(-0.04) == "0.0"
         assert report.number(-5.2) == "-5.2"
 
+    def test_the_section_says_where_the_rounds_were_fewer(self) -> None:
+        few = [Sample("idle", "kgw", number, {"connection_bytes": 1.0}) for number in range(2)]
+        text = report.markdown(Summary([Measured(RUN, [*GET, *few], [])]))
+        assert "medians of 4 rounds (2 of idle); niceness -99" in text
+
     def test_the_section_says_how_it_was_measured_and_what_was_not(self) -> None:
         noise = Sample("get", "kgw", 4, {"foreign": 1.25, "steal": 0.02, "busy": 0.5})
         failed = Sample("get-1m", "envoy", 0, {}, "RuntimeError: no answer")
