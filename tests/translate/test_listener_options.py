@@ -328,7 +328,7 @@ def test_a_wrong_annotation_is_told_with_what_may_be_meant(
 
 def struct(name: str) -> dict[str, str]:
     """The fields of a structure of the representation, with their types."""
-    source = (ROOT / "rust/kgw-engine/src/config/ir.rs").read_text()
+    source = (ROOT / "rust/kgw-engine/src/config/ir/mod.rs").read_text()
     match = re.search(rf"pub struct {name} \{{\n(.*?)\n\}}", source, re.DOTALL)
     assert match is not None
     return dict(re.findall(r"^    pub (\w+): (.+),$", match[1], re.MULTILINE))
