@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,7 +22,7 @@ from kgw.api import (
 from kgw.diagnostics import Finding, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from kgw.api import ListenerPolicy, ReferenceGrant, TCPRoute, TLSRoute
@@ -39,21 +38,66 @@ class Index:
     """Look-ups over a set of resources, and the findings about them."""
 
     def __init__(self, resources: Iterable[Resource]) -> None:
-        self._kinds: dict[type[Resource], dict[Named, Resource]] = defaultdict(dict)
-        self._slices: dict[Named, list[EndpointSlice]] = defaultdict(list)
-        self._grants: dict[str, list[ReferenceGrant]] = defaultdict(list)
-        opaque: list[Opaque] = []
+        self._kinds: dict[type[Resource], dict[Named, Resource]] = {}
+        self._slices: dict[Named, list[EndpointSlice]] = {}
+        self._grants: dict[str, list[ReferenceGrant]] = {}
+        #: Objects of a known kind that are not valid; they count where ignoring them is unsafe.
+        self.refused: dict[ResourceKey, Opaque] = {}
         self.findings: list[Finding] = []
         for resource in sorted(resources, key=lambda one: one.key):
-            if isinstance(resource, Opaque):
-                opaque.append(resource)
-                continue
-            self._kinds[type(resource)][resource.namespace, resource.name] = resource
-            if isinstance(resource, EndpointSlice):
-                if resource.service is not None:
-                    self._slices[resource.namespace, resource.service].append(resource)
-            elif isinstance(resource, loaded.ReferenceGrant):
-                self._grants[resource.namespace].append(resource)
+            self._add(resource)
+        self._look_up()
+
+    def renewed(
+        self, changes: Mapping[ResourceKey, tuple[Resource | None, Resource | None]]
+    ) -> Index:
+        """The index of resources that differ in some: of each key the one before and after.
+
+        This one stays as it is. What does not change is shared.
+        """
+        new = Index(())
+        new._kinds = {kind: dict(every) for kind, every in self._kinds.items()}
+        new._slices, new._grants = dict(self._slices), dict(self._grants)
+        new.refused = dict(self.refused)
+        for before, after in changes.values():
+            if before is not None:
+                new._remove(before)
+            if after is not None:
+                new._add(after)
+        for kind in {type(one) for change in changes.values() for one in change}:
+            if kind in new._kinds:
+                new._kinds[kind] = dict(sorted(new._kinds[kind].items()))
+        new.refused = dict(sorted(new.refused.items()))
+        new._look_up()
+        return new
+
+    def _add(self, resource: Resource) -> None:
+        if isinstance(resource, Opaque):
+            if resource.refused:
+                self.refused[resource.key] = resource
+            return
+        named = (resource.namespace, resource.name)
+        self._kinds.setdefault(type(resource), {})[named] = resource
+        if isinstance(resource, EndpointSlice):
+            if (service := _owner(resource)) is not None:
+                self._slices[service] = [*self._slices.get(service, ()), resource]
+        elif isinstance(resource, loaded.ReferenceGrant):
+            self._grants[named[0]] = [*self._grants.get(named[0], ()), resource]
+
+    def _remove(self, resource: Resource) -> None:
+        if isinstance(resource, Opaque):
+            self.refused.pop(resource.key, None)
+            return
+        named = (resource.namespace, resource.name)
+        self._kinds.get(type(resource), {}).pop(named, None)
+        if isinstance(resource, EndpointSlice):
+            if (service := _owner(resource)) is not None:
+                self._slices[service] = _without(self._slices.get(service, ()), resource)
+        elif isinstance(resource, loaded.ReferenceGrant):
+            self._grants[named[0]] = _without(self._grants.get(named[0], ()), resource)
+
+    def _look_up(self) -> None:
+        """Finds everything that is looked up by more than its kind and name."""
         self.gateways: dict[Named, Gateway] = self._of(Gateway)
         self.classes: dict[str, loaded.GatewayClass] = {
             name: one for (_, name), one in self._of(loaded.GatewayClass).items()
@@ -64,10 +108,8 @@ class Index:
         self.services: dict[Named, Service] = self._of(Service)
         self.secrets: dict[Named, loaded.Secret] = self._of(loaded.Secret)
         self.config_maps: dict[Named, loaded.ConfigMap] = self._of(loaded.ConfigMap)
-        #: Objects of a known kind that are not valid; they count where ignoring them is unsafe.
-        self.refused: dict[ResourceKey, Opaque] = {one.key: one for one in opaque if one.refused}
         self.refused_gateways: list[Opaque] = [
-            one for one in opaque if one.refused and _is_gateway(one.key)
+            one for one in self.refused.values() if _is_gateway(one.key)
         ]
         self.routes: dict[Named, HTTPRoute] = self._routes()
         self.backend_config_policies: dict[Named, loaded.BackendConfigPolicy] = self._of(
@@ -117,8 +159,10 @@ class Index:
         named = (key.namespace, key.name)
         self.routes.pop(named, None)
         self.refused.pop(key, None)
+        self._kinds.get(HTTPRoute, {}).pop(named, None)
+        if resource is not None:
+            self._add(resource)
         if isinstance(resource, Opaque):
-            self.refused[key] = resource
             self.routes[named] = remains.route(resource)
         elif isinstance(resource, HTTPRoute):
             self.routes[named] = resource
@@ -127,13 +171,11 @@ class Index:
     def put_slice(self, before: EndpointSlice | None, after: EndpointSlice | None) -> set[Named]:
         """Puts an EndpointSlice in the place of another; returns the Services they are about."""
         services = set()
-        if before is not None and before.service is not None:
-            services.add((before.namespace, before.service))
-            slices = self._slices[before.namespace, before.service]
-            slices[:] = [one for one in slices if one is not before]
-        if after is not None and after.service is not None:
-            services.add((after.namespace, after.service))
-            self._slices[after.namespace, after.service].append(after)
+        for one, change in ((before, self._remove), (after, self._add)):
+            if one is not None:
+                change(one)
+                if (service := _owner(one)) is not None:
+                    services.add(service)
         return services
 
     # === Look-ups ===
@@ -217,6 +259,15 @@ class Index:
         )
         self.findings.append(finding)
         return finding
+
+
+def _owner(one: EndpointSlice) -> Named | None:
+    """The Service that an EndpointSlice is about."""
+    return None if one.service is None else (one.namespace, one.service)
+
+
+def _without(several: Iterable[R], one: R) -> list[R]:
+    return [other for other in several if other is not one]
 
 
 def _is_gateway(key: ResourceKey) -> bool:
