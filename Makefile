@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONHOME PYTHONPATH
 
 .PHONY: help run test test-rust test-python soak check fmt bench bench-rust bench-python bench-check fuzz loom build wheel clean
-.PHONY: docs bench-compare bench-load load-tools corpus-scores floods connections optimised
+.PHONY: docs bench-compare bench-scale bench-load load-tools corpus-scores floods connections optimised
 
 help: ## this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -76,6 +76,9 @@ bench-check: $(STAMPS)/test ## instructions per request against the baseline (va
 	$(BIN)/python -m benches.instructions $(TARGET)/release/examples/serve $(ARGS)
 
 # KGW=PATH measures that kgw, and builds none.
+bench-scale: optimised ## 10,000 HTTPRoutes of ten rules and 2,000 Services: loaded, then changed
+	$(BIN)/python -m benches.scale $(ARGS)
+
 bench-load: load-tools $(if $(KGW),$(STAMPS)/test,optimised) ## kgw, Envoy, HAProxy and nginx on the same work (25 minutes; ARGS=--quick)
 	$(BIN)/python -m benches.load run --tools $(TARGET)/bench-load $(if $(KGW),--program kgw=$(KGW)) $(ARGS)
 

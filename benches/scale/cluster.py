@@ -1,7 +1,7 @@
 """The resources of a large cluster, as files.
 
-Twenty namespaces share everything evenly. A rule leads to a Service of its namespace, one in ten to
-one of the next namespace, for which there is a ReferenceGrant. What is changed has a file of its own.
+Twenty namespaces share everything evenly. A rule leads to a Service of its namespace, one in ten
+to one of the next namespace, for which there is a ReferenceGrant. What is changed has its own file.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Cluster:
         for name, objects in every.items():
             for number, some in enumerate(_groups(objects)):
                 self.put(f"{name}-{number:03}", some)
-        self.put("grants", [grant(number) for number in range(1, NAMESPACES)])
+        self.put("grants", [grant(number) for number in range(NAMESPACES) if number != 1])
         for name, made in (
             ("one-route", self.route(0)),
             ("one-service", self.service(0)),
             ("one-slice", self.slice(0)),
-            ("one-grant", grant(0)),
+            ("grant-of-next", grant(1)),
             ("one-policy", self.policy("v0")),
         ):
             self.put(name, [made])

@@ -504,19 +504,73 @@ def test_what_nothing_else_sees_is_done_alone(change: dict[str, Any]) -> None:
     assert difference(before, back) == {"routes": {}, "clusters": {}, "route_tables": {}}
 
 
+#: Of another namespace, Gateway and Service than `ROUTE`.
+ELSEWHERE: list[dict[str, Any]] = [
+    {**one, "metadata": {**one["metadata"], "namespace": "b"}}
+    for one in (
+        _gateway("three", "kgateway", [{"name": "http", "port": 90, "protocol": "HTTP"}]),
+        _service("one", "b", {}, [{"name": "http", "port": 80}], 4),
+        with_spec(ROUTE, parentRefs=[{"name": "three"}]),
+    )
+]
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        _service("one", "a", {}, [{"name": "http", "port": 80}], 3),
-        _object(KGATEWAY_API, "TrafficPolicy", "two", {"timeouts": {"request": "3s"}}),
-        with_spec(ROUTE, parentRefs=[{"name": "two", "kind": "Service", "group": ""}]),
+        _service("one", "a", {}, [{"name": "http", "port": 81}], 3),
+        _object(
+            KGATEWAY_API,
+            "TrafficPolicy",
+            "two",
+            {
+                "targetRefs": [{"group": GATEWAY_API[:-3], "kind": "HTTPRoute", "name": "one"}],
+                "timeouts": {"request": "3s"},
+            },
+        ),
+        _object(
+            "gateway.networking.k8s.io/v1",
+            "BackendTLSPolicy",
+            "two",
+            {
+                "targetRefs": [{"group": "", "kind": "Service", "name": "one"}],
+                "validation": {"hostname": "y.test", "wellKnownCACertificates": "System"},
+            },
+        ),
+        _gateway("one", "kgateway", [{"name": "other", "port": 80, "protocol": "HTTP"}]),
         with_spec(ROUTE, parentRefs=[{"name": "two"}]),
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "labels": {"a": "b"}}},
     ],
-    ids=["a service", "a policy", "the first of a service", "the first of a waypoint"],
+    ids=["its service", "its policy", "its upstream", "its gateway", "its first", "its namespace"],
 )
-def test_what_others_see_is_translated_from_scratch(change: dict[str, Any]) -> None:
+def test_what_others_see_makes_only_those_anew_that_look(change: dict[str, Any]) -> None:
     translator = Translator()
-    live = {one.key: one for one in map(parsed, [*start(), ROUTE])}
+    live = {one.key: one for one in map(parsed, [*start(), *ELSEWHERE, ROUTE])}
     before = translator.translate(live.values())
     resource = parsed(change)
-    assert translator.translate((live | {resource.key: resource}).values()).base is not before.base
+    after = translator.translate((live | {resource.key: resource}).values())
+    assert after.base is not before.base
+    assert after.records["a", "one"] is not before.records["a", "one"]
+    assert after.records["b", "one"] is before.records["b", "one"]
+    assert set(after.renewed(before)) == {("a", "one")}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _service("three", "a", {"istio.io/use-waypoint": "two"}, [{"name": "x", "port": 80}], 3),
+        _object(KGATEWAY_API, "TrafficPolicy", "two", {"timeouts": {"request": "3s"}}),
+        json.loads(secret("cert", "b.x.test")),
+    ],
+    ids=["another service", "another policy", "a certificate"],
+)
+def test_what_no_route_looks_at_makes_none_anew(change: dict[str, Any]) -> None:
+    translator = Translator()
+    live = {one.key: one for one in map(parsed, [*start(), *ELSEWHERE, ROUTE])}
+    before = translator.translate(live.values())
+    change["metadata"]["namespace"] = "a"
+    resource = parsed(change)
+    after = translator.translate((live | {resource.key: resource}).values())
+    assert after.base is not before.base
+    assert after.records == before.records
+    assert set(after.renewed(before)) == set()

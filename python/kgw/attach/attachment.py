@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgw.attach import client_certificates, gateways, routes, streams, waypoints
+from kgw.attach import client_certificates, faces, gateways, routes, streams, waypoints
 from kgw.attach.index import Index
 from kgw.attach.policies import Policies
 from kgw.attach.upstreams import Upstreams
@@ -32,16 +32,29 @@ class Attachment:
     streams: Streams
     policies: Policies
     upstreams: Upstreams
+    #: What routes see of Gateways: as these were before policies were applied to their listeners.
+    gateway_faces: dict[Named, faces.Face]
 
 
 def attach(resources: Iterable[Resource]) -> Attachment:
     """Finds out what applies to what."""
     index = Index(resources)
     states = gateways.resolve(index)
+    seen = {named: faces.gateway(state) for named, state in states.items()}
     bindings = waypoints.resolve(index, states)
-    attached = routes.resolve(index, states, bindings)
+    return complete(index, states, seen, bindings, routes.resolve(index, states, bindings))
+
+
+def complete(
+    index: Index,
+    states: dict[Named, GatewayState],
+    seen: dict[Named, faces.Face],
+    bindings: dict[Named, Binding],
+    attached: Routes,
+) -> Attachment:
+    """Finds out the rest, once HTTPRoutes are attached."""
     connections = streams.resolve(index, states, bindings, attached)
     policies = Policies(index, states, attached.states)
     client_certificates.apply(index, states.values(), policies)
     upstreams = Upstreams(index)
-    return Attachment(index, states, bindings, attached, connections, policies, upstreams)
+    return Attachment(index, states, bindings, attached, connections, policies, upstreams, seen)

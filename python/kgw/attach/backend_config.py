@@ -60,14 +60,15 @@ class BackendConfig:
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._by_service: dict[Named, list[BackendConfigState]] = defaultdict(list)
+        #: The policies about each Service, the first one first.
+        self.by_service: dict[Named, list[BackendConfigState]] = defaultdict(list)
         self.states: list[BackendConfigState] = []
         for policy in index.backend_config_policies.values():
             self._add(policy)
         for key, refused in index.refused.items():
             if (key.group, key.kind) == (KGATEWAY_GROUP, "BackendConfigPolicy"):
                 self._add(refused)
-        for states in self._by_service.values():
+        for states in self.by_service.values():
             states.sort(key=PolicyState.order)
 
     def contend(self, encrypted: frozenset[Named]) -> None:
@@ -76,7 +77,7 @@ class BackendConfig:
         Args:
             encrypted: Services all of whose ports have a BackendTLSPolicy.
         """
-        for named, states in self._by_service.items():
+        for named, states in self.by_service.items():
             taken = {"tls"} if named in encrypted else set()
             contend([(state, _fields(state)) for state in states], taken)
         for state in self.states:
@@ -96,7 +97,7 @@ class BackendConfig:
             tls: whether their TLS counts.
         """
         found: dict[str, Any] = {}
-        for state in self._by_service.get((service.namespace, service.name), ()):
+        for state in self.by_service.get((service.namespace, service.name), ()):
             for name, value in _fields(state).items():
                 if name == "tls" and "tls" not in found and "broken" not in found:
                     if not tls:
@@ -165,7 +166,7 @@ class BackendConfig:
             if named not in state.services:
                 state.services.append(named)
                 state.targets.append((kind, *named, ""))
-                self._by_service[named].append(state)
+                self.by_service[named].append(state)
             return
         hint = None
         if (group, kind) != ("", "Service"):

@@ -53,7 +53,8 @@ class BackendTLS:
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._slots: dict[Slot, BackendTLSState] = {}
+        #: The policy that holds for each target.
+        self.slots: dict[Slot, BackendTLSState] = {}
         self.states: list[BackendTLSState] = []
         refused = [
             one
@@ -67,8 +68,8 @@ class BackendTLS:
     def of(self, service: Service, port: ServicePort) -> BackendTLSState | None:
         """The policy that holds for a port."""
         named = (service.namespace, service.name)
-        own = self._slots.get((*named, port.name)) if port.name else None
-        return own or self._slots.get((*named, ""))
+        own = self.slots.get((*named, port.name)) if port.name else None
+        return own or self.slots.get((*named, ""))
 
     def _add(self, policy: BackendTLSPolicy | Opaque) -> None:
         state = BackendTLSState(policy)
@@ -83,7 +84,7 @@ class BackendTLS:
             if problem is not None:
                 state.missing.append((ref, problem))
                 continue
-            holder = self._slots.setdefault(slot, state)
+            holder = self.slots.setdefault(slot, state)
             if holder is state:
                 state.targets.append(slot)
                 continue

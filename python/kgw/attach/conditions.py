@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 MAX_ANCESTORS: Final = 16
 
 
-#: The routes that are attached to each listener.
-Attached = dict["ListenerState", set["ResourceKey"]]
+#: The routes that are attached to each listener, by its id.
+Attached = dict[str, set["ResourceKey"]]
 
 #: The Gateways that send requests to each Service.
 Users = dict["Named", set["Named"]]
@@ -109,7 +109,7 @@ def _gateway(attachment: Attachment, state: GatewayState, attached: Attached) ->
     gateway = state.gateway
     generation = gateway.metadata.generation
     listeners = tuple(
-        _listener(state, one, generation, len(attached.get(one, ()))) for one in state.listeners
+        _listener(state, one, generation, len(attached.get(one.id, ()))) for one in state.listeners
     )
     broken = [one for one in state.listeners if not one.usable]
     unresolved = [one for one in state.listeners if not one.resolved.ok]
@@ -239,9 +239,9 @@ def _accepted(state: RouteState, parent: ParentState) -> Outcome:
 def _count(state: RouteState | StreamState, parent: ParentState, attached: Attached) -> None:
     """Counts the route in ``attachedRoutes``; a service's routes count for its waypoint."""
     for listener, _ in parent.listeners:
-        attached[listener].add(state.route.key)
+        attached[listener.id].add(state.route.key)
     if parent.mesh and parent.gateway is not None and parent.gateway.proxy_listener is not None:
-        attached[parent.gateway.proxy_listener].add(state.route.key)
+        attached[parent.gateway.proxy_listener.id].add(state.route.key)
 
 
 def _faults(state: RouteState) -> str:

@@ -80,7 +80,8 @@ class Index:
         self._kinds.setdefault(type(resource), {})[named] = resource
         if isinstance(resource, EndpointSlice):
             if (service := _owner(resource)) is not None:
-                self._slices[service] = [*self._slices.get(service, ()), resource]
+                others = _without(self._slices.get(service, ()), resource)
+                self._slices[service] = [*others, resource]
         elif isinstance(resource, loaded.ReferenceGrant):
             self._grants[named[0]] = [*self._grants.get(named[0], ()), resource]
 

@@ -71,14 +71,16 @@ class Policies:
         self._index = index
         self._gateways = gateways
         self.targets: Targets = Targets(index, gateways, routes)
-        self._traffic: dict[Target, list[PolicyState]] = defaultdict(list)
+        #: TrafficPolicies by what they are attached to, the first one first.
+        self.by_target: dict[Target, list[PolicyState]] = defaultdict(list)
         self._listener: dict[Target, list[PolicyState]] = defaultdict(list)
-        self._by_name: dict[Named, PolicyState] = {}
+        #: TrafficPolicies by name: filters of routes refer to them.
+        self.by_name: dict[Named, PolicyState] = {}
         self.states: list[PolicyState] = []
         for policy in index.traffic_policies.values():
             state = self._state(policy)
             _percentages(index, state, policy)
-            self.targets.attach(state, self._traffic)
+            self.targets.attach(state, self.by_target)
         for other in index.listener_policies:
             state = self._state(other)
             if other.kind == "HTTPListenerPolicy":
@@ -90,10 +92,10 @@ class Policies:
             if key.group != KGATEWAY_GROUP:
                 continue
             if key.kind == "TrafficPolicy":
-                self.targets.attach(self._state(refused), self._traffic)
+                self.targets.attach(self._state(refused), self.by_target)
             elif key.kind in _LISTENER_KINDS:
                 self.targets.attach(self._state(refused), self._listener)
-        for slots in (self._traffic, self._listener):
+        for slots in (self.by_target, self._listener):
             for states in slots.values():
                 states.sort(key=PolicyState.order)
         self._effects()
@@ -106,12 +108,12 @@ class Policies:
         state = PolicyState(policy, errors)
         self.states.append(state)
         if policy.kind == "TrafficPolicy":
-            self._by_name[policy.namespace, policy.name] = state
+            self.by_name[policy.namespace, policy.name] = state
         return state
 
     def _effects(self) -> None:
         """Notes for each policy whether it has an effect, and whether alone."""
-        for states in self._traffic.values():
+        for states in self.by_target.values():
             contend([(state, traffic_fields(state)) for state in states])
         for named, gateway in self._gateways.items():
             for port in {one.spec.port for one in gateway.listeners}:
@@ -144,7 +146,7 @@ class Policies:
 
     def refer(self, name: str, route: Named) -> PolicyState | None:
         """The TrafficPolicy that a filter of a route refers to, which attaches it."""
-        state = self._by_name.get((route[0], name))
+        state = self.by_name.get((route[0], name))
         if state is not None:
             self.targets.refer(state, route)
             state.effective = True
@@ -152,7 +154,7 @@ class Policies:
 
     def named(self, name: str, route: Named) -> PolicyState | None:
         """The TrafficPolicy that a filter of a route names, without attaching it."""
-        return self._by_name.get((route[0], name))
+        return self.by_name.get((route[0], name))
 
     def traffic(self, place: Place) -> list[PolicyState]:
         """The TrafficPolicies that count at a place, the most specific first."""
@@ -183,11 +185,11 @@ class Policies:
         levels: list[tuple[str, list[PolicyState]]] = [("route", list(place.referred))]
         if place.route is not None:
             if place.rule is not None:
-                own = self._traffic.get(("HTTPRoute", *place.route, place.rule), [])
+                own = self.by_target.get(("HTTPRoute", *place.route, place.rule), [])
                 levels.append(("route", own))
-            levels.append(("route", self._traffic.get(("HTTPRoute", *place.route, ""), [])))
+            levels.append(("route", self.by_target.get(("HTTPRoute", *place.route, ""), [])))
         for level, section in (("listener", place.listener), ("gateway", "")):
-            levels.append((level, self._traffic.get(("Gateway", *place.gateway, section), [])))
+            levels.append((level, self.by_target.get(("Gateway", *place.gateway, section), [])))
         return levels
 
     def report_idle(self) -> None:

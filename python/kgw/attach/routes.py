@@ -94,6 +94,13 @@ class Routes:
         # What references resolve to that routes of a namespace share.
         self._resolved: dict[tuple[str, int], Backend] = {}
 
+    def renewed(self, index: Index, parents: Parents) -> Routes:
+        """The same routes, to be changed; what they stand on is new, or equal for them."""
+        new = Routes(index, parents)
+        new.states = dict(self.states)
+        new.by_listener, new.by_port = self.by_listener.copy(), self.by_port.copy()
+        return new
+
     def attach(self, route: HTTPRoute) -> RouteState:
         """Finds out where a route belongs; it does not count there before it is put there."""
         index = self._index

@@ -11,7 +11,7 @@ from kgw.attach import endpoints, protocols
 from kgw.attach.gateways import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
     from kgw.api import Service
     from kgw.api.core.service import ServicePort
@@ -50,6 +50,26 @@ class Clusters:
         self._by_service: dict[Named, list[str]] = defaultdict(list)
         self._used: dict[str, None] = {}
         self.made: dict[str, Cluster] = {}
+
+    def carry(
+        self, before: Clusters, services: Container[Named], gateways: Container[Named]
+    ) -> None:
+        """Takes over the clusters that were made before, unless they may come out otherwise now.
+
+        Args:
+            before: those that there were.
+            services: Services of which anything but endpoints is different.
+            gateways: Gateways that are different.
+        """
+        for key, ident in before._names.items():
+            gateway, service, *_ = key
+            if gateway in gateways or service in services:
+                continue
+            self._names[key] = ident
+            if ident is not None and ident not in self.made:
+                self._sources[ident] = before._sources[ident]
+                self._by_service[service].append(ident)
+                self.made[ident] = before.made[ident]
 
     @contextmanager
     def noting(self) -> Iterator[dict[str, None]]:

@@ -20,14 +20,17 @@ Rule = dict[str, Any]
 
 def difference(before: Translation, after: Translation) -> dict[str, Any]:
     """Returns what is to be put, and as ``null`` removed, in routes, clusters and route tables."""
-    if before.base is not after.base:
-        return {
-            "routes": _members(before.ir["routes"], after.ir["routes"]),
-            "clusters": _members(before.ir["clusters"], after.ir["clusters"]),
-            "route_tables": _tables(before.ir["route_tables"], after.ir["route_tables"]),
-        }
     routes: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     hosts: dict[tuple[str, str], tuple[list[Rule], list[Rule]]] = defaultdict(lambda: ([], []))
+    if before.base is not after.base:
+        routes = _members(before.base.routes, after.base.routes)
+        tables = dict.fromkeys(before.base.tables.keys() - after.base.tables.keys())
+        tables |= {name: {"hosts": []} for name in after.base.tables if name not in before.hosts}
+        for side, base in enumerate((before.base, after.base)):
+            for name, table in base.tables.items():
+                for host, own in table.hosts.items():
+                    hosts[name, host][side].extend(own)
     for named in after.renewed(before):
         old, new = before.records.get(named), after.records.get(named)
         if old is new:
@@ -37,12 +40,13 @@ def difference(before: Translation, after: Translation) -> dict[str, Any]:
             for part in record.parts if record else ():
                 for host in part.hosts:
                     hosts[part.table, host][side].extend(part.rules)
-    tables: dict[str, Any] = {}
-    for (table, host), (rules, others) in hosts.items():
-        had, has = host in before.hosts[table], host in after.hosts[table]
+    for (place, host), (rules, others) in hosts.items():
+        if place not in after.hosts:
+            continue  # it is removed as a whole
+        had, has = host in before.hosts.get(place, ()), host in after.hosts[place]
         change = _host(host, rules if had else None, others if has else None)
         if change is not None:
-            tables.setdefault(table, {"hosts": []})["hosts"].append(change)
+            tables.setdefault(place, {"hosts": []})["hosts"].append(change)
     clusters: dict[str, Any] = dict.fromkeys(before.clusters.keys() - after.clusters.keys())
     for name, cluster in after.clusters.items():
         same = before.clusters.get(name)
@@ -57,20 +61,6 @@ def _members(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, A
         name: value for name, value in after.items() if name not in before or before[name] != value
     }
     return found | dict.fromkeys(before.keys() - after.keys())
-
-
-def _tables(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
-    for name, table in after.items():
-        old = {one["hostname"]: one["rules"] for one in before.get(name, {"hosts": ()})["hosts"]}
-        new = {one["hostname"]: one["rules"] for one in table["hosts"]}
-        changes = (
-            _host(host, old.get(host), new.get(host)) for host in dict.fromkeys((*old, *new))
-        )
-        hosts = [one for one in changes if one is not None]
-        if hosts or name not in before:
-            found[name] = {"hosts": hosts}
-    return found
 
 
 def _host(host: str, before: list[Rule] | None, after: list[Rule] | None) -> dict[str, Any] | None:

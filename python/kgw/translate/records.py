@@ -46,6 +46,8 @@ class RouteRecord:
     routes: dict[str, Any]
     #: The clusters that these name.
     clusters: tuple[str, ...]
+    #: The names of the policies that its filters refer to.
+    referred: tuple[str, ...] = ()
 
     @property
     def findings(self) -> list[Finding]:
@@ -127,7 +129,9 @@ class Recorder:
                     ((listener, _),) = own.listeners
                     made = self._rules(own, listener, state, rules, routes)
                     parts.append(Part(own.name, listener.id, (hostnames.ANY,), made))
-        return RouteRecord(state, tuple(parts), routes, tuple(used))
+        referred = (policy.policy.name for rule in rules for policy in rule.policies)
+        names = tuple(dict.fromkeys(referred))
+        return RouteRecord(state, tuple(parts), routes, tuple(used), names)
 
     def _rules(
         self,

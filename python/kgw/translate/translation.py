@@ -46,6 +46,8 @@ class Base:
     #: Routes that are no HTTPRoute's.
     routes: dict[str, Any]
     findings: tuple[Finding, ...]
+    #: The clusters that these and the listeners name.
+    clusters: tuple[str, ...]
 
 
 class Translation:
@@ -81,7 +83,7 @@ class Translation:
         return self.base.listeners
 
     def renewed(self, before: Translation) -> Iterable[Named]:
-        """The HTTPRoutes that may have another record than in a translation on the same base."""
+        """The HTTPRoutes that may have another record than in an earlier translation."""
         if self._previous is not None:
             made_from, names = self._previous
             if made_from() is before:

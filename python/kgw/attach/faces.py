@@ -1,0 +1,99 @@
+"""What routes see of everything else, as values that can be compared.
+
+Where a face is the same before and after a change, so is what a route makes of it. A face may
+differ without need, which costs time; it must never be the same where a route comes out otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from kgw.attach.gateways import GatewayState
+    from kgw.attach.index import Named
+    from kgw.attach.policies import Policies
+    from kgw.attach.policy import PolicyState, Target
+    from kgw.attach.upstreams import Upstreams
+    from kgw.attach.waypoints import Binding
+
+#: What no route sees of a Gateway or listener: how TLS ends, and what is made of other members.
+_UNSEEN: Final = frozenset({"gateway", "listeners", "tls", "overlaps", "_options"})
+
+#: Anything that can be compared.
+Face = object
+
+
+def gateway(state: GatewayState) -> Face:
+    """What routes see of a Gateway and its listeners, before anything else changes it."""
+    listeners = tuple(tuple(_seen(one)) for one in state.listeners)
+    return (_Same(state.gateway), tuple(_seen(state)), listeners)
+
+
+def bindings(of: Mapping[Named, Binding]) -> dict[Named, Face]:
+    """What routes see of the waypoints of Services."""
+    return {
+        named: (one.namespace, one.name, None if one.state is None else one.state.named)
+        for named, one in of.items()
+    }
+
+
+def targets(policies: Policies) -> dict[Target, Face]:
+    """What holds at each target of policies."""
+    return {
+        target: tuple(_policy(one) for one in states)
+        for target, states in policies.by_target.items()
+        if states
+    }
+
+
+def referred(policies: Policies) -> dict[Named, Face]:
+    """What filters of routes may refer to, by name."""
+    return {named: _policy(one) for named, one in policies.by_name.items()}
+
+
+def upstreams(of: Upstreams) -> dict[Named, Face]:
+    """What policies say about connections to each Service that they are about."""
+    found: dict[Named, list[Face]] = {}
+    for (namespace, name, port), tls in of.tls.slots.items():
+        face = (port, _Same(tls.policy), tls.accepted, tls.tls)
+        found.setdefault((namespace, name), []).append(face)
+    for named, states in of.config.by_service.items():
+        faces = ((*_policy(one), one.certificate, one.ca) for one in states)
+        found.setdefault(named, []).extend(faces)
+    return {named: tuple(every) for named, every in found.items()}
+
+
+def differing(before: Mapping[Any, Face], after: Mapping[Any, Face]) -> set[Any]:
+    """The keys whose faces differ, or that only one of both has."""
+    found = {key for key, face in after.items() if before.get(key) != face}
+    return found | (before.keys() - after.keys())
+
+
+class _Same:
+    """An object that is equal to itself only, and stays while it is compared."""
+
+    __slots__ = ("_one",)
+
+    def __init__(self, one: object) -> None:
+        self._one = one
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._one is other._one
+
+    def __hash__(self) -> int:
+        return id(self._one)
+
+
+def _policy(state: PolicyState) -> tuple[Face, ...]:
+    return (_Same(state.policy), tuple(state.errors))
+
+
+def _seen(state: Any) -> Iterable[Face]:
+    """The members that count; of resources and their parts, which never change, the identity."""
+    for one in fields(state):
+        if one.name not in _UNSEEN:
+            value = getattr(state, one.name)
+            yield _Same(value) if one.name == "spec" else value

@@ -1,0 +1,126 @@
+"""Which routes look at which objects: the way back from what has changed to what depends on it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final
+
+from kgw.api.gateway.references import BackendObjectReference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from kgw.api import HTTPRoute, ResourceKey
+    from kgw.attach.index import Named
+    from kgw.attach.routes import RouteState, ServiceAddress
+
+#: What is looked at: a kind, a namespace and a name.
+Key = tuple[str, str, str]
+
+GRANTS: Final = "ReferenceGrant"
+"""The kind of a key that stands for all grants of a namespace."""
+
+UNRESOLVED: Final[Key] = ("", "", "")
+"""What routes look at that miss something: what appears or goes may be what they mean."""
+
+
+class Readers:
+    """What each route looks at, and who looks at each thing."""
+
+    def __init__(self) -> None:
+        self._reads: dict[Named, frozenset[Key]] = {}
+        self._readers: dict[Key, set[Named]] = defaultdict(set)
+
+    def put(self, named: Named, state: RouteState | None) -> None:
+        """Notes what a route looks at, in place of what the one of that name did."""
+        before = self._reads.pop(named, frozenset())
+        after = frozenset() if state is None else frozenset(_reads(state))
+        if state is not None:
+            self._reads[named] = after
+        for key in before - after:
+            readers = self._readers[key]
+            readers.discard(named)
+            if not readers:
+                del self._readers[key]
+        for key in after - before:
+            self._readers[key].add(named)
+
+    def of(self, keys: Iterable[Key]) -> set[Named]:
+        """The routes that look at any of these."""
+        found: set[Named] = set()
+        for key in keys:
+            found |= self._readers.get(key, set())
+        return found
+
+    def of_kind(self, kind: str) -> set[Named]:
+        """The routes that look at any object of a kind."""
+        return self.of([one for one in self._readers if one[0] == kind])
+
+
+def key(of: ResourceKey) -> Key:
+    """What those look at who depend on an object."""
+    match of.kind:
+        case "ReferenceGrant":
+            return (GRANTS, of.namespace, "")
+        case "Namespace":
+            return ("Namespace", "", of.name)
+        case _:
+            return (of.kind, of.namespace, of.name)
+
+
+def listener(ident: str) -> Key:
+    """What the routes look at that are attached to a listener."""
+    return ("listener", "", ident)
+
+
+def port(address: ServiceAddress) -> Key:
+    """What the routes look at that are attached to a Service's port."""
+    namespace, name, number = address
+    return ("port", namespace, f"{name}:{number}")
+
+
+def _reads(state: RouteState) -> Iterator[Key]:
+    route = state.route
+    own = route.namespace
+    yield ("Namespace", "", own)
+    for one in state.parents:
+        yield (one.ref.kind, one.ref.namespace or own, one.ref.name)
+        if not one.accepted.ok:
+            yield UNRESOLVED
+        if one.gateway is not None:
+            yield ("Gateway", *one.gateway.named)
+        for attached, _ in one.listeners:
+            yield listener(attached.id)
+    for address in state.ports:
+        yield port(address)
+    if state.refusal is not None or any(
+        backend.problem is not None for rule in state.backends for backend in rule
+    ):
+        yield UNRESOLVED
+    for ref in _references(route):
+        namespace = ref.namespace or own
+        yield (ref.kind, namespace, ref.name)
+        if namespace != own:
+            yield (GRANTS, namespace, "")
+    for rule in route.spec.rules:
+        for given in rule.filters:
+            if given.extension_ref is not None:
+                yield (given.extension_ref.kind, own, given.extension_ref.name)
+
+
+def _references(route: HTTPRoute) -> Iterator[BackendObjectReference]:
+    """The references to backends, those of filters as well."""
+    for rule in route.spec.rules:
+        for filter_ in rule.filters:
+            yield from _within(filter_)
+        for ref in rule.backend_refs:
+            yield ref
+            for filter_ in ref.filters:
+                yield from _within(filter_)
+
+
+def _within(filter_: Any) -> Iterator[BackendObjectReference]:
+    for value in vars(filter_).values():
+        ref = getattr(value, "backend_ref", None)
+        if isinstance(ref, BackendObjectReference):
+            yield ref
