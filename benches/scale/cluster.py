@@ -62,7 +62,7 @@ class Cluster:
     def put(self, name: str, objects: Iterable[Object]) -> None:
         """Writes a file beside the directory and moves it in: no half of it is ever read."""
         fresh = self.directory.with_suffix(".fresh")
-        fresh.write_text("\n---\n".join(json.dumps(one) for one in objects) + "\n")
+        fresh.write_text("---\n".join("\n".join(_lines(one)) + "\n" for one in objects))
         fresh.rename(self.directory / f"{name}.yaml")
 
     # === Objects ===
@@ -165,6 +165,26 @@ def _object(version: str, kind: str, name: str, number: int, spec: Object | None
     if spec is not None:
         made["spec"] = spec
     return made
+
+
+def _lines(value: Object, indent: str = "") -> Iterator[str]:
+    """An object in YAML's block style, as people and their tools write it."""
+    for key, one in value.items():
+        yield from _member(f"{indent}{key}:", one, indent + "  ")
+
+
+def _member(head: str, value: Any, indent: str) -> Iterator[str]:
+    if isinstance(value, dict) and value:
+        yield head
+        yield from _lines(value, indent)
+    elif isinstance(value, list) and value:
+        yield head
+        for one in value:
+            first, *rest = _lines(one, indent) if isinstance(one, dict) else [indent + one]
+            yield f"{indent[:-2]}- {first[len(indent) :]}"
+            yield from rest
+    else:
+        yield f"{head} {json.dumps(value)}"
 
 
 def _groups(objects: Iterable[Object]) -> Iterator[list[Object]]:
