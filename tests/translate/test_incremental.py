@@ -574,3 +574,22 @@ def test_what_no_route_looks_at_makes_none_anew(change: dict[str, Any]) -> None:
     assert after.base is not before.base
     assert after.records == before.records
     assert set(after.renewed(before)) == set()
+
+
+def _referring(name: str) -> dict[str, Any]:
+    """A route with a filter that refers to the policy `one`."""
+    ref = {"group": KGATEWAY_API.partition("/")[0], "kind": "TrafficPolicy", "name": "one"}
+    rule = {"filters": [{"type": "ExtensionRef", "extensionRef": ref}]}
+    return _object(GATEWAY_API, "HTTPRoute", name, {"parentRefs": [], "rules": [rule]})
+
+
+@pytest.mark.parametrize("names", [("one", "two"), ("two", "one")])
+def test_a_policy_has_the_routes_that_refer_to_it_in_their_order(names: tuple[str, str]) -> None:
+    translator = Translator()
+    live = {one.key: one for one in map(parsed, start())}
+    translator.translate(live.values())
+    for name in names:
+        route = parsed(_referring(name))
+        live[route.key] = route
+        after = translator.translate(live.values())
+        assert shown(after) == shown(translate(live.values()))

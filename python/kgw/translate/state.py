@@ -251,19 +251,17 @@ class State:
             routes.put(named, routes.attach(index.routes[named]))
         again |= more
         records = dict(before.records)
-        for named in again:
-            records.pop(named, None)
-            if (state := routes.states.get(named)) is not None:
-                records[named] = self._recorder.record(state)
-        self._refer_again(records, again)
-        self.translation = self._made(listeners, used, before, records, again)
-
-    def _refer_again(self, records: Mapping[Named, RouteRecord], again: Collection[Named]) -> None:
-        """Attaches policies that filters refer to, of routes whose records stay."""
-        for named in self._readers.of_kind("TrafficPolicy"):
+        # In their order, in which policies have those that refer to them.
+        for named in sorted(again | self._readers.of_kind("TrafficPolicy")):
+            state = routes.states.get(named)
             if named not in again:
                 for name in records[named].referred:
-                    self._attachment.policies.refer(name, named)
+                    attachment.policies.refer(name, named)
+            elif state is not None:
+                records[named] = self._recorder.record(state)
+            else:
+                records.pop(named, None)
+        self.translation = self._made(listeners, used, before, records, again)
 
     # === What routes stand on ===
 
