@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONHOME PYTHONPATH
 
 .PHONY: help run test test-rust test-python soak check fmt bench bench-rust bench-python bench-check fuzz loom build wheel clean
-.PHONY: docs bench-compare bench-scale bench-load load-tools corpus-scores floods connections optimised
+.PHONY: docs conformance bench-compare bench-scale bench-load load-tools corpus-scores floods connections optimised
 
 help: ## this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -106,6 +106,9 @@ fuzz: ## every parser for FUZZ_SECONDS (nightly Rust and cargo-fuzz are needed)
 corpus-scores: build $(STAMPS)/test ## hostile input and HTTP/2 conformance, kgw and Envoy side by side
 	$(BIN)/python -m tests.hostile.scores $(ARGS)
 	$(BIN)/python -m tests.h2spec.scores
+
+conformance: build $(STAMPS)/test ## the Gateway API's conformance tests, and docs/conformance.md
+	$(BIN)/python -m tests.conformance.report
 
 floods: optimised ## each flood against kgw and Envoy, timed
 	$(BIN)/python -m tests.floods.scores $(ARGS)
