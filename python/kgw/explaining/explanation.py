@@ -286,8 +286,8 @@ def _routed(config: Config, question: Question, taking: Taking, table: str) -> E
         branches=branches,
         answer=answer,
         action=None if action is None else {k: v for k, v in action.items() if k != "backends"},
-        filters=tuple(one for one in chain if one["type"] not in trial.ASKING),
-        asked=tuple(one for one in chain if one["type"] in trial.ASKING),
+        filters=tuple(one for one in chain if not trial.asks(one, config.ir["clusters"])),
+        asked=tuple(one for one in chain if trial.asks(one, config.ir["clusters"])),
         faults=wrong,
         settings=settings(config, taking, chosen),
     )
@@ -355,7 +355,7 @@ def _about(config: Config, backend: Mapping[str, Any], total: int) -> dict[str, 
         "backend": None if cluster is None else _service(backend["cluster"]),
         "weight": backend["weight"],
         "share": backend["weight"] / total if total else 0.0,
-        "endpoints": () if cluster is None else tuple(cluster["endpoints"]),
+        "endpoints": () if cluster is None else tuple(cluster.get("endpoints", ())),
         "connection": _without_keys(kept),
     }
 

@@ -31,10 +31,7 @@ if TYPE_CHECKING:
     from kgw.explaining.question import Question
     from kgw.explaining.taking import Taking
 
-__all__ = ["ASKING", "Received", "Trial", "alone", "run", "scene"]
-
-ASKING: Final = frozenset({"python", "ext_auth", "external_auth"})
-"""Filters whose verdict comes from elsewhere."""
+__all__ = ["Received", "Trial", "alone", "asks", "run", "scene"]
 
 CLIENT: Final = ("192.0.2.1", 40000)
 """Where a request comes from unless it is told: an address for documentation (RFC 5737)."""
@@ -112,7 +109,7 @@ def scene(config: Config, taking: Taking, hosts: Iterable[str]) -> dict[str, Any
         "traffic": {"type": "http", "route_table": taking.table},
         "access_logs": [],
     }
-    routes = {name: _without_asking(route) for name, route in routes.items()}
+    routes = {name: _decided(route, ir["clusters"]) for name, route in routes.items()}
     return {
         "version": ir["version"],
         "listeners": [listener],
@@ -130,14 +127,18 @@ _ANY: Final = "any"
 
 
 def alone(scene: Mapping[str, Any], route: str, number: int) -> dict[str, Any]:
-    """Returns a part of the configuration with one route, and of its backends only one.
+    """Returns a part of the configuration with one route, of whose backends only one has a share.
 
     What is received tells which cluster it is for.
     """
     (table, hosts), *_ = scene["route_tables"].items()
     chosen = scene["routes"][route]
     action = chosen["action"]
-    routes = {route: {**chosen, "action": {**action, "backends": [action["backends"][number]]}}}
+    # The others keep their places, which sessions refer to.
+    backends = [
+        {**one, "weight": int(place == number)} for place, one in enumerate(action["backends"])
+    ]
+    routes = {route: {**chosen, "action": {**action, "backends": backends}}}
     kept = [
         {**one, "rules": [rule for rule in one["rules"] if rule["route"] == route]}
         for one in hosts["hosts"]
@@ -155,14 +156,49 @@ def alone(scene: Mapping[str, Any], route: str, number: int) -> dict[str, Any]:
     }
 
 
-def _without_asking(route: Mapping[str, Any]) -> dict[str, Any]:
-    kept = [one for one in route.get("filters", ()) if one["type"] not in ASKING]
-    return {**route, "filters": kept}
+def asks(one: Mapping[str, Any], clusters: Mapping[str, Any]) -> bool:
+    """Whether a filter has its verdict from somebody who is not there in a trial.
+
+    A service that could not be asked in earnest either is no such somebody: then the filter's own
+    answer to that is what becomes of the request.
+    """
+    match one["type"]:
+        case "python":
+            return True
+        case "ext_authz":
+            cluster = clusters.get(one["cluster"])
+            return cluster is not None and _has_endpoints(cluster)
+        case _:
+            return False
+
+
+def _decided(route: Mapping[str, Any], clusters: Mapping[str, Any]) -> dict[str, Any]:
+    """A route that asks nobody and leaves nothing to chance, so that each trial has one outcome."""
+    filters = [_certain(one) for one in route.get("filters", ()) if not asks(one, clusters)]
+    action = route["action"]
+    if "backends" in action:
+        backends = [
+            {**one, "filters": [_certain(it) for it in one.get("filters", ())]}
+            for one in action["backends"]
+        ]
+        action = {**action, "backends": backends}
+    return {**route, "filters": filters, "action": action}
+
+
+def _certain(one: dict[str, Any]) -> dict[str, Any]:
+    """A filter; a mirror of some requests is one of this request."""
+    if one["type"] == "mirror" and one["numerator"]:
+        return {**one, "numerator": one["denominator"]}
+    return one
+
+
+def _has_endpoints(cluster: Mapping[str, Any]) -> bool:
+    return bool(cluster.get("endpoints") or cluster.get("dns"))
 
 
 def _cluster(ir: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A cluster whose endpoints are this process; one without any stays without."""
-    return {"endpoints": [], "in_process": name} if ir["endpoints"] else {"endpoints": []}
+    return {"endpoints": [], "in_process": name} if _has_endpoints(ir) else {"endpoints": []}
 
 
 def _named(data: Any, clusters: Container[str]) -> set[str]:
