@@ -12,6 +12,7 @@ from tests.translate.certificates import issued, secret
 
 import kgw
 from kgw.explaining import Explanation, Question, explain
+from kgw.explaining.words import describe
 from kgw.proxyproto import MeshIdentity
 from kgw.testing.configuration import configuration
 from kgw.translate import Options
@@ -334,6 +335,24 @@ def test_routes_that_are_not_attached_are_told_with_their_reason() -> None:
     assert outcomes(found) == {"web/0/0": "selected"}
 
 
+def test_of_many_routes_those_that_came_closest_are_shown() -> None:
+    far = "".join(
+        f"\n  - {{matches: [{{path: {{type: Exact, value: /far/{n}}}}}]}}" for n in range(15)
+    )
+    near = "".join(
+        f"\n  - {{matches: [{{queryParams: [{{name: q, value: '{n}'}}]}}]}}" for n in range(15)
+    )
+    found = asked(GATEWAY + route(far, name="far") + route(near, name="near") + route(ONE))
+
+    text = str(found)
+    assert len(found.candidates) == 31
+    assert text.count("default/near/") == 15
+    assert text.count("default/far/") == 4
+    assert "default/web/0/0 (prefix /): selected" in text
+    assert "and 11 more, which --all shows" in text
+    assert "\n".join(describe(found, every=True)).count("default/far/") == 15
+
+
 def test_the_path_is_told_in_the_form_in_which_it_is_matched() -> None:
     found = asked(GATEWAY + route(ONE), "http://web.example//a/./b/../%63?x=%2F")
     assert found.path == "/a/c?x=%2F"
@@ -387,6 +406,8 @@ def test_what_each_backend_gets() -> None:
     assert ("X-Kept", "yes") in one.sent.fields
     assert "x-canary" not in added
     assert dict(two.sent.added)["x-canary"] == "1"
+    assert [one["type"] for one in two.filters] == ["request_headers"]
+    assert 'filter request_headers: add [["x-canary", "1"]]' in str(found)
     assert dict(one.response_headers)["x-by"] == "kgw"
     assert none.sent is None
     assert found.action is not None

@@ -149,9 +149,12 @@ def considered(
         authority: the ``Host`` field.
         fields: all header fields.
     """
+    # There may be thousands of others.
+    hosts = set(hosts_of(config, table, authority))
     rules = [
         (one["hostname"], rule)
         for one in config.ir["route_tables"][table]["hosts"]
+        if one["hostname"] in hosts
         for rule in one["rules"]
     ]
     # Of equal routes the first given wins, which in the representation the rank says.

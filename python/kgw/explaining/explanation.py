@@ -106,6 +106,8 @@ class Branch:
     """The addresses that take turns."""
     connection: Mapping[str, Any] = field(default_factory=dict)
     """How connections are made, as the IR has it; certificates are left out."""
+    filters: tuple[Mapping[str, Any], ...] = ()
+    """What filters of this backend alone do, as the IR has it."""
     sent: Sent | None = None
     """The request that the backend gets, if it gets one."""
     response_headers: tuple[tuple[str, str], ...] = ()
@@ -123,6 +125,7 @@ class Branch:
             "share": round(self.share, 6),
             "endpoints": list(self.endpoints),
             "connection": dict(self.connection),
+            "filters": [dict(one) for one in self.filters],
             "sent": None if self.sent is None else self.sent.to_json(),
             "response_headers": [list(one) for one in self.response_headers],
             "answer": None if self.answer is None else self.answer.to_json(),
@@ -357,6 +360,7 @@ def _about(config: Config, backend: Mapping[str, Any], total: int) -> dict[str, 
         "share": backend["weight"] / total if total else 0.0,
         "endpoints": () if cluster is None else tuple(cluster.get("endpoints", ())),
         "connection": _without_keys(kept),
+        "filters": tuple(backend.get("filters", ())),
     }
 
 

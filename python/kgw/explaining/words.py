@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 __all__ = ["MOST_CANDIDATES", "describe"]
 
 MOST_CANDIDATES: Final = 20
-"""Routes that are shown beside the one that is used, unless all are asked for."""
+"""Routes that are shown, unless all are asked for."""
+
+_CLOSENESS: Final = (
+    "selected",
+    "outranked",
+    "query",
+    "header",
+    "method",
+    "path",
+    "hostname",
+    "other",
+)
+"""The fates of candidates, those first that came closest to being used."""
 
 MOST_HOSTS: Final = 10
 """Other hostnames of a listener that are named."""
@@ -133,12 +145,12 @@ def _routes(explanation: Explanation, every: bool, style: Style) -> Iterator[str
 
 
 def _shown(candidates: tuple[Candidate, ...], every: bool) -> list[Candidate]:
-    """The candidates to show: the first ones, and the one that is used wherever it stands."""
-    if every:
+    """The candidates to show, in their order: those that came closest, if they are many."""
+    if every or len(candidates) <= MOST_CANDIDATES:
         return list(candidates)
-    return [
-        one for number, one in enumerate(candidates) if number < MOST_CANDIDATES or one.selected
-    ]
+    closest = sorted(candidates, key=lambda one: _CLOSENESS.index(one.outcome))
+    kept = set(map(id, closest[:MOST_CANDIDATES]))
+    return [one for one in candidates if id(one) in kept]
 
 
 # === Outcome ===
@@ -197,6 +209,8 @@ def _branch(branch: Branch, style: Style) -> Iterator[str]:
     yield f"  {share}{style(name, 'good' if branch.answer is None else 'bad')}{where}"
     if branch.connection:
         yield f"    connection: {_members(branch.connection)}"
+    for one in branch.filters:
+        yield f"    filter {_generic(one)}"
     if branch.answer is not None:
         for line in _answer(branch.answer, style):
             yield f"    {line}"
