@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kgw.api.gateway.http_route import PathMatch as PathMatch
     from kgw.api.gateway.http_route import RouteMatch as RouteMatch
     from kgw.api.gateway.http_route import Rule as Rule
+    from kgw.api.gateway.listener_set import ListenerSet as ListenerSet
     from kgw.api.gateway.reference_grant import ReferenceGrant as ReferenceGrant
     from kgw.api.gateway.references import BackendRef as BackendRef
     from kgw.api.gateway.references import HTTPBackendRef as HTTPBackendRef
@@ -72,6 +73,7 @@ __all__ = [
     "HTTPSettings",
     "Listener",
     "ListenerPolicy",
+    "ListenerSet",
     "LocalRateLimit",
     "Namespace",
     "ObjectMeta",

@@ -34,6 +34,7 @@ _MODULES: Final[Mapping[tuple[str, str], str]] = {
     (KGATEWAY_GROUP, "HTTPListenerPolicy"): "kgw.api.kgateway.http_listener_policy",
     (GATEWAY_GROUP, "HTTPRoute"): "kgw.api.gateway.http_route",
     (KGATEWAY_GROUP, "ListenerPolicy"): "kgw.api.kgateway.listener_policy",
+    (GATEWAY_GROUP, "ListenerSet"): "kgw.api.gateway.listener_set",
     ("", "Namespace"): "kgw.api.core.namespace",
     (GATEWAY_GROUP, "ReferenceGrant"): "kgw.api.gateway.reference_grant",
     ("", "Secret"): "kgw.api.core.secret",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kgw.api import ConfigMap as ConfigMap
     from kgw.api import GatewayClass as GatewayClass
     from kgw.api import ListenerPolicy as ListenerPolicy
+    from kgw.api import ListenerSet as ListenerSet
     from kgw.api import ReferenceGrant as ReferenceGrant
     from kgw.api import Resource
     from kgw.api import Secret as Secret

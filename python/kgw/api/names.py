@@ -20,6 +20,8 @@ _HEADER_NAME: Final = rf"^{_TOKEN}$"
 _HEADER_VALUE: Final = r"^[!-~]+([\t ]?[!-~]+)*$"
 _PROTOCOL: Final = rf"^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$|^{_SUBDOMAIN}/[A-Za-z0-9]+$"
 _CONTROLLER: Final = rf"^{_SUBDOMAIN}/[A-Za-z0-9/\-._~%!$&'()*+,;=:]+$"
+_QUALIFIED: Final = rf"^({_SUBDOMAIN}/)?([A-Za-z0-9][-A-Za-z0-9_.]{{0,61}})?[A-Za-z0-9]$"
+_LABEL_VALUE: Final = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
 
 #: What a pattern means, for people.
 LEGAL: Final[dict[str, str]] = {
@@ -32,6 +34,9 @@ LEGAL: Final[dict[str, str]] = {
     _HEADER_VALUE: "visible ASCII, words separated by one space or tab",
     _PROTOCOL: "HTTP, HTTPS, TLS, TCP, UDP or a domain-prefixed name such as istio.io/PROXY",
     _CONTROLLER: "a domain-prefixed path such as kgateway.dev/kgateway",
+    _QUALIFIED: "a name of up to 63 letters, digits, '-', '_' and '.', which may stand behind a DNS "
+    "name and '/'",
+    _LABEL_VALUE: "letters, digits, '-', '_' and '.', starting and ending with a letter or digit",
 }
 
 
@@ -68,4 +73,9 @@ Protocol = Annotated[str, StringConstraints(min_length=1, max_length=255, patter
 ControllerName = Annotated[
     str, StringConstraints(min_length=1, max_length=253, pattern=_CONTROLLER)
 ]
+QualifiedName = Annotated[
+    str, StringConstraints(min_length=1, max_length=253, pattern=_QUALIFIED)
+]
+LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=_LABEL_VALUE)]
+AnnotationValue = Annotated[str, StringConstraints(max_length=4096)]
 Labels = dict[str, str]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Self
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kgw.api.base import Model, Port, Remark, contradiction, given, repeated
 from kgw.api.gateway import options
+from kgw.api.gateway.infrastructure import GatewayInfrastructure
 from kgw.api.gateway.references import GATEWAY_GROUP, ObjectReference, SecretObjectReference
 from kgw.api.meta import ObjectMeta, Resource
 from kgw.api.names import Group, Hostname, Kind, Labels, ObjectName, Protocol, SectionName
-from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
     from kgw.api.core.secret import Secret
@@ -94,6 +95,22 @@ class AllowedRoutes(Model):
     """The namespaces of the routes."""
     kinds: Annotated[tuple[RouteGroupKind, ...], Field(max_length=8)] = ()
     """The kinds of the routes; by default those that fit the protocol."""
+
+
+class ListenerNamespaces(Model):
+    """Namespaces whose ListenerSets may attach."""
+
+    from_: Literal["All", "Selector", "Same", "None"] = "None"
+    """Which namespaces: all, those that are selected, the Gateway's own, or none."""
+    selector: LabelSelector | None = None
+    """The labels of the namespaces, for ``Selector``."""
+
+
+class AllowedListeners(Model):
+    """ListenerSets that may attach."""
+
+    namespaces: ListenerNamespaces = Field(default_factory=ListenerNamespaces.model_construct)
+    """The namespaces of the ListenerSets."""
 
 
 class FrontendValidation(Model):
@@ -187,6 +204,22 @@ class Listener(Model):
         return self
 
 
+def listener_rules(listeners: tuple[Listener, ...]) -> None:
+    """Checks that the listeners of one object can be told apart.
+
+    Raises:
+        ValueError: in the words of the CRD.
+    """
+    twice = repeated(one.name for one in listeners)
+    if twice is not None:
+        message = "Listener name must be unique within the Gateway"
+        raise contradiction(message, "listeners", twice, "name")
+    twice = repeated((one.port, one.protocol, one.hostname) for one in listeners)
+    if twice is not None:
+        message = "Combination of port, protocol and hostname must be unique for each listener"
+        raise contradiction(message, "listeners", twice)
+
+
 class TLSConfig(Model):
     """TLS towards clients."""
 
@@ -241,39 +274,46 @@ class GatewayAddress(Model):
 
     type: str = "IPAddress"
     """What the value is: ``IPAddress``, ``Hostname`` or a domain-prefixed name."""
-    value: str = ""
-    """The address."""
+    value: Annotated[str, Field(max_length=253)] = ""
+    """The address; one is chosen if it is empty."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if self.type == "IPAddress" and self.value:
+            try:
+                ipaddress.ip_address(self.value)
+            except ValueError:
+                message = "Address must be a valid IP address"
+                raise contradiction(message, "value") from None
+        return self
 
 
 class GatewaySpec(Model):
     """What a Gateway says."""
-
-    unsupported: ClassVar[Mapping[str, Severity]] = {
-        "addresses": Severity.WARNING,
-        "allowedListeners": Severity.WARNING,
-        "defaultScope": Severity.WARNING,
-    }
-    ignored: ClassVar[frozenset[str]] = frozenset({"infrastructure"})
 
     gateway_class_name: ObjectName
     """The class; kgw serves ``kgateway``, ``kgateway-waypoint`` and classes of their controller."""
     listeners: Annotated[tuple[Listener, ...], Field(min_length=1, max_length=64)]
     """What it listens on."""
     addresses: Annotated[tuple[GatewayAddress, ...], Field(max_length=16)] = ()
-    """The addresses that are asked for; kgw binds what it is told to by ``--bind``."""
+    """The addresses that are asked for, of those that kgw has to give (``--address-pool``)."""
+    infrastructure: GatewayInfrastructure | None = None
+    """What the objects have that a controller makes for the Gateway."""
+    allowed_listeners: AllowedListeners = Field(default_factory=AllowedListeners.model_construct)
+    """The ListenerSets that may attach; none by default."""
+    default_scope: Literal["All", "None"] = "None"
+    """Whether routes attach to the Gateway that ask for a default one (experimental)."""
     tls: GatewayTLSConfig | None = None
     """TLS towards clients and backends."""
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
-        twice = repeated(one.name for one in self.listeners)
-        if twice is not None:
-            message = "Listener name must be unique within the Gateway"
-            raise contradiction(message, "listeners", twice, "name")
-        twice = repeated((one.port, one.protocol, one.hostname) for one in self.listeners)
-        if twice is not None:
-            message = "Combination of port, protocol and hostname must be unique for each listener"
-            raise contradiction(message, "listeners", twice)
+        listener_rules(self.listeners)
+        for kind in ("IPAddress", "Hostname"):
+            values = [one.value if one.type == kind else "" for one in self.addresses]
+            twice = repeated(value or number for number, value in enumerate(values))
+            if twice is not None:
+                raise contradiction(f"{kind} values must be unique", "addresses", twice, "value")
         return self
 
 
@@ -294,11 +334,30 @@ class Gateway(Resource):
         name: str,
         *listeners: Listener | int,
         class_name: str = "kgateway",
+        addresses: Iterable[str] = (),
+        listener_sets: Literal["All", "Same", "None"] = "None",
         namespace: str | None = None,
         labels: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> Self:
-        """Makes a Gateway of listeners, or of ports to listen on for HTTP."""
+        """Makes a Gateway of listeners, or of ports to listen on for HTTP.
+
+        Args:
+            name: the name.
+            listeners: what it listens on.
+            class_name: the class.
+            addresses: IP addresses that it asks for.
+            listener_sets: the namespaces of the ListenerSets that may attach.
+            namespace: the namespace.
+            labels: labels of the object.
+            annotations: annotations of the object.
+        """
+        more: dict[str, Any] = {}
+        if listener_sets != "None":
+            namespaces = ListenerNamespaces(from_=listener_sets)
+            more["allowed_listeners"] = AllowedListeners(namespaces=namespaces)
+        if asked := tuple(GatewayAddress(value=one) for one in addresses):
+            more["addresses"] = asked
         return cls(
             metadata=ObjectMeta.of(name, namespace, labels, annotations),
             spec=GatewaySpec(
@@ -306,6 +365,7 @@ class Gateway(Resource):
                 listeners=tuple(
                     Listener.of(one) if isinstance(one, int) else one for one in listeners
                 ),
+                **more,
             ),
         )
 

@@ -266,10 +266,10 @@ class Rule(Model):
 class HTTPRouteSpec(Model):
     """What an HTTPRoute says."""
 
-    unsupported: ClassVar[Mapping[str, Severity]] = {"useDefaultGateways": Severity.WARNING}
-
     parent_refs: Annotated[tuple[ParentReference, ...], Field(max_length=32)] = ()
-    """What the route attaches to: Gateways, or Services of the mesh."""
+    """What the route attaches to: Gateways, ListenerSets, or Services of the mesh."""
+    use_default_gateways: Literal["All", "None"] = "None"
+    """Whether it also attaches to the Gateways that are default ones (experimental)."""
     hostnames: Annotated[tuple[Hostname, ...], Field(max_length=16)] = ()
     """The hosts that the route is for, which may start with ``*.``; all if there is none."""
     rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=16)] = Field(

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class ParentReference(Model):
-    """What a route attaches to: a Gateway, or a Service of the mesh."""
+    """What a route attaches to: a Gateway, a ListenerSet, or a Service of the mesh."""
 
     group: Group = GATEWAY_GROUP
     """The API group of the parent; empty for a Service."""
     kind: Kind = "Gateway"
-    """The kind of the parent: Gateway, or Service for a route of the mesh."""
+    """The kind of the parent: Gateway, ListenerSet, or Service for a route of the mesh."""
     namespace: NamespaceName | None = None
     """The namespace of the parent; by default the route's own."""
     name: ObjectName
@@ -39,7 +39,7 @@ class ParentReference(Model):
     def of(
         cls, parent: Resource | str, *, section: str | None = None, port: int | None = None
     ) -> Self:
-        """Refers to a Gateway or Service, or to a Gateway by its name.
+        """Refers to a Gateway, ListenerSet or Service, or to a Gateway by its name.
 
         Args:
             parent: the object; where it names its namespace, the reference does so too.

@@ -48,10 +48,10 @@ def rule_names(rules: tuple[StreamRule, ...]) -> None:
 class TCPRouteSpec(Model):
     """What a TCPRoute says."""
 
-    ignored: ClassVar[frozenset[str]] = frozenset({"useDefaultGateways"})
-
     parent_refs: Annotated[tuple[ParentReference, ...], Field(max_length=32)] = ()
-    """The Gateways, or their listeners, that the route attaches to."""
+    """The Gateways, ListenerSets, or listeners of these, that the route attaches to."""
+    use_default_gateways: Literal["All", "None"] = "None"
+    """Whether it also attaches to the Gateways that are default ones (experimental)."""
     rules: Annotated[tuple[StreamRule, ...], Field(min_length=1, max_length=16)]
     """Where connections go; the first rule counts."""
 

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 class TLSRouteSpec(Model):
     """What a TLSRoute says."""
 
-    ignored: ClassVar[frozenset[str]] = frozenset({"useDefaultGateways"})
-
     parent_refs: Annotated[tuple[ParentReference, ...], Field(max_length=32)] = ()
-    """The Gateways, or their listeners, that the route attaches to."""
+    """The Gateways, ListenerSets, or listeners of these, that the route attaches to."""
+    use_default_gateways: Literal["All", "None"] = "None"
+    """Whether it also attaches to the Gateways that are default ones (experimental)."""
     hostnames: Annotated[tuple[Hostname, ...], Field(max_length=1024)] = ()
     """The server names (SNI) that the route is for, which may start with ``*.``."""
     rules: Annotated[tuple[StreamRule, ...], Field(min_length=1, max_length=16)]
