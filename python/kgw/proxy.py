@@ -45,7 +45,7 @@ from kgw.filters import MAX_BYTES, MAX_CALLS, Filters
 from kgw.filters import TIMEOUT as FILTER_TIMEOUT
 from kgw.listening import ListeningSocket, checked
 from kgw.source import Files
-from kgw.translate import VERSION, Translation
+from kgw.translate import VERSION, AddressPool, Options, Translation
 from kgw.translate.delta import difference
 
 if TYPE_CHECKING:
@@ -170,6 +170,7 @@ class _Core:
         workers: int | None,
         clock: ManualClock | None,
         bind: str | Iterable[str],
+        address_pool: str | None,
         sockets: Iterable[socket.socket | ListeningSocket],
         max_connections: int | None,
         max_memory: int | None,
@@ -180,6 +181,8 @@ class _Core:
         backends: Mapping[str, Any],
     ) -> None:
         _check_type(config)
+        if address_pool is not None and isinstance(config, Config):
+            raise ValueError(_OWN_OPTIONS)
         limits = {
             "workers": workers,
             "max_connections": max_connections,
@@ -225,7 +228,7 @@ class _Core:
         self._killed = False
         # One configuration at a time is read, by what remembers the last one.
         self._reading = threading.Lock()
-        self._source = _Source()
+        self._source = _Source(address_pool)
         #: What the engine runs: a change is sent as what it changes of this.
         self._live: _Live | None = None
         # Held only for the switch of state itself, never across a wait. Reentrant, since a signal
@@ -590,6 +593,8 @@ class Proxy:
             or models of `kgw.api`.
         bind: where listeners bind instead of where the configuration says: ``"127.0.0.1:0"`` for
             all, or ``"namespace/gateway/listener=IP:PORT"`` for one; several may be given.
+        address_pool: a network, as in ``"127.10.0.0/16"``, out of which each Gateway gets an
+            address of its own, with the ports that its listeners state. Statuses have it.
         sockets: listening sockets that are bound already, by systemd for instance. Those bound to
             an address that the configuration asks for are used; the others are closed. They are the
             proxy's from then on.
@@ -614,8 +619,8 @@ class Proxy:
 
     Raises:
         TypeError: *config* is none of these, or a limit is no whole number.
-        ValueError: *workers* or a limit is less than 1, *drain_timeout* less than 0, or a socket is
-            no listening TCP socket.
+        ValueError: *workers* or a limit is less than 1, *drain_timeout* less than 0, a socket is
+            no listening TCP socket, or a `Config` is given together with an *address_pool*.
     """
 
     def __init__(
@@ -625,6 +630,7 @@ class Proxy:
         workers: int | None = None,
         clock: ManualClock | None = None,
         bind: str | Iterable[str] = (),
+        address_pool: str | None = None,
         sockets: Iterable[socket.socket | ListeningSocket] = (),
         strict: bool = True,
         drain_timeout: float = DRAIN_TIMEOUT,
@@ -643,6 +649,7 @@ class Proxy:
             workers=workers,
             clock=clock,
             bind=bind,
+            address_pool=address_pool,
             sockets=sockets,
             max_connections=max_connections,
             max_memory=max_memory,
@@ -1103,13 +1110,16 @@ def unreadable(config: Config) -> list[Finding]:
 class _Source:
     """Makes configurations of all their forms, each of what the last one was made of."""
 
-    def __init__(self) -> None:
-        self._session = Session()
+    def __init__(self, address_pool: str | None = None) -> None:
+        self._pool = None if address_pool is None else AddressPool(address_pool)
+        self._session = Session(Options(pool=self._pool))
         self._files = Files([])
 
     def config(self, config: Configuration) -> Config:
         """Returns a configuration in any of its forms as a `Config`."""
         if isinstance(config, Config):
+            if self._pool is not None:
+                raise ValueError(_OWN_OPTIONS)
             return config
         _check_type(config)
         if isinstance(config, str | os.PathLike):
@@ -1142,6 +1152,8 @@ def _check_type(config: object) -> None:
     if not isinstance(config, forms) or isinstance(config, bytes | bytearray | memoryview):
         raise TypeError(f"{_FORMS}, not {type(config).__name__}")
 
+
+_OWN_OPTIONS = "a Config has options of its own for where Gateways are, not address_pool="
 
 _FORMS = "a configuration is a Config, one or several paths, or one or several resources"
 

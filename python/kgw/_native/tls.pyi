@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
-__all__ = ["check_authorities", "check_certificate", "check_parameters"]
+__all__ = ["certificate_names", "check_authorities", "check_certificate", "check_parameters"]
+
+def certificate_names(pem: str) -> list[str]:
+    """The DNS names, in lower case, that the first certificate in PEM is for; none without one."""
 
 def check_certificate(chain: str, key: str) -> str | None:
     """What is wrong with a certificate and its key, or None; never says anything about the key.

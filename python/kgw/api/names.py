@@ -34,8 +34,7 @@ LEGAL: Final[dict[str, str]] = {
     _HEADER_VALUE: "visible ASCII, words separated by one space or tab",
     _PROTOCOL: "HTTP, HTTPS, TLS, TCP, UDP or a domain-prefixed name such as istio.io/PROXY",
     _CONTROLLER: "a domain-prefixed path such as kgateway.dev/kgateway",
-    _QUALIFIED: "a name of up to 63 letters, digits, '-', '_' and '.', which may stand behind a DNS "
-    "name and '/'",
+    _QUALIFIED: "up to 63 letters, digits, '-', '_' and '.', perhaps behind a DNS name and '/'",
     _LABEL_VALUE: "letters, digits, '-', '_' and '.', starting and ending with a letter or digit",
 }
 
@@ -73,9 +72,7 @@ Protocol = Annotated[str, StringConstraints(min_length=1, max_length=255, patter
 ControllerName = Annotated[
     str, StringConstraints(min_length=1, max_length=253, pattern=_CONTROLLER)
 ]
-QualifiedName = Annotated[
-    str, StringConstraints(min_length=1, max_length=253, pattern=_QUALIFIED)
-]
+QualifiedName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=_QUALIFIED)]
 LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=_LABEL_VALUE)]
 AnnotationValue = Annotated[str, StringConstraints(max_length=4096)]
 Labels = dict[str, str]

@@ -7,7 +7,7 @@ rather than be served as if the object had never been.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -58,6 +58,7 @@ def route(refused: Opaque) -> HTTPRoute:
         metadata=refused.metadata,
         spec=HTTPRouteSpec.model_construct(
             parent_refs=tuple(ref for _, ref in parents(refused)),
+            use_default_gateways=_scope(spec),
             hostnames=_hostnames(spec),
             rules=rules,
         ),
@@ -79,18 +80,27 @@ def stream_route(refused: Opaque) -> TCPRoute | TLSRoute:
         found = TCPRoute.model_construct(
             api_version=refused.api_version,
             metadata=refused.metadata,
-            spec=TCPRouteSpec.model_construct(parent_refs=parent_refs, rules=rules),
+            spec=TCPRouteSpec.model_construct(
+                parent_refs=parent_refs, use_default_gateways=_scope(spec), rules=rules
+            ),
         )
     else:
         found = TLSRoute.model_construct(
             api_version=refused.api_version,
             metadata=refused.metadata,
             spec=TLSRouteSpec.model_construct(
-                parent_refs=parent_refs, hostnames=_hostnames(spec), rules=rules
+                parent_refs=parent_refs,
+                use_default_gateways=_scope(spec),
+                hostnames=_hostnames(spec),
+                rules=rules,
             ),
         )
     found._origin = refused.origin
     return found
+
+
+def _scope(spec: dict[str, Any]) -> Literal["All", "None"]:
+    return "All" if spec.get("useDefaultGateways") == "All" else "None"
 
 
 def _hostnames(spec: dict[str, Any]) -> tuple[str, ...]:

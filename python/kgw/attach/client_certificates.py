@@ -18,8 +18,9 @@ from kgw.diagnostics import Severity
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index
+    from kgw.attach.listeners import ListenerState
     from kgw.attach.policies import Policies
     from kgw.attach.policy import PolicyState
     from kgw.source.memory import FieldPath
@@ -36,13 +37,13 @@ def apply(index: Index, gateways: Iterable[GatewayState], policies: Policies) ->
         for listener in gateway.listeners:
             if listener.tls is None:
                 continue
-            for state in policies.listener_settings(gateway.named, [listener.spec.name]):
+            for state in policies.listener_settings(gateway.named, [listener.section]):
                 if authenticates(state.policy):
                     reached.add(id(state))
                     _ask(index, listener, state)
             if listener.tls.options.subject_alt_names and listener.tls.authorities is None:
                 path = ("spec", "listeners", listener.index, "tls", "options")
-                reader = Reader(index, listener.gateway, path)
+                reader = Reader(index, listener.owner, path)
                 reader.unchecked()
                 listener.accepted = Outcome(False, "UnsupportedValue", reader.error or "")
     for state in policies.states:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from kgw.api import Gateway
-from kgw.attach import upstreams
+from kgw.attach import gateway_classes, upstreams
 from kgw.attach.gateways import role_of
 from kgw.attach.status import (
     CONTROLLER,
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from kgw.attach.attachment import Attachment
     from kgw.attach.backend_config import BackendConfigState
     from kgw.attach.backend_tls import BackendTLSState
-    from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Named
+    from kgw.attach.listener_sets import ListenerSetState
+    from kgw.attach.listeners import ListenerState
     from kgw.attach.parents import ParentState
     from kgw.attach.policy import PolicyState
     from kgw.attach.routes import RouteState
@@ -60,16 +62,15 @@ def statuses(
     attached: Attached = defaultdict(set)
     users = upstreams.users([*states, *attachment.streams.states], attachment.bindings)
     found: dict[ResourceKey, Status] = {}
-    for one in attachment.index.classes.values():
-        if one.spec.controller_name == CONTROLLER:
-            outcome = Outcome(True, "Accepted", "GatewayClass accepted by kgateway controller")
-            found[one.key] = Status((outcome.condition("Accepted", one.metadata.generation),))
+    found |= gateway_classes.statuses(attachment.index)
     for route in states:
         found[route.route.key] = _route(route, attached)
     for stream in attachment.streams.states:
         found[stream.route.key] = _stream(stream, attached)
     for gateway in attachment.gateways.values():
         found[gateway.gateway.key] = _gateway(attachment, gateway, attached)
+        for listener_set in gateway.sets:
+            found[listener_set.listener_set.key] = _listener_set(listener_set, attached)
     for policy in attachment.policies.states:
         found[policy.policy.key] = _policy(policy)
     for config in attachment.upstreams.config.states:
@@ -95,6 +96,14 @@ def _refused(attachment: Attachment, refused: Opaque) -> tuple[Condition, ...]:
                 return ()
             outcome = Outcome(False, "Invalid", why)
             return tuple(outcome.condition(one, generation) for one in ("Accepted", "Programmed"))
+        case "ListenerSet":
+            ref = spec.get("parentRef")
+            ref = ref if isinstance(ref, dict) else {}
+            named = (ref.get("namespace", refused.namespace), ref.get("name"))
+            if named not in attachment.gateways:
+                return ()
+            outcome = Outcome(False, "Invalid", why)
+            return tuple(outcome.condition(one, generation) for one in ("Accepted", "Programmed"))
         case "GatewayClass" if spec.get("controllerName") == CONTROLLER:
             outcome = Outcome(False, "InvalidParameters", why)
             return (outcome.condition("Accepted", generation),)
@@ -109,22 +118,22 @@ def _gateway(attachment: Attachment, state: GatewayState, attached: Attached) ->
     gateway = state.gateway
     generation = gateway.metadata.generation
     listeners = tuple(
-        _listener(state, one, generation, len(attached.get(one.id, ()))) for one in state.listeners
+        _listener(state, one, generation, len(attached.get(one.id, ()))) for one in state.own
     )
-    broken = [one for one in state.listeners if not one.usable]
-    unresolved = [one for one in state.listeners if not one.resolved.ok]
+    broken = [one for one in state.own if not one.usable]
+    unresolved = [one for one in state.own if not one.resolved.ok]
+    programmed = state.programmed
     if state.refusal is not None:
         accepted = state.refusal
-        programmed = Outcome(False, "Invalid", state.refusal.message)
     else:
         accepted = Outcome(True, "Accepted", "Successfully accepted Gateway")
-        programmed = Outcome(True, "Programmed", "Successfully programmed Gateway")
         if broken:
             message = "Some listeners are not programmed: " + "; ".join(
                 f"{one.spec.name}: {one.programmed.message}" for one in broken
             )
             accepted = Outcome(True, "ListenersNotValid", message)
-            programmed = Outcome(True, "Programmed", message)
+            if programmed.ok:
+                programmed = Outcome(True, "Programmed", message)
     resolved = Outcome(True, "ResolvedRefs", "Successfully resolved all Gateway references")
     if unresolved:
         message = "One or more listeners have unresolved references"
@@ -136,15 +145,43 @@ def _gateway(attachment: Attachment, state: GatewayState, attached: Attached) ->
         programmed.condition("Programmed", generation),
         resolved.condition("ResolvedRefs", generation),
     ]
+    if gateway.spec.default_scope != "None":
+        message = f"Gateway has default scope {gateway.spec.default_scope}"
+        default = Outcome(True, "DefaultGateway", message)
+        conditions.append(default.condition("DefaultGateway", generation))
     if any(one.tls is not None and one.tls.mode == "insecure_fallback" for one in state.listeners):
         message = "Gateway frontend validation is configured to allow insecure fallback"
         insecure = Outcome(True, "ConfigurationChanged", message)
         conditions.append(insecure.condition("InsecureFrontendValidationMode", generation))
-    return Status(tuple(conditions), listeners, _addresses(attachment, state))
+    return Status(
+        tuple(conditions),
+        listeners,
+        _addresses(attachment, state),
+        attached_listener_sets=sum(one.accepted.ok for one in state.sets),
+    )
+
+
+def _listener_set(state: ListenerSetState, attached: Attached) -> Status:
+    generation = state.listener_set.metadata.generation
+    listeners = tuple(
+        _listener(state.gateway, one, generation, len(attached.get(one.id, ())))
+        for one in state.listeners
+    )
+    conditions = (
+        state.accepted.condition("Accepted", generation),
+        state.programmed.condition("Programmed", generation),
+    )
+    return Status(conditions, listeners)
 
 
 def _addresses(attachment: Attachment, state: GatewayState) -> tuple[dict[str, str], ...]:
-    """The virtual IPs of the Service that leads to the Gateway, as a controller finds them."""
+    """The addresses that the Gateway was given, else those by which its clients reach it.
+
+    These are the virtual IPs of the Service that leads to the Gateway, as a controller finds them.
+    """
+    if state.addresses is not None:
+        given = state.addresses if state.refusal is None else ()
+        return tuple({"type": "IPAddress", "value": one} for one in given)
     service = attachment.index.services.get(state.named)
     if service is None or not own_service(state, service):
         return ()
@@ -155,18 +192,18 @@ def _listener(
     state: GatewayState, listener: ListenerState, generation: int, routes: int
 ) -> ListenerStatus:
     programmed = listener.programmed
-    if state.refusal is not None:
+    if programmed.ok and state.refusal is not None:
         programmed = Outcome(False, "Invalid", state.refusal.message)
+    elif programmed.ok and state.addresses == () and state.unplaced is not None:
+        programmed = Outcome(False, "Pending", state.unplaced.message)
     conditions = [
         listener.accepted.condition("Accepted", generation),
         listener.conflicted.condition("Conflicted", generation),
         listener.resolved.condition("ResolvedRefs", generation),
         programmed.condition("Programmed", generation),
     ]
-    if listener.overlaps:
-        message = f"the hostname overlaps with those of listeners {', '.join(listener.overlaps)}"
-        overlap = Outcome(True, "OverlappingHostnames", message)
-        conditions.append(overlap.condition("OverlappingTLSConfig", generation))
+    if listener.overlap is not None:
+        conditions.append(listener.overlap.condition("OverlappingTLSConfig", generation))
     return ListenerStatus(listener.spec.name, listener.supported_kinds, routes, tuple(conditions))
 
 

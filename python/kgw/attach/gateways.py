@@ -6,7 +6,6 @@ GatewayClass object; other classes need one that names the controller.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from kgw.api.gateway import options
 from kgw.api.gateway.gateway import PROXY
 from kgw.api.gateway.references import GATEWAY_GROUP
-from kgw.attach import certificates, hostnames, server_tls
-from kgw.attach.hostnames import ANY
+from kgw.attach import certificates, conflicts, infrastructure, listener_sets, server_tls
+from kgw.attach.listeners import listeners_of
 from kgw.attach.status import CONTROLLER, Outcome
 from kgw.diagnostics import Severity, suggest
 
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kgw.api import Gateway
-    from kgw.api.gateway.gateway import Listener
     from kgw.api.gateway.options import Chosen
     from kgw.attach.certificates import KeyPair
     from kgw.attach.index import Index, Named
-    from kgw.attach.server_tls import ServerTLS
+    from kgw.attach.listener_sets import ListenerSetState
+    from kgw.attach.listeners import ListenerState
 
 #: Annotation of a class (or Gateway) that tells Istio how its waypoints take connections.
 INBOUND_BINDING: Final = "ambient.istio.io/waypoint-inbound-binding"
@@ -40,13 +39,6 @@ _KINDS: Final[dict[str, tuple[str, ...]]] = {
     "TCP": ("TCPRoute",),
 }
 
-#: Protocols of which a port may have several: the server name tells whose a connection is.
-_SHARING: Final = frozenset({"HTTPS", "TLS"})
-
-_ACCEPTED: Final = Outcome(True, "Accepted", "Successfully accepted Listener")
-_NO_CONFLICTS: Final = Outcome(
-    False, "NoConflicts", "Successfully verified that Listener has no conflicts"
-)
 _RESOLVED: Final = Outcome(True, "ResolvedRefs", "Successfully resolved all references")
 
 
@@ -58,90 +50,21 @@ class Role(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class ListenerState:
-    """A listener and the answers about it."""
-
-    gateway: Gateway
-    index: int
-    spec: Listener
-    #: The kinds of routes that may be attached.
-    kinds: tuple[str, ...] = ()
-    accepted: Outcome = _ACCEPTED
-    conflicted: Outcome = _NO_CONFLICTS
-    resolved: Outcome = _RESOLVED
-    #: How TLS ends, where it does.
-    tls: ServerTLS | None = None
-    #: Why an accepted listener is not served, if so: its certificates cannot be used.
-    fault: Outcome | None = None
-    #: The listeners of its port with hostnames that overlap with its own, in an HTTPS listener.
-    overlaps: list[str] = field(default_factory=list)
-    #: Whether the listener is for others (Istio reads it) and nothing is to be bound.
-    foreign: bool = False
-
-    @property
-    def id(self) -> str:
-        """``namespace/gateway/listener``."""
-        return f"{self.gateway.namespace}/{self.gateway.name}/{self.spec.name}"
-
-    @property
-    def hostname(self) -> str:
-        """The hostname, ``*`` for any."""
-        return self.spec.hostname or ANY
-
-    @property
-    def usable(self) -> bool:
-        """Whether connections can be served."""
-        return self.accepted.ok and not self.conflicted.ok and self.fault is None
-
-    @property
-    def programmed(self) -> Outcome:
-        """Whether connections are served."""
-        if self.usable:
-            return Outcome(True, "Programmed", "Successfully programmed Listener")
-        fault = self.conflicted if self.conflicted.ok else self.accepted
-        if fault.ok and self.fault is not None and not self.conflicted.ok:
-            fault = self.fault
-        return Outcome(False, "Invalid", fault.message)
-
-    @property
-    def supported_kinds(self) -> tuple[dict[str, str], ...]:
-        """The kinds of routes that may be attached, as a status has them."""
-        return tuple({"group": GATEWAY_GROUP, "kind": kind} for kind in self.kinds)
-
-    @property
-    def passes_through(self) -> bool:
-        """Whether TLS connections are passed on without being ended."""
-        tls = self.spec.tls
-        return self.spec.protocol == "TLS" and tls is not None and tls.mode == "Passthrough"
-
-    def allows_kind(self, kind: str) -> bool:
-        """Whether routes of a kind may be attached."""
-        return kind in self.kinds
-
-    def allows_namespace(self, index: Index, namespace: str) -> bool:
-        """Whether ``allowedRoutes.namespaces`` includes a namespace."""
-        allowed = self.spec.allowed_routes.namespaces
-        match allowed.from_:
-            case "All":
-                return True
-            case "Same":
-                return namespace == self.gateway.namespace
-            case "Selector":
-                labels = index.namespace_labels(namespace)
-                return allowed.selector is not None and allowed.selector.matches(labels)
-            case _:
-                return False
-
-
-@dataclass(slots=True, eq=False)
 class GatewayState:
     """A Gateway that kgw serves."""
 
     gateway: Gateway
     role: Role
+    #: Its own listeners, then those of the ListenerSets that joined it, in order of precedence.
     listeners: list[ListenerState]
+    #: The ListenerSets that want to join it, in order of precedence.
+    sets: list[ListenerSetState] = field(default_factory=list)
     #: Why nothing of the Gateway can be served, if so.
     refusal: Outcome | None = None
+    #: The addresses that it was given; none if addresses are not given to Gateways.
+    addresses: tuple[str, ...] | None = None
+    #: Why it does not have all the addresses that it asks for, if so.
+    unplaced: Outcome | None = None
     #: The certificate that is shown to backends, and whether it can be.
     client_certificate: KeyPair | None = None
     resolved: Outcome = _RESOLVED
@@ -151,6 +74,18 @@ class GatewayState:
     def named(self) -> Named:
         """Namespace and name."""
         return (self.gateway.namespace, self.gateway.name)
+
+    @property
+    def own(self) -> list[ListenerState]:
+        """Its own listeners, without those of ListenerSets."""
+        return [one for one in self.listeners if one.owner is self.gateway]
+
+    @property
+    def programmed(self) -> Outcome:
+        """Whether its listeners are served, as far as they are valid."""
+        if self.refusal is not None:
+            return Outcome(False, "Invalid", self.refusal.message)
+        return self.unplaced or Outcome(True, "Programmed", "Successfully programmed Gateway")
 
     @property
     def proxy_listener(self) -> ListenerState | None:
@@ -165,7 +100,7 @@ class GatewayState:
         names = tuple(listeners)
         if (known := self._options.get(names)) is not None:
             return known
-        own = [one.spec.name for one in self.listeners]
+        own = [one.spec.name for one in self.own]
         every = options.chosen(self.gateway.metadata.annotations, own)
         found: dict[str, Chosen] = {}
         for place in (*names, ""):
@@ -208,29 +143,49 @@ def resolve(index: Index) -> dict[Named, GatewayState]:
                 hint=f"did you mean `{near}`?" if near else None,
             )
             continue
-        listeners = [
-            ListenerState(gateway, number, spec)
-            for number, spec in enumerate(gateway.spec.listeners)
-        ]
-        state = states[named] = GatewayState(gateway, role, listeners)
-        _protocols(index, state)
-        _conflicts(index, state)
-        _kinds(index, state)
-        _client_certificate(index, state)
-        for listener in listeners:
-            if listener.spec.protocol in _SHARING and listener.accepted.ok:
-                server_tls.resolve(index, listener)
-        if gateway.defects:
-            state.refusal = Outcome(False, "InvalidParameters", _joined(gateway.defects))
-        elif role is Role.WAYPOINT and state.proxy_listener is None:
-            # The status says it in kgateway's words, in which a word is missing.
-            message = f"Must contain at one listener with the protocol '{PROXY}'"
-            state.refusal = Outcome(False, "ListenersNotValid", message)
-            message = message.replace("at one", "at least one")
-            index.report(gateway, "KGW412", Severity.ERROR, message, ("spec", "listeners"))
-        elif not any(one.accepted.ok for one in listeners):
-            state.refusal = Outcome(False, "ListenersNotValid", "No valid listeners")
+        states[named] = GatewayState(gateway, role, listeners_of(gateway, gateway))
+    listener_sets.join(index, states)
+    for state in states.values():
+        _examine(index, state)
     return states
+
+
+def _examine(index: Index, state: GatewayState) -> None:
+    """Finds out what is wrong with a Gateway and its listeners."""
+    gateway = state.gateway
+    _protocols(index, state)
+    conflicts.resolve(index, state.listeners)
+    _kinds(index, state)
+    _client_certificate(index, state)
+    for listener in state.listeners:
+        if listener.spec.protocol in conflicts.SHARING and listener.accepted.ok:
+            server_tls.resolve(index, listener)
+    conflicts.overlaps(state.listeners)
+    if gateway.defects:
+        state.refusal = Outcome(False, "InvalidParameters", _joined(gateway.defects))
+        return
+    state.refusal = infrastructure.refusal(index, gateway) or _unsupported_address(index, gateway)
+    if state.refusal is not None:
+        return
+    if state.role is Role.WAYPOINT and state.proxy_listener is None:
+        # The status says it in kgateway's words, in which a word is missing.
+        message = f"Must contain at one listener with the protocol '{PROXY}'"
+        state.refusal = Outcome(False, "ListenersNotValid", message)
+        message = message.replace("at one", "at least one")
+        index.report(gateway, "KGW412", Severity.ERROR, message, ("spec", "listeners"))
+    elif not any(one.accepted.ok for one in state.own):
+        state.refusal = Outcome(False, "ListenersNotValid", "No valid listeners")
+
+
+def _unsupported_address(index: Index, gateway: Gateway) -> Outcome | None:
+    """The refusal of a Gateway that asks for an address that is no IP address, if it does."""
+    for number, one in enumerate(gateway.spec.addresses):
+        if one.type != "IPAddress":
+            message = f"addresses of type {one.type} are not supported"
+            path = ("spec", "addresses", number, "type")
+            index.report(gateway, "KGW417", Severity.ERROR, message, path, legal="IPAddress")
+            return Outcome(False, "UnsupportedAddress", message)
+    return None
 
 
 def _joined(findings: tuple[object, ...]) -> str:
@@ -253,7 +208,7 @@ def _protocols(index: Index, state: GatewayState) -> None:
                 message = f"Only a '{PROXY}' listener is allowed for kgateway-waypoint Gateways."
                 listener.accepted = Outcome(False, "Invalid", message)
                 listener.kinds = ()
-                index.report(state.gateway, "KGW412", Severity.ERROR, message, path, legal=PROXY)
+                index.report(listener.owner, "KGW412", Severity.ERROR, message, path, legal=PROXY)
         elif protocol in _KINDS:
             listener.kinds = _KINDS[protocol]
             if protocol == "TLS" and not listener.passes_through:
@@ -267,58 +222,8 @@ def _protocols(index: Index, state: GatewayState) -> None:
             near = {kind.lower(): kind for kind in _KINDS}.get(protocol.lower())
             hint = f"did you mean `{near}`?" if near else None
             index.report(
-                state.gateway, "KGW503", Severity.ERROR, message, path, legal=legal, hint=hint
+                listener.owner, "KGW503", Severity.ERROR, message, path, legal=legal, hint=hint
             )
-
-
-def _conflicts(index: Index, state: GatewayState) -> None:
-    """Listeners of one port must be told apart; among those that cannot be, none wins.
-
-    Those of TLS are told apart by the server name, all others by nothing.
-    """
-    ports: dict[int, list[ListenerState]] = defaultdict(list)
-    for listener in state.listeners:
-        ports[listener.spec.port].append(listener)
-    for port, listeners in ports.items():
-        if len({_SHARING if (p := one.spec.protocol) in _SHARING else p for one in listeners}) < 2:
-            if listeners[0].spec.protocol in _SHARING:
-                _hostname_conflicts(index, state, listeners)
-            continue
-        message = (
-            "Found conflicting protocols on listeners, a single port can only contain listeners "
-            "with compatible protocols"
-        )
-        for listener in listeners:
-            listener.conflicted = Outcome(True, "ProtocolConflict", message)
-            if listener.accepted.ok:
-                listener.accepted = Outcome(False, "ProtocolConflict", message)
-            path = ("spec", "listeners", listener.index, "protocol")
-            text = f"{message} (port {port})"
-            index.report(state.gateway, "KGW404", Severity.ERROR, text, path)
-
-
-def _hostname_conflicts(index: Index, state: GatewayState, listeners: list[ListenerState]) -> None:
-    """Listeners of TLS that share a port must have different hostnames."""
-    for listener in listeners:
-        others = [one for one in listeners if one is not listener]
-        path = ("spec", "listeners", listener.index)
-        if any(one.hostname == listener.hostname for one in others):
-            message = (
-                "Found conflicting hostnames on listeners, all listeners on a single port must "
-                "have unique hostnames"
-            )
-            listener.conflicted = Outcome(True, "HostnameConflict", message)
-            if listener.accepted.ok:
-                listener.accepted = Outcome(False, "HostnameConflict", message)
-            text = f"{message} (hostname {listener.hostname}, port {listener.spec.port})"
-            index.report(state.gateway, "KGW404", Severity.ERROR, text, path)
-        elif listener.spec.protocol == "HTTPS":
-            listener.overlaps = [
-                one.spec.name
-                for one in others
-                if one.spec.protocol == "HTTPS"
-                and hostnames.intersect(one.hostname, listener.hostname) is not None
-            ]
 
 
 def _kinds(index: Index, state: GatewayState) -> None:
@@ -337,7 +242,7 @@ def _kinds(index: Index, state: GatewayState) -> None:
             listener.resolved = Outcome(False, "InvalidRouteKinds", message)
             path = ("spec", "listeners", listener.index, "allowedRoutes", "kinds")
             legal = ", ".join(possible)
-            index.report(state.gateway, "KGW309", Severity.ERROR, message, path, legal=legal)
+            index.report(listener.owner, "KGW309", Severity.ERROR, message, path, legal=legal)
 
 
 def _client_certificate(index: Index, state: GatewayState) -> None:

@@ -100,6 +100,8 @@ class Index:
     def _look_up(self) -> None:
         """Finds everything that is looked up by more than its kind and name."""
         self.gateways: dict[Named, Gateway] = self._of(Gateway)
+        self.listener_sets: dict[Named, loaded.ListenerSet] = self._of(loaded.ListenerSet)
+        self._opaque: dict[ResourceKey, Opaque] = {one.key: one for one in opaque}
         self.classes: dict[str, loaded.GatewayClass] = {
             name: one for (_, name), one in self._of(loaded.GatewayClass).items()
         }
@@ -207,6 +209,14 @@ class Index:
         """Whether there is a Gateway or HTTPRoute of a name, but it is not valid."""
         return (Gateway.group, kind, *named) in self.refused
 
+    def exists(self, group: str, kind: str, namespace: str, name: str) -> bool:
+        """Whether there is an object of a kind that kgw does not know."""
+        return (group, kind, namespace, name) in self._opaque
+
+    def of_kind(self, group: str, kind: str) -> list[Opaque]:
+        """The objects of a kind that kgw does not know."""
+        return [one for key, one in self._opaque.items() if (key.group, key.kind) == (group, kind)]
+
     def slices(self, service: Service) -> list[EndpointSlice]:
         """The EndpointSlices of a Service."""
         return self._slices.get((service.namespace, service.name), [])
@@ -272,5 +282,6 @@ def _without(several: Iterable[R], one: R) -> list[R]:
 
 
 def _is_gateway(key: ResourceKey) -> bool:
-    """Whether a key is of a Gateway or its class: a refused one has a status all the same."""
-    return key.group == Gateway.group and key.kind in ("Gateway", "GatewayClass")
+    """Whether a key is of a Gateway, its class or its ListenerSets: a refused one has a status."""
+    kinds = ("Gateway", "GatewayClass", "ListenerSet")
+    return key.group == Gateway.group and key.kind in kinds

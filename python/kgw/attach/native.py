@@ -27,6 +27,12 @@ def certificate_error(chain: str, key: str) -> str | None:
 
 
 @lru_cache(maxsize=1024)
+def certificate_names(pem: str) -> tuple[str, ...]:
+    """The DNS names that the first certificate of a chain is for."""
+    return tuple(tls.certificate_names(pem))
+
+
+@lru_cache(maxsize=1024)
 def authorities_error(pem: str) -> str | None:
     """Why a bundle of certificate authorities cannot be used, if so."""
     return tls.check_authorities(pem)

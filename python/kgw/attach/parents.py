@@ -1,8 +1,8 @@
 """What the parentRefs of a route lead to.
 
-A parent is a Gateway, whose listeners decide by name, port, kind, namespace and hostname; or a
-Service of the mesh (GAMMA), for which the route replaces the default one. Hostnames of a route do
-not count for a Service: the connection's destination has chosen it already.
+A parent is a Gateway or a ListenerSet, whose listeners decide by name, port, kind, namespace and
+hostname; or a Service of the mesh (GAMMA), for which the route replaces the default one. Hostnames
+of a route do not count for a Service: the connection's destination has chosen it already.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kgw.api import HTTPRoute, loaded
-from kgw.api.gateway.references import GATEWAY_GROUP
+from kgw.api.gateway.references import GATEWAY_GROUP, ParentReference
 from kgw.attach import hostnames, protocols
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity, suggest
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from kgw.api import Service, TCPRoute, TLSRoute
-    from kgw.api.gateway.references import ParentReference
-    from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named
+    from kgw.attach.listeners import ListenerState
     from kgw.attach.waypoints import Binding
 
     Route: TypeAlias = HTTPRoute | TLSRoute | TCPRoute
@@ -64,12 +64,15 @@ class Parents:
         self._index = index
         self._gateways = gateways
         self._bindings = bindings
+        self._sets = {one.named: one for state in gateways.values() for one in state.sets}
 
     def resolve(self, route: Route, ref: ParentReference, number: int) -> ParentState:
         """What a parentRef, the `number`-th of a route, leads to."""
         namespace = ref.namespace or route.namespace
         if (ref.group, ref.kind) == (GATEWAY_GROUP, "Gateway"):
             return self._gateway(route, ref, number, (namespace, ref.name))
+        if (ref.group, ref.kind) == (GATEWAY_GROUP, "ListenerSet"):
+            return self._listener_set(route, ref, number, (namespace, ref.name))
         if (ref.group, ref.kind) in (("", "Service"), ("core", "Service")):
             return self._service(route, ref, number, (namespace, ref.name))
         message = f"{ref.group}/{ref.kind} is not a kind of parent that kgw serves"
@@ -78,9 +81,41 @@ class Parents:
             ref,
             (number, "kind"),
             ("KGW309", "NoMatchingParent", message),
-            legal='Gateway, or Service with `group: ""`',
+            legal='Gateway, ListenerSet, or Service with `group: ""`',
             hint='write `group: ""`' if ref.kind == "Service" else None,
         )
+
+    def defaults(self, route: Route) -> list[ParentState]:
+        """The default Gateways that a route is attached to because it asks for them (GEP-3793).
+
+        Those that do not allow the route say nothing about it.
+        """
+        if getattr(route.spec, "use_default_gateways", "None") != "All":
+            return []
+        named = {
+            (ref.namespace or route.namespace, ref.name)
+            for ref in route.spec.parent_refs
+            if (ref.group, ref.kind) == (GATEWAY_GROUP, "Gateway")
+            and ref.section_name is None
+            and ref.port is None
+        }
+        found = []
+        for namespace, name in sorted(self._gateways.keys() - named):
+            if self._gateways[namespace, name].gateway.spec.default_scope != "All":
+                continue
+            ref = ParentReference(
+                group=GATEWAY_GROUP, kind="Gateway", namespace=namespace, name=name
+            )
+            with self._index.reporting_to([]):
+                parent = self.resolve(route, ref, 0)
+            if parent.accepted.ok:
+                parent.accepted = Outcome(True, "Accepted", "Route is bound to default Gateway")
+                found.append(parent)
+        if not found and not route.spec.parent_refs:
+            message = "no default Gateway takes the route, so it has no effect"
+            path = ("spec", "useDefaultGateways")
+            self._index.report(route, "KGW305", Severity.WARNING, message, path)
+        return found
 
     def _refused(
         self,
@@ -119,24 +154,62 @@ class Parents:
                 ("KGW305", "NoMatchingParent", self._index.absence("Gateway", named)),
                 hint=f"did you mean `{near}`?" if near else None,
             )
+        return self._attached(route, ref, number, f"Gateway {name}", (state, state.own))
+
+    def _listener_set(
+        self, route: Route, ref: ParentReference, number: int, named: Named
+    ) -> ParentState:
+        name = "/".join(named)
+        state = self._sets.get(named)
+        if state is None:
+            listener_set = self._index.listener_sets.get(named)
+            if listener_set is None:
+                message, hint = self._index.absence("ListenerSet", named), None
+                if not self._index.is_refused("ListenerSet", named):
+                    known = (one for ns, one in self._index.listener_sets if ns == named[0])
+                    near = suggest(ref.name, known)
+                    hint = f"did you mean `{near}`?" if near else None
+                why = ("KGW305", "NoMatchingParent", message)
+                return self._refused(route, ref, (number, "name"), why, hint=hint)
+            parent = listener_set.spec.parent_ref
+            if (parent.namespace or named[0], parent.name) in self._index.gateways:
+                return ParentState(ref, Outcome(False, "Pending", ""), foreign=True)
+            why = ("KGW305", "NoMatchingParent", f"ListenerSet {name} has no Gateway")
+            return self._refused(route, ref, (number, "name"), why)
+        if state.refusal is not None:
+            message = f"ListenerSet {name} is not accepted: {state.refusal.message}"
+            why = ("KGW305", "NoMatchingParent", message)
+            return self._refused(route, ref, (number, "name"), why)
+        parts = (state.gateway, state.listeners)
+        return self._attached(route, ref, number, f"ListenerSet {name}", parts)
+
+    def _attached(
+        self,
+        route: Route,
+        ref: ParentReference,
+        number: int,
+        name: str,
+        parts: tuple[GatewayState, list[ListenerState]],
+    ) -> ParentState:
+        """The listeners of an object that a route is attached to."""
+        state, every = parts
         listeners = [
             one
-            for one in state.listeners
+            for one in every
             if ref.section_name in (None, one.spec.name)
             and ref.port in (None, one.spec.port)
             and not one.foreign
         ]
         if not listeners:
             field = "sectionName" if ref.section_name else "port"
-            wanted = f"named {ref.section_name}" if ref.section_name else f"on port {ref.port}"
+            wanted = [f"named {ref.section_name}"] if ref.section_name else []
+            wanted += [f"on port {ref.port}"] if ref.port else []
             return self._refused(
                 route,
                 ref,
                 (number, field),
-                ("KGW306", "NoMatchingParent", f"Gateway {name} has no listener {wanted}"),
-                legal=", ".join(
-                    f"{one.spec.name} (port {one.spec.port})" for one in state.listeners
-                ),
+                ("KGW306", "NoMatchingParent", f"{name} has no listener {' '.join(wanted)}"),
+                legal=", ".join(f"{one.spec.name} (port {one.spec.port})" for one in every),
             )
         allowed = [
             one
@@ -144,9 +217,7 @@ class Parents:
             if one.allows_kind(route.kind) and one.allows_namespace(self._index, route.namespace)
         ]
         if not allowed:
-            message = (
-                f"no listener of Gateway {name} allows {route.kind}s of namespace {route.namespace}"
-            )
+            message = f"no listener of {name} allows {route.kind}s of namespace {route.namespace}"
             return self._refused(
                 route, ref, (number,), ("KGW401", "NotAllowedByListeners", message)
             )
@@ -156,7 +227,7 @@ class Parents:
         ]
         if not attached:
             have = ", ".join(sorted({one.hostname for one in allowed}))
-            message = f"no hostname of the route is one of a listener of Gateway {name} ({have})"
+            message = f"no hostname of the route is one of a listener of {name} ({have})"
             why = ("KGW402", "NoMatchingListenerHostname", message)
             return self._refused(route, ref, (number,), why)
         return ParentState(ref, ACCEPTED, state, attached)

@@ -3,9 +3,9 @@
 Policies of one kind on one target are ordered by the annotation ``kgateway.dev/policy-weight``
 (higher first), then by age, then by ``namespace/name``; field by field the first one that sets it
 wins. Between levels the more specific wins: a filter that refers to the policy, the rule, the
-route, the listener, the Gateway. A TrafficPolicy that cannot be used as it is written takes its
-targets out of service (500) rather than leave them unprotected; a listener policy that cannot has
-no effect.
+route, the listener, its ListenerSet, the Gateway. A TrafficPolicy that cannot be used as it is
+written takes its targets out of service (500) rather than leave them unprotected; a listener policy
+that cannot has no effect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kgw.attach import certificates, native
 from kgw.attach.effects import contend, settings_fields, traffic_fields
 from kgw.attach.policy import PolicyState
 from kgw.attach.status import Outcome
-from kgw.attach.targets import Targets
+from kgw.attach.targets import Targets, listener_targets
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Place:
     """Where requests are served: what policies can be attached to there."""
 
     gateway: Named
+    #: The listener's `section`.
     listener: str
     route: Named | None = None
     #: The rule's name, if it has one.
@@ -117,7 +118,7 @@ class Policies:
             contend([(state, traffic_fields(state)) for state in states])
         for named, gateway in self._gateways.items():
             for port in {one.spec.port for one in gateway.listeners}:
-                names = [one.spec.name for one in gateway.listeners if one.spec.port == port]
+                names = [one.section for one in gateway.listeners if one.spec.port == port]
                 states = self.listener_settings(named, names)
                 contend([(state, settings_fields(state, port)) for state in states])
         for state in self.states:
@@ -139,7 +140,8 @@ class Policies:
         own = [
             state
             for name in listeners
-            for state in self._listener.get(("Gateway", *gateway, name), ())
+            for target in listener_targets(gateway, name)
+            for state in self._listener.get(target, ())
         ]
         own.sort(key=PolicyState.order)
         return [*own, *self._listener.get(("Gateway", *gateway, ""), ())]
@@ -188,8 +190,9 @@ class Policies:
                 own = self.by_target.get(("HTTPRoute", *place.route, place.rule), [])
                 levels.append(("route", own))
             levels.append(("route", self.by_target.get(("HTTPRoute", *place.route, ""), [])))
-        for level, section in (("listener", place.listener), ("gateway", "")):
-            levels.append((level, self.by_target.get(("Gateway", *place.gateway, section), [])))
+        targets = listener_targets(place.gateway, place.listener)
+        levels += [("listener", self.by_target.get(target, [])) for target in targets]
+        levels.append(("gateway", self.by_target.get(("Gateway", *place.gateway, ""), [])))
         return levels
 
     def report_idle(self) -> None:

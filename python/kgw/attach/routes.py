@@ -110,10 +110,11 @@ class Routes:
             refs = list(enumerate(route.spec.parent_refs))
             if refusal is not None:
                 refs = remains.parents(index.refused[route.key])
-            elif not refs:
+            elif not refs and route.spec.use_default_gateways == "None":
                 text = "the route has no parent, so it has no effect"
                 index.report(route, "KGW305", Severity.WARNING, text, ("spec",))
             parents = [self._parents.resolve(route, ref, number) for number, ref in refs]
+            parents += self._parents.defaults(route)
             found = self._backends(route)
             if any(parent.accepted.ok and not parent.mesh for parent in parents):
                 backends.report_denials(index, route, found)

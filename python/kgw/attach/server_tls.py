@@ -7,7 +7,7 @@ that one may ask less of clients.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kgw.attach import certificates
 from kgw.attach.status import Outcome
@@ -15,10 +15,11 @@ from kgw.attach.tls_options import Reader, TLSOptions
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
+    from kgw.api import Gateway, ListenerSet
     from kgw.api.gateway.gateway import FrontendValidation
     from kgw.attach.certificates import KeyPair
-    from kgw.attach.gateways import ListenerState
     from kgw.attach.index import Index
+    from kgw.attach.listeners import ListenerState
     from kgw.source.memory import FieldPath
 
 
@@ -44,30 +45,30 @@ def resolve(index: Index, listener: ListenerState) -> None:
     tls = listener.spec.tls
     path: FieldPath = ("spec", "listeners", listener.index, "tls")
     pairs = _key_pairs(index, listener, path)
-    reader = Reader(index, listener.gateway, (*path, "options"))
+    reader = Reader(index, listener.owner, (*path, "options"))
     options = reader.read(tls.options if tls else {})
-    validation, where = _validation(listener, path)
+    found = _validation(listener, path)
     authorities = None
-    if validation is not None:
-        authorities = _authorities(index, listener, validation, where)
+    if found is not None:
+        authorities = _authorities(index, listener, found)
     if reader.error is not None:
         listener.accepted = Outcome(False, "UnsupportedValue", reader.error)
-    fallback = validation is not None and validation.mode == "AllowInsecureFallback"
+    fallback = found is not None and found.validation.mode == "AllowInsecureFallback"
     mode = "insecure_fallback" if fallback else "require"
     listener.tls = ServerTLS(pairs, options, authorities, mode)
 
 
 def _key_pairs(index: Index, listener: ListenerState, path: FieldPath) -> tuple[KeyPair, ...]:
-    gateway, tls = listener.gateway, listener.spec.tls
+    owner, tls = listener.owner, listener.spec.tls
     if tls is None or not tls.certificate_refs:
         message = f"a listener of protocol {listener.spec.protocol} needs a certificate"
         where = path if tls else path[:-1]
-        index.report(gateway, "KGW204", Severity.ERROR, message, where, legal="tls.certificateRefs")
+        index.report(owner, "KGW204", Severity.ERROR, message, where, legal="tls.certificateRefs")
         listener.fault = listener.resolved = Outcome(False, "InvalidCertificateRef", message)
         return ()
     found = []
     for number, ref in enumerate(tls.certificate_refs):
-        pair = certificates.key_pair(index, gateway, ref, (*path, "certificateRefs", number))
+        pair = certificates.key_pair(index, owner, ref, (*path, "certificateRefs", number))
         if isinstance(pair, Outcome):
             listener.fault = listener.resolved = listener.fault or pair
         else:
@@ -75,32 +76,42 @@ def _key_pairs(index: Index, listener: ListenerState, path: FieldPath) -> tuple[
     return tuple(found)
 
 
-def _validation(
-    listener: ListenerState, path: FieldPath
-) -> tuple[FrontendValidation | None, FieldPath]:
+class _Validation(NamedTuple):
     """What is asked of clients, and where that stands."""
+
+    validation: FrontendValidation
+    owner: Gateway | ListenerSet
+    path: FieldPath
+
+
+def _validation(listener: ListenerState, path: FieldPath) -> _Validation | None:
+    """What is asked of a listener's clients: what it says itself, else what its Gateway does."""
     if listener.spec.tls is not None and listener.spec.tls.frontend_validation is not None:
-        return listener.spec.tls.frontend_validation, (*path, "frontendValidation")
-    config = listener.gateway.spec.tls
+        own = listener.spec.tls.frontend_validation
+        return _Validation(own, listener.owner, (*path, "frontendValidation"))
+    gateway = listener.gateway
+    config = gateway.spec.tls
     if config is None or config.frontend is None or listener.spec.protocol != "HTTPS":
-        return None, path
-    frontend: FieldPath = ("spec", "tls", "frontend")
+        return None
+    validation = config.frontend.default.validation
+    where: FieldPath = ("default", "validation")
     for number, one in enumerate(config.frontend.per_port):
         if one.port == listener.spec.port:
-            where = (*frontend, "perPort", number, "tls", "validation")
-            return one.tls.validation, where
-    return config.frontend.default.validation, (*frontend, "default", "validation")
+            validation, where = one.tls.validation, ("perPort", number, "tls", "validation")
+            break
+    if validation is None:
+        return None
+    return _Validation(validation, gateway, ("spec", "tls", "frontend", *where))
 
 
-def _authorities(
-    index: Index, listener: ListenerState, validation: FrontendValidation, path: FieldPath
-) -> str:
+def _authorities(index: Index, listener: ListenerState, asked: _Validation) -> str:
     """The authorities that can be used; a listener that has none is not accepted."""
+    validation, owner, path = asked
     found: list[str] = []
     problems: list[Outcome] = []
     for number, ref in enumerate(validation.ca_certificate_refs):
         where = (*path, "caCertificateRefs", number)
-        one = certificates.authorities(index, listener.gateway, ref, where)
+        one = certificates.authorities(index, owner, ref, where)
         if isinstance(one, Outcome):
             problems.append(one)
         else:
@@ -112,7 +123,7 @@ def _authorities(
         listener.accepted = Outcome(False, "NoValidCACertificate", message)
     elif validation.mode == "AllowInsecureFallback":
         index.report(
-            listener.gateway,
+            owner,
             "KGW424",
             Severity.WARNING,
             "clients without a valid certificate are let in",

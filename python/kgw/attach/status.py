@@ -44,7 +44,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class ListenerStatus:
-    """One listener of a Gateway."""
+    """One listener of a Gateway or ListenerSet."""
 
     name: str
     supported_kinds: tuple[dict[str, str], ...]
@@ -86,17 +86,23 @@ class Status:
     addresses: tuple[dict[str, str], ...] = ()
     parents: tuple[ParentStatus, ...] = ()
     ancestors: tuple[ParentStatus, ...] = field(default=())
+    #: How many ListenerSets have joined; of Gateways only.
+    attached_listener_sets: int | None = None
+    #: Names of features; of GatewayClasses only.
+    supported_features: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The status as Kubernetes writes it, without empty members."""
         members: dict[str, Any] = {
             "addresses": [dict(one) for one in self.addresses],
+            "attachedListenerSets": self.attached_listener_sets,
             "conditions": [one.to_json() for one in self.conditions],
             "listeners": [one.to_json() for one in self.listeners],
             "parents": [one.to_json("parentRef") for one in self.parents],
             "ancestors": [one.to_json("ancestorRef") for one in self.ancestors],
+            "supportedFeatures": [{"name": one} for one in self.supported_features],
         }
-        return {name: value for name, value in members.items() if value}
+        return {name: value for name, value in members.items() if value not in (None, [])}
 
     def all_conditions(self) -> list[tuple[str, Condition]]:
         """Every condition with what it is about: empty, a listener, a parent or an ancestor."""

@@ -71,13 +71,14 @@ def resolve(
         refs = list(enumerate(route.spec.parent_refs))
         if refusal is not None:
             refs = remains.parents(index.refused[route.key])
-        elif not refs:
+        elif not refs and route.spec.use_default_gateways == "None":
             text = "the route has no parent, so it has no effect"
             index.report(route, "KGW305", Severity.WARNING, text, ("spec",))
         found = [
             _precede(index, routes, route, resolver.resolve(route, ref, number), number)
             for number, ref in refs
         ]
+        found += resolver.defaults(route)
         state = StreamState(route, found, [_backends(index, route)], refusal)
         streams.states.append(state)
         if any(one.accepted.ok and not one.mesh for one in found):

@@ -13,7 +13,7 @@ from kgw.diagnostics import Severity, suggest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kgw.api import Gateway
+    from kgw.api import Gateway, ListenerSet
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named
     from kgw.attach.policy import PolicyState, Target
@@ -34,10 +34,12 @@ class Targets:
         self._gateways = gateways
         self._routes = routes
         #: The objects that can be targets, by kind.
-        self._objects: dict[str, Mapping[Named, Gateway | HTTPRoute]] = {
+        self._objects: dict[str, Mapping[Named, Gateway | HTTPRoute | ListenerSet]] = {
             "Gateway": index.gateways,
             "HTTPRoute": index.routes,
+            "ListenerSet": index.listener_sets,
         }
+        self._sets = {one.named: one for state in gateways.values() for one in state.sets}
         #: What policies see of HTTPRoutes: those that they name, whether there are or not, and the
         #: namespaces in which they look for labels, or for a name that one may have meant.
         self.routes_named: set[Named] = set()
@@ -128,7 +130,7 @@ class Targets:
         if ref.kind not in known:
             message = f"{ref.kind} is not supported as a target by this version of kgw"
             self._missing(
-                state, ref, (*path, "kind"), message, legal="Gateway, HTTPRoute", code="KGW309"
+                state, ref, (*path, "kind"), message, legal=", ".join(known), code="KGW309"
             )
             return
         target = known[ref.kind].get(named)
@@ -147,7 +149,7 @@ class Targets:
         if section:
             sections = _sections(target)
             if section not in sections:
-                what = "listener" if ref.kind == "Gateway" else "rule"
+                what = "rule" if ref.kind == "HTTPRoute" else "listener"
                 message = f"{ref.kind} {'/'.join(named)} has no {what} named {section}"
                 self._missing(
                     state,
@@ -161,6 +163,8 @@ class Targets:
                 return
         if ref.kind == "Gateway" and named not in self._gateways:
             return  # another controller's
+        if ref.kind == "ListenerSet" and named not in self._sets:
+            return  # of another controller's Gateway
         place = (ref.kind, *named, section)
         if place in state.targets:
             return
@@ -171,6 +175,9 @@ class Targets:
     def _ancestors(self, state: PolicyState, kind: str, named: Named) -> None:
         if kind == "Gateway":
             state.ancestors[_reference("Gateway", named)] = None
+            return
+        if kind == "ListenerSet":
+            state.ancestors[_reference("Gateway", self._sets[named].gateway.named)] = None
             return
         route = self._routes.get(named)
         found = False
@@ -222,8 +229,22 @@ def _face(state: RouteState | None) -> tuple[object, ...] | None:
     return (sorted(labels.items()), _sections(state.route), state.gateways, state.refusal)
 
 
-def _sections(target: Gateway | HTTPRoute) -> list[str]:
-    """The names of a Gateway's listeners, or of a route's rules."""
+def listener_targets(gateway: Named, section: str) -> list[Target]:
+    """What policies for a listener of a Gateway are attached to, the most specific first.
+
+    Args:
+        gateway: the Gateway.
+        section: the listener's `section`, which says whether it is a ListenerSet's.
+    """
+    *owner, name = section.split("/")
+    if not owner:
+        return [("Gateway", *gateway, name)]
+    namespace, of = owner
+    return [("ListenerSet", namespace, of, name), ("ListenerSet", namespace, of, "")]
+
+
+def _sections(target: Gateway | HTTPRoute | ListenerSet) -> list[str]:
+    """The names of listeners, or of a route's rules."""
     if isinstance(target, HTTPRoute):
         return [one.name for one in target.spec.rules if one.name]
     return [one.name for one in target.spec.listeners]

@@ -15,7 +15,7 @@ from kgw.diagnostics import Severity, suggest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kgw.api import Gateway
+    from kgw.api import Gateway, ListenerSet
     from kgw.attach.index import Index
     from kgw.source.memory import FieldPath
 
@@ -55,11 +55,11 @@ class TLSOptions:
 
 
 class Reader:
-    """Reads the options of a listener, reporting on the Gateway what is wrong with them."""
+    """Reads the options of a listener, reporting on its owner what is wrong with them."""
 
-    def __init__(self, index: Index, gateway: Gateway, path: FieldPath) -> None:
+    def __init__(self, index: Index, owner: Gateway | ListenerSet, path: FieldPath) -> None:
         self._index = index
-        self._gateway = gateway
+        self._owner = owner
         self._path = path
         #: Why the listener cannot be served, if so.
         self.error: str | None = None
@@ -137,7 +137,7 @@ class Reader:
     ) -> None:
         path = (*self._path, name)
         self._index.report(
-            self._gateway, code, severity, message, path, legal=legal, hint=hint, key=key
+            self._owner, code, severity, message, path, legal=legal, hint=hint, key=key
         )
 
 

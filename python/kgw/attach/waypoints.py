@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from kgw.attach.gateways import Role
+from kgw.attach.infrastructure import GATEWAY_NAME, short_name
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 USE_WAYPOINT: Final = "istio.io/use-waypoint"
 USE_WAYPOINT_NAMESPACE: Final = "istio.io/use-waypoint-namespace"
 WAYPOINT_FOR: Final = "istio.io/waypoint-for"
-GATEWAY_NAME: Final = "gateway.networking.k8s.io/gateway-name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ def resolve(index: Index, gateways: dict[Named, GatewayState]) -> dict[Named, Bi
 def own_service(state: GatewayState, service: Service) -> bool:
     """Whether a Service is the one that leads to a Gateway: its endpoints are the proxies."""
     selector = service.spec.selector
-    return (service.namespace, selector.get(GATEWAY_NAME)) == state.named
+    namespace, name = state.named
+    return (service.namespace, selector.get(GATEWAY_NAME)) == (namespace, short_name(name))
 
 
 def _bind(

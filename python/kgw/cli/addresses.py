@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import click
 
 from kgw.addresses import Address, parse
@@ -14,6 +16,16 @@ def address(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
         return None if value is None else parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def network(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Refuses what is no network, as in ``10.200.0.0/16``."""
+    try:
+        if value is not None:
+            ipaddress.ip_network(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
 
 
 def bindings(

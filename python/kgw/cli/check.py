@@ -10,7 +10,12 @@ import click
 
 from kgw.cli import terminal
 from kgw.cli.exits import Exit
-from kgw.cli.manifests import files_option, output_option
+from kgw.cli.manifests import (
+    address_pool_option,
+    files_option,
+    output_option,
+    print_findings,
+)
 
 if TYPE_CHECKING:
     from kgw.attach.status import Condition
@@ -29,9 +34,13 @@ _GOOD_WHEN_FALSE = frozenset(
 
 @click.command(name="check")
 @files_option(help="Manifests: a file, or a directory of them.", required=True)
-@output_option()
+@output_option("yaml")
+@click.option("--status", is_flag=True, help="Print nothing but statuses, as a cluster has them.")
+@address_pool_option()
 @click.option("--strict", is_flag=True, help="Let warnings count as errors.")
-def command(files: tuple[str, ...], output: str, strict: bool) -> None:
+def command(
+    files: tuple[str, ...], output: str, status: bool, address_pool: str | None, strict: bool
+) -> None:
     """Check manifests; show findings and the status of every resource.
 
     Exits with 1 if there are errors, or nothing to check. Findings name the file, line and column,
@@ -41,17 +50,25 @@ def command(files: tuple[str, ...], output: str, strict: bool) -> None:
     from kgw.config import load
     from kgw.diagnostics import Severity, sort, summary
 
-    config = load(files)
+    options = None
+    if address_pool is not None:
+        from kgw.translate import AddressPool, Options
+
+        options = Options(pool=AddressPool(address_pool))
+    config = load(files, options=options)
     findings = sort(config.findings)
-    if output == "json":
+    if status:
+        _print_statuses(config, output)
+        print_findings(findings)
+    elif output != "table":
         report = {
             "findings": [finding.to_json() for finding in findings],
             "statuses": [
-                {"resource": str(resource), "status": status.to_json()}
-                for resource, status in config.statuses.items()
+                {"resource": str(resource), "status": one.to_json()}
+                for resource, one in config.statuses.items()
             ],
         }
-        click.echo(json.dumps(report, indent=2))
+        _print_data(report, output)
     else:
         _print(config)
         click.echo(summary(findings))
@@ -63,12 +80,36 @@ def command(files: tuple[str, ...], output: str, strict: bool) -> None:
         raise click.exceptions.Exit(Exit.FINDINGS)
 
 
+def _print_data(value: object, output: str) -> None:
+    from kgw.api.yaml import document
+
+    text = json.dumps(value, indent=2) if output == "json" else document(value).rstrip("\n")
+    click.echo(text)
+
+
+def _print_statuses(config: Config, output: str) -> None:
+    from kgw.api.yaml import documents
+    from kgw.cli.statuses import objects
+
+    match output:
+        case "json":
+            _print_data({"apiVersion": "v1", "kind": "List", "items": objects(config)}, output)
+        case "yaml":
+            click.echo(documents(objects(config)), nl=False)
+        case _:
+            _print_conditions(config)
+
+
 def _print(config: Config) -> None:
     from kgw.diagnostics import render, sort
 
     color = terminal.colored(sys.stdout)
     for finding in sort(config.findings):
         click.echo(render(finding, color=color) + "\n")
+    _print_conditions(config)
+
+
+def _print_conditions(config: Config) -> None:
     rows = [
         (resource, about, condition)
         for resource, status in config.statuses.items()

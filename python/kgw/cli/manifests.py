@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kgw.cli.addresses import network
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -29,6 +31,16 @@ def files_option(*, help: str, required: bool = False) -> Callable[[_Decorated],
         required=required,
         metavar="PATH",
         help=help,
+    )
+
+
+def address_pool_option() -> Callable[[_Decorated], _Decorated]:
+    """``--address-pool CIDR``; the argument is called ``address_pool``."""
+    return click.option(
+        "--address-pool",
+        callback=network,
+        metavar="CIDR",
+        help="Give each Gateway an address of its own out of these.",
     )
 
 

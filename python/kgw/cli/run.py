@@ -18,7 +18,7 @@ import click
 from kgw.cli import eventlog, memory, signals
 from kgw.cli.addresses import bindings as checked_bindings
 from kgw.cli.exits import Exit
-from kgw.cli.manifests import files_option, print_findings
+from kgw.cli.manifests import address_pool_option, files_option, print_findings
 from kgw.refusals import Refusals
 
 if TYPE_CHECKING:
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from kgw.addresses import Address
+    from kgw.cli.statuses import StatusFile
     from kgw.cli.upgrade import Successor, UpgradeSocket
     from kgw.config import Config, Manifests
     from kgw.diagnostics import Finding
     from kgw.proxy import Proxy
+    from kgw.translate import Options
 
 LISTENING = "listening"
 """The event that is logged for each address that was bound."""
@@ -72,6 +74,13 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: float)
     multiple=True,
     metavar="[LISTENER=]IP[:PORT]",
     help="Bind listeners (or the one named) elsewhere than the manifests say.",
+)
+@address_pool_option()
+@click.option(
+    "--status",
+    "status_file",
+    metavar="FILE",
+    help="Keep a file with the statuses of all objects, as a cluster has them.",
 )
 @click.option(
     "--lenient", is_flag=True, help="Start without the objects that cannot be read, if there are."
@@ -123,6 +132,8 @@ def command(
     files: tuple[str, ...],
     workers: int | None,
     bindings: tuple[str, ...],
+    address_pool: str | None,
+    status_file: str | None,
     lenient: bool,
     no_watch: bool,
     drain_timeout: float,
@@ -153,9 +164,12 @@ def command(
         max_memory = int(container * memory.SHARE) if container else None
     most, files_suffice = _max_connections(max_connections)
     limits = _Limits(workers, most, max_memory or None, files_suffice)
+    statuses = None if status_file is None else _status_file(status_file, files)
     server = _Server(
         files,
         bindings,
+        options=_options(address_pool, statuses),
+        statuses=statuses,
         lenient=lenient,
         watching=not no_watch,
         limits=limits,
@@ -170,6 +184,25 @@ def command(
         gc.enable()
     if code is not Exit.OK:
         raise click.exceptions.Exit(code)
+
+
+def _status_file(path: str, files: tuple[str, ...]) -> StatusFile:
+    from kgw.cli.statuses import NotStatuses, StatusFile
+
+    try:
+        return StatusFile(path, files)
+    except NotStatuses as error:
+        raise click.UsageError(f"--status: {error}") from None
+
+
+def _options(address_pool: str | None, statuses: StatusFile | None) -> Options | None:
+    """Returns how Gateways become sockets. What a last process gave them is theirs again."""
+    if address_pool is None:
+        return None
+    from kgw.translate import AddressPool, Options
+
+    held = None if statuses is None else statuses.addresses
+    return Options(pool=AddressPool(address_pool, held))
 
 
 class _Limits(NamedTuple):
@@ -210,6 +243,8 @@ class _Server:
         files: tuple[str, ...],
         bindings: tuple[str, ...],
         *,
+        options: Options | None,
+        statuses: StatusFile | None,
         lenient: bool,
         watching: bool,
         limits: _Limits,
@@ -219,6 +254,8 @@ class _Server:
     ) -> None:
         self._files = files
         self._bindings = bindings
+        self._options = options
+        self._statuses = statuses
         self._lenient = lenient
         self._watching = watching
         self._limits = limits
@@ -242,7 +279,7 @@ class _Server:
 
         # From the first moment on: a signal during the start is obeyed after it.
         with signals.held(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as held:
-            manifests = Manifests(self._files)
+            manifests = Manifests(self._files, options=self._options)
             config = manifests.load()
             print_findings(_noteworthy(config))
             if refused := _objects(unreadable(config)):
@@ -338,7 +375,17 @@ class _Server:
             notify(f"READY=1\nMAINPID={os.getpid()}")
             upgrades = ready()
             eventlog.info(READY, **_extent(config), ms=_ms_since(started))
+            self._publish(config)
             yield upgrades
+
+    def _publish(self, config: Config) -> None:
+        """Writes the statuses of what is served, if somebody wants them."""
+        if self._statuses is None:
+            return
+        try:
+            self._statuses.write(config)
+        except OSError as error:
+            eventlog.warn("statuses cannot be written", because=error)
 
     def _take_over(self, stack: ExitStack, successor: Successor, path: str) -> UpgradeSocket | None:
         """Has the old process drain, and waits at its place for the next one."""
@@ -437,6 +484,8 @@ class _Server:
 
     async def _reload(self, proxy: Proxy, config: Config) -> None:
         """Serves *config*, unless an object of it cannot be read."""
+        import anyio.to_thread
+
         from kgw.errors import ConfigError, NotRunning
         from kgw.proxy import unreadable
 
@@ -460,6 +509,7 @@ class _Server:
         else:
             print_findings(_noteworthy(config))
             eventlog.info("configuration is live", **_extent(config), ms=_ms_since(started))
+            await anyio.to_thread.run_sync(self._publish, config)
 
     # === Signals ===
 
@@ -490,7 +540,8 @@ class _Server:
         from kgw.config import load
 
         try:
-            config = await anyio.to_thread.run_sync(load, self._files)
+            read = partial(load, self._files, options=self._options)
+            config = await anyio.to_thread.run_sync(read)
         except OSError as error:
             eventlog.error("kept the last good configuration: there is no new one", because=error)
         else:

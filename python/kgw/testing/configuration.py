@@ -15,6 +15,7 @@ from kgw.source.memory import last_definitions
 
 if TYPE_CHECKING:
     from kgw.diagnostics import Finding
+    from kgw.translate import Options
 
 __all__ = ["Configuration", "configuration", "refuse"]
 
@@ -25,17 +26,25 @@ Configuration: TypeAlias = Config | Part | Iterable[Part]
 file or a directory, an object as a mapping, or as a model of `kgw.api`."""
 
 
-def configuration(given: Configuration) -> Config:
+def configuration(given: Configuration, options: Options | None = None) -> Config:
     """Returns a configuration in any of its forms as a `Config`.
+
+    Args:
+        given: the configuration.
+        options: how Gateways become sockets.
 
     Raises:
         TypeError: it is in none of them, or has models beside text or paths.
+        ValueError: it is a `Config`, which has options of its own, and there are *options*.
     """
     if isinstance(given, Config):
+        if options is not None:
+            raise ValueError("a Config says by its own options where Gateways are")
         return given
     parts = [given] if isinstance(given, str | os.PathLike | Mapping | Resource) else list(given)
     if not any(isinstance(part, str | os.PathLike) for part in parts):
-        return Config.from_objects(parts)  # type: ignore[arg-type]  # the others are objects
+        objects: list[Any] = parts  # there are none of the others
+        return Config.from_objects(objects, options=options)
     raws: list[RawObject] = []
     findings: list[Finding] = []
     files: list[str] = []
@@ -61,7 +70,8 @@ def configuration(given: Configuration) -> Config:
         raws += found
         findings += wrong
     kept, twice = last_definitions(raws)
-    return Config.from_loaded(Loaded(kept, [*findings, *twice], tuple(files)))
+    loaded = Loaded(kept, [*findings, *twice], tuple(files))
+    return Config.from_loaded(loaded, options=options)
 
 
 def refuse(errors: Iterable[Finding]) -> None:

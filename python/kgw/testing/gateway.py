@@ -22,6 +22,8 @@ from kgw.testing.clock import Clock
 from kgw.testing.configuration import Configuration, configuration, refuse
 from kgw.testing.overlay import Endpoint, overlaid
 from kgw.testing.records import Line, Records
+from kgw.translate import AddressPool
+from kgw.translate import Options as Translating
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +84,9 @@ class Gateway:
 
     Args:
         config: what to serve; see `kgw.testing.Configuration`.
+        address_pool: a network, as in ``127.10.0.0/16``, out of which each Gateway gets an address
+            of its own, with the ports that its listeners state; without it all are on free ports
+            of 127.0.0.1.
         strict: whether a configuration with errors is refused. Without it, what can be read is
             served, as `kgw run` does, and what is broken answers 500.
         setup: called with the `kgw.Proxy` before it starts, to register filters.
@@ -95,10 +100,13 @@ class Gateway:
         self,
         config: Configuration,
         *,
+        address_pool: str | None = None,
         strict: bool = True,
         setup: Callable[[Proxy], object] | None = None,
     ) -> None:
-        self.config: Config = configuration(config)
+        pool = None if address_pool is None else AddressPool(address_pool)
+        self._options = None if pool is None else Translating(pool=pool)
+        self.config: Config = configuration(config, self._options)
         """What is tested, as it was given: with its own endpoints and access logs."""
         self._strict = strict
         self._setup = setup
@@ -125,7 +133,7 @@ class Gateway:
                 _served(self.config, backends, records),
                 workers=1,
                 clock=self._time,
-                bind="127.0.0.1:0",
+                bind="127.0.0.1:0" if self._options is None else (),
                 strict=False,
                 drain_timeout=0,
             )
@@ -196,7 +204,7 @@ class Gateway:
         Raises:
             ConfigError: it has errors; the last one goes on serving.
         """
-        new = configuration(config)
+        new = configuration(config, self._options)
         self._check(new)
         parts = self._started
         parts.running.apply(_served(new, parts.backends, parts.records))
@@ -431,6 +439,7 @@ class GatewayFactory(Protocol):
         self,
         config: Configuration,
         *,
+        address_pool: str | None = None,
         strict: bool = True,
         setup: Callable[[Proxy], object] | None = None,
     ) -> Gateway:

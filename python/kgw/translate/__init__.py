@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kgw.translate.options import Options
+from kgw.translate.pool import AddressPool
 from kgw.translate.translation import VERSION, Translation
 from kgw.translate.translator import Translator, translate
 
-__all__ = ["VERSION", "Options", "Translation", "Translator", "translate"]
+__all__ = ["VERSION", "AddressPool", "Options", "Translation", "Translator", "translate"]

@@ -81,5 +81,5 @@ class Destinations:
         assert listener is not None  # a Service is only bound to a waypoint that has one
         policies = self._attachment.policies
         return named in self._attachment.routes.by_port or isinstance(
-            policies.limit(Place(gateway.named, listener.spec.name)), str
+            policies.limit(Place(gateway.named, listener.section)), str
         )

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from kgw.api.core.service import ServicePort
     from kgw.api.gateway.filters import Filter, HeaderModifier, LocalObjectReference
-    from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.gateways import GatewayState
+    from kgw.attach.listeners import ListenerState
     from kgw.attach.policies import Limit
 
 #: The filters of the IR in the order in which they run.
@@ -58,7 +59,7 @@ def grpc_web(
         listener: its listener, which may have the option.
         ports: the ports of the route's backends.
     """
-    option = gateway.options([listener.spec.name]).get("grpc-web")
+    option = gateway.options([listener.section]).get("grpc-web")
     declared = any(port and protocols.declared(port) == "grpc-web" for port in ports)
     wanted = declared if option is None else option.value
     return [{"type": "grpc_web"}] if wanted else []

@@ -9,7 +9,7 @@ from kgw.attach.effects import settings_fields
 from kgw.attach.gateways import Role
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity
-from kgw.translate import settings
+from kgw.translate import addresses, settings
 from kgw.translate.destinations import Destinations
 from kgw.translate.streams import Streams
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from kgw.api import Resource
     from kgw.attach.attachment import Attachment
-    from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.gateways import GatewayState
+    from kgw.attach.listeners import ListenerState
     from kgw.source.memory import FieldPath
     from kgw.translate.options import Options
     from kgw.translate.tables import Tables
@@ -42,8 +43,10 @@ class Listeners:
         """The listeners, older Gateways first where they compete for an address."""
         found: list[dict[str, Any]] = []
         states = sorted(self._attachment.gateways.values(), key=lambda one: one.gateway.age())
+        states = [one for one in states if self._options.includes("/".join(one.named))]
+        addresses.assign(self._index, self._options.pool, states)
         for state in states:
-            if state.refusal is None and self._options.includes("/".join(state.named)):
+            if state.refusal is None and state.addresses != ():
                 found += self._gateway(state)
         return sorted(found, key=lambda one: str(one["id"]))
 
@@ -52,10 +55,11 @@ class Listeners:
         if proxy is not None:
             groups = [[proxy]]
         else:
-            ports: dict[int, list[ListenerState]] = defaultdict(list)
+            ports: dict[tuple[int, bool], list[ListenerState]] = defaultdict(list)
             for listener in state.listeners:
-                if not listener.foreign:
-                    ports[listener.spec.port].append(listener)
+                # What is displaced must not take anything from what has precedence.
+                if not listener.foreign and not listener.displaced:
+                    ports[listener.spec.port, listener.spec.protocol == "UDP"].append(listener)
             groups = [group for group in ports.values() if any(one.usable for one in group)]
         self._annotations = {}
         found = [self._listener(state, group) for group in groups]
@@ -69,11 +73,11 @@ class Listeners:
         first = group[0]
         port = first.spec.port
         waypoint = state.role is Role.WAYPOINT
-        bind = self._options.addresses(first.id, port, waypoint=waypoint)
+        bind = self._options.addresses(first.id, port, state.addresses, waypoint=waypoint)
         if not self._claim(state, group, bind):
             return None
         if waypoint:
-            if self._options.exposed:
+            if self._options.is_exposed(state.addresses):
                 self._index.report(
                     state.gateway,
                     "KGW409",
@@ -120,8 +124,8 @@ class Listeners:
             listener.accepted = Outcome(False, "PortUnavailable", message)
             path = ("spec", "listeners", listener.index, "port")
             hint = "give one of them another port, or serve each Gateway by a process of its own"
-            self._index.report(state.gateway, "KGW405", Severity.ERROR, message, path, hint=hint)
-        if not any(one.usable for one in state.listeners):
+            self._index.report(listener.owner, "KGW405", Severity.ERROR, message, path, hint=hint)
+        if not any(one.usable for one in state.own):
             state.refusal = Outcome(False, "ListenersNotValid", "No valid listeners")
         return False
 
@@ -133,7 +137,7 @@ class Listeners:
         """Writes what policies and annotations set into a listener: of each setting, the first."""
         taken: set[str] = set()
         port = group[0].spec.port
-        names = [one.spec.name for one in group]
+        names = [one.section for one in group]
         for policy in self._attachment.policies.listener_settings(state.named, names):
             for name, (value, path) in settings_fields(policy, port).items():
                 if name in taken or name in settings.APART:

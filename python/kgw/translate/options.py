@@ -7,7 +7,9 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from kgw.translate.pool import AddressPool
 
 #: Where a waypoint listens: Istio delivers over loopback, where nobody can forge a header.
 LOOPBACK: Final = ("127.0.0.1", "::1")
@@ -26,24 +28,38 @@ class Options:
         ports: ports by listener id (``namespace/gateway/listener``), 0 for any free one; of
             listeners that share a port, the first one's counts.
         gateways: only these Gateways, as ``namespace/name``; otherwise all.
+        pool: addresses, of which each Gateway gets its own; then *bind* has no meaning.
     """
 
     bind: tuple[str, ...] | None = None
     port_offset: int = 0
     ports: Mapping[str, int] = field(default_factory=dict)
     gateways: frozenset[str] | None = None
+    pool: AddressPool | None = None
 
     def includes(self, gateway: str) -> bool:
         """Whether a Gateway, as ``namespace/name``, is to be served."""
         return self.gateways is None or gateway in self.gateways
 
-    def addresses(self, listener: str, port: int, *, waypoint: bool) -> list[str]:
-        """The socket addresses of a listener."""
-        hosts = self.bind or (LOOPBACK if waypoint else WILDCARD)
+    def addresses(
+        self, listener: str, port: int, own: tuple[str, ...] | None = None, *, waypoint: bool
+    ) -> list[str]:
+        """The socket addresses of a listener.
+
+        Args:
+            listener: its id.
+            port: the port that it states.
+            own: the addresses of its Gateway, if it has any.
+            waypoint: whether it is a waypoint's.
+        """
+        hosts: Iterable[str] = own or self.bind or (LOOPBACK if waypoint else WILDCARD)
         number = self.ports.get(listener, port + self.port_offset)
         return [f"[{host}]:{number}" if ":" in host else f"{host}:{number}" for host in hosts]
 
-    @property
-    def exposed(self) -> bool:
-        """Whether ``bind`` has an address that is not a loopback one."""
-        return any(not ip_address(host).is_loopback for host in self.bind or ())
+    def is_exposed(self, own: tuple[str, ...] | None = None) -> bool:
+        """Whether a waypoint is on an address that is not a loopback one.
+
+        Args:
+            own: the addresses of the Gateway, if it has any.
+        """
+        return any(not ip_address(host).is_loopback for host in own or self.bind or ())

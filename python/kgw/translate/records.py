@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kgw.api.core.service import ServicePort
     from kgw.api.gateway.http_route import Rule
     from kgw.attach.attachment import Attachment
-    from kgw.attach.gateways import ListenerState
+    from kgw.attach.listeners import ListenerState
     from kgw.attach.routes import RouteState
     from kgw.diagnostics import Finding
     from kgw.translate.tables import Table, Tables
@@ -148,7 +148,7 @@ class Recorder:
         found = []
         place: Place | None = None
         for rule in compiled:
-            here = Place(gateway.named, listener.spec.name, named, rule.name, rule.policies)
+            here = Place(gateway.named, listener.section, named, rule.name, rule.policies)
             if here != place:
                 place, limit, timeout = here, policies.limit(here), policies.request_timeout(here)
             if isinstance(limit, str):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from kgw.api import Service
     from kgw.api.core.service import ServicePort
     from kgw.attach.attachment import Attachment
-    from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.gateways import GatewayState
+    from kgw.attach.listeners import ListenerState
     from kgw.attach.server_tls import ServerTLS
     from kgw.attach.streams import StreamState
     from kgw.translate.tables import Tables
@@ -41,14 +42,14 @@ class Streams:
         chains: list[dict[str, Any]] = []
         for listener in listeners:
             if not listener.usable:
-                chains.append(_chain(listener.spec.name, [listener.hostname], _refusal()))
+                chains.append(_chain(listener.section, [listener.hostname], _refusal()))
             elif listener.spec.protocol == "HTTPS":
                 action = {
                     "type": "http",
                     "tls": _server_tls(listener.tls),
                     "route_table": self._tables.https(gateway, listener, listeners),
                 }
-                chains.append(_chain(listener.spec.name, [listener.hostname], action))
+                chains.append(_chain(listener.section, [listener.hostname], action))
             else:
                 chains += self._chains(gateway, listener, listeners)
         return {"type": "tls", "chains": _disjoint(chains)}
@@ -84,9 +85,9 @@ class Streams:
         for state in dict.fromkeys(owners.values()):
             own = [name for name, owner in owners.items() if owner is state]
             action = self._action(gateway, listener, state)
-            found.append(_chain(f"{listener.spec.name}/{state.name}", own, action))
+            found.append(_chain(f"{listener.section}/{state.name}", own, action))
         if listener.hostname not in owners:
-            found.append(_chain(listener.spec.name, [listener.hostname], _refusal()))
+            found.append(_chain(listener.section, [listener.hostname], _refusal()))
         return found
 
     def _action(

@@ -3,8 +3,8 @@
 Ids say what a thing is and do not change with anything else, so that state that has identity
 survives a reload:
 
-    table    gateway/NAMESPACE/GATEWAY/PORT, gateway/NAMESPACE/GATEWAY/PORT/LISTENER,
-             service/NAMESPACE/SERVICE/PORT
+    table    gateway/NAMESPACE/GATEWAY/PORT, gateway/NAMESPACE/GATEWAY/PORT/LISTENER (of a
+             ListenerSet's: NAMESPACE/SET/LISTENER), service/NAMESPACE/SERVICE/PORT
     route    httproute/NAMESPACE/NAME/RULE/MATCH@TABLE, default@TABLE, misdirected@TABLE
     cluster  kube_NAMESPACE_SERVICE_PORT, kube_NAMESPACE_SERVICE_PORT_auto; with the certificate of
              a Gateway, followed by @NAMESPACE/GATEWAY
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from kgw.api import Service
     from kgw.api.core.service import ServicePort
     from kgw.attach.attachment import Attachment
-    from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.gateways import GatewayState
+    from kgw.attach.listeners import ListenerState
     from kgw.attach.routes import ServiceAddress
     from kgw.translate.clusters import Clusters
 
@@ -83,7 +84,7 @@ class Tables:
         with the name of this one, and what the other asks of clients has not been asked.
         """
         port = listener.spec.port
-        name = f"gateway/{'/'.join(gateway.named)}/{port}/{listener.spec.name}"
+        name = f"gateway/{'/'.join(gateway.named)}/{port}/{listener.section}"
         hosts: dict[str, list[dict[str, Any]]] = {listener.hostname: []}
         others = {one.hostname for one in sharing} - {listener.hostname}
         if others:
@@ -139,7 +140,7 @@ class Tables:
     ) -> dict[str, Any]:
         """The rule of a service port that no HTTPRoute serves."""
         ident = f"default@{table}"
-        place = Place(gateway.named, listener.spec.name)
+        place = Place(gateway.named, listener.section)
         limit = self._attachment.policies.limit(place)
         chain = filters.grpc_web(gateway, listener, [port])
         target: dict[str, Any]
@@ -169,7 +170,7 @@ def bucket_scope(level: str, table: str, listener: ListenerState, route: str) ->
         case "route":
             return route
         case "listener":
-            return f"{table}/{listener.spec.name}"
+            return f"{table}/{listener.section}"
         case _:
             return table
 

@@ -7,9 +7,16 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(certificate_names, module)?)?;
     module.add_function(wrap_pyfunction!(check_certificate, module)?)?;
     module.add_function(wrap_pyfunction!(check_authorities, module)?)?;
     module.add_function(wrap_pyfunction!(check_parameters, module)?)
+}
+
+/// Returns the DNS names that a certificate is for.
+#[pyfunction]
+fn certificate_names(pem: &str) -> Vec<String> {
+    check::certificate_names(pem)
 }
 
 /// Returns what is wrong with a certificate and its key, or None.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -16,6 +15,8 @@ from kgw.api.meta import ObjectMeta, Resource
 from kgw.api.names import Group, Hostname, Kind, Labels, ObjectName, Protocol, SectionName
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from kgw.api.core.secret import Secret
 
 #: Protocol of a waypoint's listener: PROXY protocol in front of HTTP.

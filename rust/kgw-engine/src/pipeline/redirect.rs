@@ -5,12 +5,12 @@ use kgw_h1::Request;
 use super::rewrite::rewritten_path;
 use crate::config::snapshot::Redirect;
 
-/// Returns the absolute URL that `request`, received on `port` in plain text, is redirected to.
+/// Returns the absolute URL that `request`, received on `port` by `scheme`, is redirected to.
 ///
 /// The port is the filter's; else, if the filter names a scheme, that scheme's; else the listener's.
 /// 80 for http and 443 for https are left out (Gateway API `HTTPRequestRedirectFilter.port`).
-pub(crate) fn location(redirect: &Redirect, request: &Request, port: u16) -> Vec<u8> {
-    let scheme = redirect.scheme.as_deref().unwrap_or("http");
+pub(crate) fn location(redirect: &Redirect, request: &Request, scheme: &str, port: u16) -> Vec<u8> {
+    let scheme = redirect.scheme.as_deref().unwrap_or(scheme);
     let default_port = if scheme.eq_ignore_ascii_case("https") {
         443
     } else {
@@ -54,6 +54,7 @@ mod tests {
     use kgw_h1::Limits;
 
     fn redirected(scheme: Option<&str>, port: Option<u16>, listener_port: u16) -> String {
+        let own = if listener_port == 443 { "https" } else { "http" };
         let mut request = Request::new();
         request
             .parse(
@@ -71,7 +72,7 @@ mod tests {
             path: None,
             status: 302,
         };
-        String::from_utf8(location(&redirect, &request, listener_port)).unwrap()
+        String::from_utf8(location(&redirect, &request, own, listener_port)).unwrap()
     }
 
     #[test]
@@ -91,6 +92,12 @@ mod tests {
             (8080, None, None, "http://example.org:8080/a?b=c"),
             (8080, None, Some(80), "http://example.org/a?b=c"),
             (8080, Some("https"), None, "https://example.org/a?b=c"),
+            (443, None, None, "https://example.org/a?b=c"),
+            (443, None, Some(443), "https://example.org/a?b=c"),
+            (443, None, Some(8443), "https://example.org:8443/a?b=c"),
+            (443, Some("http"), None, "http://example.org/a?b=c"),
+            (443, Some("http"), Some(80), "http://example.org/a?b=c"),
+            (443, Some("http"), Some(8080), "http://example.org:8080/a?b=c"),
         ] {
             assert_eq!(redirected(scheme, port, listener), expected);
         }

@@ -140,6 +140,13 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
+/// The DNS names of the first certificate in PEM.
+pub(super) fn names(pem: &str) -> Vec<String> {
+    let leaf = CertificateDer::pem_slice_iter(pem.as_bytes()).next();
+    leaf.and_then(Result::ok)
+        .map_or_else(Vec::new, |leaf| dns_names(&leaf).into_vec())
+}
+
 /// The DNS names of a certificate.
 fn dns_names(leaf: &CertificateDer<'_>) -> Box<[String]> {
     let Some(parsed) = x509::parse(leaf) else {

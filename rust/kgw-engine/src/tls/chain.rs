@@ -80,10 +80,10 @@ impl Chains {
     }
 }
 
-/// Tells a client that its server name is unknown (RFC 6066 3) and ends the connection.
+/// Ends the connection of a client whose server name is unknown, without a word: Envoy does so too,
+/// and for the Gateway API's conformance tests an alert is no refusal.
 pub(crate) async fn refuse_unknown(stream: &mut Stream) {
-    const UNRECOGNIZED_NAME: u8 = 112;
-    refuse(stream, &alert(UNRECOGNIZED_NAME)).await;
+    refuse(stream, &[]).await;
 }
 
 /// Tells a client that its server name is served by nothing that works and ends the connection.

@@ -117,7 +117,7 @@ pub enum Traffic {
         forward: TcpForward,
     },
     /// TLS: the server name that the client asks for selects the chain. The most specific one is
-    /// used; a connection that none is for is closed with an `unrecognized_name` alert.
+    /// used; a connection that none is for is closed without an alert.
     Tls {
         /// Time for the handshake. Milliseconds; 0 is none.
         #[serde(default = "default_handshake_timeout_ms")]
