@@ -24,6 +24,7 @@ from kgw.api import (
     HTTPSettings,
     Listener,
     ListenerPolicy,
+    ListenerSet,
     LocalRateLimit,
     Namespace,
     ParentReference,
@@ -111,6 +112,41 @@ spec:
     port: 443
     protocol: HTTPS
     tls: {certificateRefs: [{namespace: far, name: t}]}
+""",
+    ),
+    (
+        Gateway.of("edge", 80, addresses=["10.200.0.9"], listener_sets="Same"),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: kgateway
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+  addresses: [{value: 10.200.0.9}]
+  allowedListeners: {namespaces: {from: Same}}
+""",
+    ),
+    (
+        ListenerSet.of("team", GATEWAY, 8081),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: team}
+spec:
+  parentRef: {name: edge}
+  listeners: [{name: http, port: 8081, protocol: HTTP}]
+""",
+    ),
+    (
+        ListenerSet.of("team", FAR, Listener.of(80, hostname="a.example"), namespace="near"),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: team, namespace: near}
+spec:
+  parentRef: {namespace: far, name: g}
+  listeners: [{name: http, port: 80, protocol: HTTP, hostname: a.example}]
 """,
     ),
     (

@@ -33,6 +33,7 @@ def test_a_good_gateway_is_accepted_and_programmed() -> None:
     ]
     assert listener.supported_kinds == (
         {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute"},
+        {"group": "gateway.networking.k8s.io", "kind": "GRPCRoute"},
     )
     conditions = status(found, EDGE_GATEWAY).conditions
     assert [(one.type, one.status, one.reason) for one in conditions] == [
@@ -78,7 +79,7 @@ def test_protocols_that_share_a_port_conflict_without_a_winner() -> None:
             if what == name
         ]
         assert ("Conflicted", "True", "ProtocolConflict") in rows
-        assert ("Programmed", "False", "Invalid") in rows
+        assert ("Programmed", "False", "ProtocolConflict") in rows
     assert "KGW404" in codes(found)
     assert found.ir["listeners"] == []
 

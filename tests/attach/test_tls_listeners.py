@@ -90,8 +90,8 @@ def test_each_protocol_has_its_kinds_of_routes() -> None:
         secret("cert"),
     )
     assert kinds(found) == {
-        "http": ["HTTPRoute"],
-        "https": ["HTTPRoute"],
+        "http": ["HTTPRoute", "GRPCRoute"],
+        "https": ["HTTPRoute", "GRPCRoute"],
         "pass": ["TLSRoute"],
         "end": ["TLSRoute", "TCPRoute"],
         "tcp": ["TCPRoute"],
@@ -229,7 +229,7 @@ def test_listeners_of_one_name_conflict_without_a_winner() -> None:
             "Accepted": ("False", "HostnameConflict"),
             "Conflicted": ("True", "HostnameConflict"),
             "ResolvedRefs": ("True", "ResolvedRefs"),
-            "Programmed": ("False", "Invalid"),
+            "Programmed": ("False", "HostnameConflict"),
         }
     assert listener(found, "other") == GOOD
     assert codes(found) == ["KGW404"]

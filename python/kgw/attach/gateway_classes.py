@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from kgw.api.kinds import GATEWAY_GROUP
 from kgw.attach.features import SUPPORTED
+from kgw.attach.index import CRD
 from kgw.attach.status import CONTROLLER, Outcome, Status
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _version(index: Index) -> Outcome:
     unknown = sorted(
         {
             version
-            for one in index.of_kind("apiextensions.k8s.io", "CustomResourceDefinition")
+            for one in index.consulted(CRD).values()
             if (version := one.metadata.annotations.get(_VERSION)) and not _KNOWN.fullmatch(version)
         }
     )

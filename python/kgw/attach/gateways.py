@@ -33,8 +33,8 @@ INBOUND_BINDING: Final = "ambient.istio.io/waypoint-inbound-binding"
 
 #: Protocols of ordinary Gateways, with the kinds of routes that their listeners may have.
 _KINDS: Final[dict[str, tuple[str, ...]]] = {
-    "HTTP": ("HTTPRoute",),
-    "HTTPS": ("HTTPRoute",),
+    "HTTP": ("HTTPRoute", "GRPCRoute"),
+    "HTTPS": ("HTTPRoute", "GRPCRoute"),
     "TLS": ("TLSRoute",),
     "TCP": ("TCPRoute",),
 }

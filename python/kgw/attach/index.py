@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from kgw.api import (
     EndpointSlice,
@@ -19,6 +19,7 @@ from kgw.api import (
     loaded,
     remains,
 )
+from kgw.api.kinds import KGATEWAY_GROUP
 from kgw.diagnostics import Finding, Severity
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from kgw.source.memory import FieldPath
 
 R = TypeVar("R", bound=Resource)
+
+#: Kinds that are looked at without a model: group and kind.
+GATEWAY_PARAMETERS: Final = (KGATEWAY_GROUP, "GatewayParameters")
+CRD: Final = ("apiextensions.k8s.io", "CustomResourceDefinition")
 
 #: A namespace and a name.
 Named = tuple[str, str]
@@ -43,6 +48,8 @@ class Index:
         self._grants: dict[str, list[ReferenceGrant]] = {}
         #: Objects of a known kind that are not valid; they count where ignoring them is unsafe.
         self.refused: dict[ResourceKey, Opaque] = {}
+        #: Objects of kinds without a model that something looks at all the same.
+        self._consulted: dict[ResourceKey, Opaque] = {}
         self.findings: list[Finding] = []
         for resource in sorted(resources, key=lambda one: one.key):
             self._add(resource)
@@ -59,6 +66,7 @@ class Index:
         new._kinds = {kind: dict(every) for kind, every in self._kinds.items()}
         new._slices, new._grants = dict(self._slices), dict(self._grants)
         new.refused = dict(self.refused)
+        new._consulted = dict(self._consulted)
         for before, after in changes.values():
             if before is not None:
                 new._remove(before)
@@ -75,6 +83,8 @@ class Index:
         if isinstance(resource, Opaque):
             if resource.refused:
                 self.refused[resource.key] = resource
+            elif is_consulted(resource.key):
+                self._consulted[resource.key] = resource
             return
         named = (resource.namespace, resource.name)
         self._kinds.setdefault(type(resource), {})[named] = resource
@@ -88,6 +98,7 @@ class Index:
     def _remove(self, resource: Resource) -> None:
         if isinstance(resource, Opaque):
             self.refused.pop(resource.key, None)
+            self._consulted.pop(resource.key, None)
             return
         named = (resource.namespace, resource.name)
         self._kinds.get(type(resource), {}).pop(named, None)
@@ -101,7 +112,6 @@ class Index:
         """Finds everything that is looked up by more than its kind and name."""
         self.gateways: dict[Named, Gateway] = self._of(Gateway)
         self.listener_sets: dict[Named, loaded.ListenerSet] = self._of(loaded.ListenerSet)
-        self._opaque: dict[ResourceKey, Opaque] = {one.key: one for one in opaque}
         self.classes: dict[str, loaded.GatewayClass] = {
             name: one for (_, name), one in self._of(loaded.GatewayClass).items()
         }
@@ -209,13 +219,13 @@ class Index:
         """Whether there is a Gateway or HTTPRoute of a name, but it is not valid."""
         return (Gateway.group, kind, *named) in self.refused
 
-    def exists(self, group: str, kind: str, namespace: str, name: str) -> bool:
-        """Whether there is an object of a kind that kgw does not know."""
-        return (group, kind, namespace, name) in self._opaque
-
-    def of_kind(self, group: str, kind: str) -> list[Opaque]:
-        """The objects of a kind that kgw does not know."""
-        return [one for key, one in self._opaque.items() if (key.group, key.kind) == (group, kind)]
+    def consulted(self, kind: tuple[str, str]) -> dict[Named, Opaque]:
+        """The objects of a kind, as group and kind, that is `is_consulted`."""
+        return {
+            (key.namespace, key.name): one
+            for key, one in self._consulted.items()
+            if (key.group, key.kind) == kind
+        }
 
     def slices(self, service: Service) -> list[EndpointSlice]:
         """The EndpointSlices of a Service."""
@@ -279,6 +289,11 @@ def _owner(one: EndpointSlice) -> Named | None:
 
 def _without(several: Iterable[R], one: R) -> list[R]:
     return [other for other in several if other is not one]
+
+
+def is_consulted(key: ResourceKey) -> bool:
+    """Whether an object is of a kind that kgw has no model of, and yet looks at."""
+    return (key.group, key.kind) in (GATEWAY_PARAMETERS, CRD)
 
 
 def _is_gateway(key: ResourceKey) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from kgw.api.kinds import KGATEWAY_GROUP
+from kgw.attach.index import GATEWAY_PARAMETERS
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity
 
@@ -23,8 +23,6 @@ GATEWAY_NAME: Final = "gateway.networking.k8s.io/gateway-name"
 
 #: The label that says of which class that Gateway is, as Istio writes it.
 GATEWAY_CLASS_NAME: Final = "gateway.networking.k8s.io/gateway-class-name"
-
-_PARAMETERS: Final = (KGATEWAY_GROUP, "GatewayParameters")
 
 _MOST: Final = 63
 """Characters of a label's value, and of a Service's name."""
@@ -71,12 +69,12 @@ def refusal(index: Index, gateway: Gateway) -> Outcome | None:
     if ref is None:
         return None
     path = ("spec", "infrastructure", "parametersRef")
-    if (ref.group, ref.kind) != _PARAMETERS:
+    if (ref.group, ref.kind) != GATEWAY_PARAMETERS:
         message = f"{ref.group}/{ref.kind} is not a kind of parameters that kgw knows"
-        legal = "/".join(_PARAMETERS)
+        legal = "/".join(GATEWAY_PARAMETERS)
         index.report(gateway, "KGW309", Severity.ERROR, message, (*path, "kind"), legal=legal)
         return Outcome(False, "InvalidParameters", message)
-    if not index.exists(*_PARAMETERS, gateway.namespace, ref.name):
+    if (gateway.namespace, ref.name) not in index.consulted(GATEWAY_PARAMETERS):
         message = f"{ref.kind} {gateway.namespace}/{ref.name} not found"
         index.report(gateway, "KGW314", Severity.ERROR, message, (*path, "name"))
         return Outcome(False, "InvalidParameters", message)
