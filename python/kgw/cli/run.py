@@ -374,8 +374,9 @@ class _Server:
             self._report_unused(proxy, passed)
             notify(f"READY=1\nMAINPID={os.getpid()}")
             upgrades = ready()
-            eventlog.info(READY, **_extent(config), ms=_ms_since(started))
-            self._publish(config)
+            took = _ms_since(started)
+            self._publish(config)  # whoever waits for the event can read them
+            eventlog.info(READY, **_extent(config), ms=took)
             yield upgrades
 
     def _publish(self, config: Config) -> None:
@@ -508,8 +509,9 @@ class _Server:
             return
         else:
             print_findings(_noteworthy(config))
-            eventlog.info("configuration is live", **_extent(config), ms=_ms_since(started))
+            took = _ms_since(started)
             await anyio.to_thread.run_sync(self._publish, config)
+            eventlog.info("configuration is live", **_extent(config), ms=took)
 
     # === Signals ===
 
