@@ -2,7 +2,8 @@
 
 Manifests are files in a directory, as a user of ``kgw run`` has them; `Infra.apply` writes one
 and serves the directory again, as ``kubectl apply`` would. Gateways have their literal listener
-ports in manifests, and are bound to free ports of loopback: `Infra.connect` knows which.
+ports in manifests, and are bound to free ports of loopback: `Infra.connect` knows which. With a
+pool of addresses each Gateway has its own, and its ports are moved to where no privilege is needed.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tests.engine.harness import Script
 
     from kgw.proxy import ManualClock
+    from kgw.translate import AddressPool
 
 INFRA: Final = "gateway-conformance-infra"
 """The namespace of most objects."""
@@ -45,6 +47,9 @@ MESH: Final = "gateway-conformance-mesh"
 """The namespace of the mesh's services."""
 CONSUMER: Final = "gateway-conformance-mesh-consumer"
 """A namespace of the mesh's clients."""
+
+OFFSET: Final = 20_000
+"""What is added to ports on addresses of a pool, so that none below 1024 is bound."""
 
 GROUP: Final = "gateway.networking.k8s.io"
 """The Gateway API's group."""
@@ -220,6 +225,8 @@ class Infra:
     clock: ManualClock | None = None
     """Set it before the first `apply`, and time stands still until it is advanced."""
     workers: int = 1
+    pool: AddressPool | None = None
+    """Addresses of loopback of which each Gateway gets its own."""
     backends: dict[str, Upstream] = field(default_factory=dict)
     """The servers behind Services, by ``namespace/name``."""
     requests: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -340,14 +347,17 @@ ports: [{{name: main, port: {at}, protocol: {protocol}}}]
         return self._proxy
 
     def _serve(self) -> None:
-        # Gateways share ports here: each has an address of its own in a cluster.
-        ports = {
-            "/".join((*named, listener["name"])): 0
-            for kind in ("Gateway", "ListenerSet")
-            for named, one in self._objects(kind)
-            for listener in one["spec"]["listeners"]
-        }
-        options = Options(bind=("127.0.0.1",), ports=ports)
+        if self.pool is not None:
+            options = Options(pool=self.pool, port_offset=OFFSET)
+        else:
+            # Gateways share ports here: each has an address of its own in a cluster.
+            ports = {
+                ident: 0
+                for kind in ("Gateway", "ListenerSet")
+                for named, one in self._objects(kind)
+                for ident, _ in _listeners(kind, named, one)
+            }
+            options = Options(bind=("127.0.0.1",), ports=ports)
         self._config = config = kgw.load(self.directory, options=options)
         if self._proxy is not None:
             self._proxy.apply(config)
@@ -375,7 +385,7 @@ ports: [{{name: main, port: {at}, protocol: {protocol}}}]
         listeners = self.status(kind, gateway)["listeners"]
         return next(one for one in listeners if one["name"] == listener)
 
-    def parent(self, kind: str, route: str, namespace: str = INFRA, **ref: object) -> Any:
+    def parent(self, kind: str, route: str, /, namespace: str = INFRA, **ref: object) -> Any:
         """The status of a route for the one parentRef that has the given members."""
         parents = self.status(kind, route, namespace)["parents"]
         found = [one for one in parents if ref.items() <= one["parentRef"].items()]
@@ -386,18 +396,14 @@ ports: [{{name: main, port: {at}, protocol: {protocol}}}]
 
     def address(self, gateway: str, port: int = 80, namespace: str = INFRA) -> tuple[str, int]:
         """Where a Gateway is bound, by the port that its listener (or a ListenerSet's) states."""
-        owned = {(namespace, gateway)}
-        for _, one in self._objects("ListenerSet"):
-            ref, meta = one["spec"]["parentRef"], one["metadata"]
-            if ref["name"] == gateway and ref.get("namespace", meta["namespace"]) == namespace:
-                owned.add((meta["namespace"], meta["name"]))
+        if self.pool is not None:
+            address = self.status("Gateway", gateway, namespace)["addresses"][0]
+            return (address["value"], port + OFFSET)
         for kind in ("Gateway", "ListenerSet"):
             for named, one in self._objects(kind):
-                if named not in owned:
-                    continue
-                for listener in one["spec"]["listeners"]:
-                    ident = "/".join((*named, listener["name"]))
-                    if listener["port"] == port and ident in self.proxy.addresses:
+                for ident, stated in _listeners(kind, named, one):
+                    of = ident.startswith(f"{namespace}/{gateway}/") and stated == port
+                    if of and ident in self.proxy.addresses:
                         return self.proxy.addresses[ident][0]
         raise LookupError(f"{gateway} is not bound for port {port}: {self.proxy.addresses}")
 
@@ -460,6 +466,18 @@ ports: [{{name: main, port: {at}, protocol: {protocol}}}]
 
         with ThreadPoolExecutor(10) as pool:
             return Counter(pool.map(one, range(count)))
+
+
+def _listeners(kind: str, named: tuple[str, str], one: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The ids and ports of the listeners of an object."""
+    prefix: tuple[str, ...] = named
+    if kind == "ListenerSet":
+        ref = one["spec"]["parentRef"]
+        prefix = (ref.get("namespace", named[0]), ref["name"], *named)
+    return [
+        ("/".join((*prefix, listener["name"])), listener["port"])
+        for listener in one["spec"]["listeners"]
+    ]
 
 
 def conditions(status: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.cli.test_statuses import gateways
+from tests.cli.test_status_files import gateways
 from tests.embed.upstream import Upstream, fetch
 
 import kgw

@@ -53,6 +53,11 @@ def fields(required: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[
 parents = st.one_of(
     fields({"name": names}, namespace=namespaces, sectionName=st.sampled_from(["http", "tls"])),
     fields({"name": names, "kind": st.just("Service"), "group": st.just("")}, port=st.just(80)),
+    fields(
+        {"name": names, "kind": st.just("ListenerSet")},
+        namespace=namespaces,
+        sectionName=st.sampled_from(["http", "wide"]),
+    ),
 )
 backends = fields(
     {"name": names, "port": st.sampled_from([80, 81, 82, 99])},
@@ -103,6 +108,7 @@ http_routes = objects(
     fields(
         {"parentRefs": some(parents), "rules": some(rules, 1, 2)},
         hostnames=some(st.sampled_from(HOSTS)),
+        useDefaultGateways=st.sampled_from(["All", "None"]),
     ),
 )
 tcp_routes = objects(
@@ -149,8 +155,25 @@ gateways = objects(
     "Gateway",
     st.one_of(
         st.builds(
-            lambda several: {"gatewayClassName": "kgateway", "listeners": several},
+            lambda several, more: {"gatewayClassName": "kgateway", "listeners": several, **more},
             st.lists(listeners, min_size=1, max_size=3, unique_by=lambda one: one["name"]),
+            fields(
+                {},
+                allowedListeners=st.sampled_from(
+                    [
+                        {"namespaces": {"from": "All"}},
+                        {"namespaces": {"from": "Same"}},
+                        {
+                            "namespaces": {
+                                "from": "Selector",
+                                "selector": {"matchLabels": {"app": "web"}},
+                            }
+                        },
+                    ]
+                ),
+                defaultScope=st.sampled_from(["All", "None"]),
+                addresses=st.sampled_from([[{"type": "Hostname", "value": "x"}], []]),
+            ),
         ),
         st.builds(
             lambda namespaces: {
@@ -166,6 +189,18 @@ gateways = objects(
             },
             allowed,
         ),
+    ),
+)
+listener_sets = objects(
+    GATEWAY_API,
+    "ListenerSet",
+    fields(
+        {
+            "parentRef": fields({"name": names}, namespace=namespaces),
+            "listeners": st.lists(
+                listeners, min_size=1, max_size=2, unique_by=lambda one: one["name"]
+            ),
+        }
     ),
 )
 service_ports = st.sampled_from(
@@ -236,7 +271,7 @@ grants = objects(
 
 # === Policies ===
 
-kinds = st.sampled_from(["Gateway", "HTTPRoute", "HTTPRoute"])
+kinds = st.sampled_from(["Gateway", "HTTPRoute", "HTTPRoute", "ListenerSet"])
 targets = st.builds(
     lambda kind, name, section: {"group": GATEWAY_API[:-3], "kind": kind, "name": name, **section},
     kinds,
@@ -309,6 +344,9 @@ resources = st.one_of(
     http_routes,
     tcp_routes,
     gateways,
+    gateways,
+    listener_sets,
+    listener_sets,
     services,
     slices,
     slices,
@@ -405,6 +443,12 @@ def start() -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = [
         _gateway("one", "kgateway", [web, https]),
         _gateway("two", "kgateway-waypoint", [way]),
+        _object(
+            GATEWAY_API,
+            "ListenerSet",
+            "one",
+            {"parentRef": {"name": "one"}, "listeners": [{**web, "hostname": "a.x.test"}]},
+        ),
         # One that only filters of routes refer to.
         _object(KGATEWAY_API, "TrafficPolicy", "one", {"timeouts": {"request": "3s"}}),
         _service("one", "a", {}, [{"name": "http", "port": 80}], 1),
@@ -413,6 +457,8 @@ def start() -> list[dict[str, Any]]:
         json.loads(secret("cert", "a.x.test")),
     ]
     made[-1]["metadata"]["namespace"] = "a"
+    made[0]["spec"]["allowedListeners"] = {"namespaces": {"from": "Same"}}
+    made[0]["spec"]["defaultScope"] = "All"
     return made
 
 

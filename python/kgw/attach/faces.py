@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from kgw.attach.waypoints import Binding
 
 #: What no route sees of a Gateway or listener: how TLS ends, and what is made of other members.
-_UNSEEN: Final = frozenset({"gateway", "listeners", "tls", "overlaps", "_options"})
+_UNSEEN: Final = frozenset(
+    {"gateway", "listeners", "sets", "addresses", "unplaced", "tls", "overlap", "_options"}
+)
+
+#: Members that are resources, or parts of them: these never change.
+_RESOURCES: Final = frozenset({"owner", "spec"})
 
 #: Anything that can be compared.
 Face = object
@@ -29,7 +34,8 @@ Face = object
 def gateway(state: GatewayState) -> Face:
     """What routes see of a Gateway and its listeners, before anything else changes it."""
     listeners = tuple(tuple(_seen(one)) for one in state.listeners)
-    return (_Same(state.gateway), tuple(_seen(state)), listeners)
+    sets = tuple((one.named, one.refusal) for one in state.sets)
+    return (_Same(state.gateway), tuple(_seen(state)), listeners, sets)
 
 
 def bindings(of: Mapping[Named, Binding]) -> dict[Named, Face]:
@@ -96,4 +102,4 @@ def _seen(state: Any) -> Iterable[Face]:
     for one in fields(state):
         if one.name not in _UNSEEN:
             value = getattr(state, one.name)
-            yield _Same(value) if one.name == "spec" else value
+            yield _Same(value) if one.name in _RESOURCES else value

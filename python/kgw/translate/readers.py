@@ -83,6 +83,8 @@ def _reads(state: RouteState) -> Iterator[Key]:
     route = state.route
     own = route.namespace
     yield ("Namespace", "", own)
+    if route.spec.use_default_gateways != "None":
+        yield UNRESOLVED  # any Gateway may become one
     for one in state.parents:
         yield (one.ref.kind, one.ref.namespace or own, one.ref.name)
         if not one.accepted.ok:

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kgw.api import EndpointSlice, HTTPRoute, Opaque
 from kgw.attach import attach, faces, gateways, waypoints
 from kgw.attach.attachment import complete
+from kgw.attach.index import is_consulted
 from kgw.attach.parents import Parents
 from kgw.translate import readers
 from kgw.translate.clusters import Clusters
@@ -73,6 +74,7 @@ _KNOWN: Final = frozenset(
         "HTTPListenerPolicy",
         "HTTPRoute",
         "ListenerPolicy",
+        "ListenerSet",
         "Namespace",
         "ReferenceGrant",
         "Secret",
@@ -243,7 +245,7 @@ class State:
             for named in faces.differing(was.referred, self._faces.referred)
         }
         targets = {target[:3] for target in faces.differing(was.targets, self._faces.targets)}
-        looked_at |= {one for one in targets if one[0] == "Gateway"}
+        looked_at |= {one for one in targets if one[0] in ("Gateway", "ListenerSet")}
         looked_at |= faces.differing(tables, _composition(self._tables))
         more = {one[1:] for one in targets if one[0] == HTTPRoute.__name__}
         more = (more & index.routes.keys() | self._readers.of(looked_at)) - again
@@ -406,7 +408,10 @@ def _is_known(key: ResourceKey, change: Change) -> bool:
 
 def _is_idle(change: Change) -> bool:
     """Whether a change is of what has no effect: it is kept as it is."""
-    return all(one is None or (isinstance(one, Opaque) and not one.refused) for one in change)
+    return all(
+        one is None or (isinstance(one, Opaque) and not one.refused and not is_consulted(one.key))
+        for one in change
+    )
 
 
 def _is_route(key: ResourceKey) -> bool:

@@ -205,7 +205,11 @@ pub(crate) async fn serve<D: Downstream>(
         (Action::Forward(_), None) => Reply::no_backend(),
         (Action::Redirect(redirect), _) => {
             let port = conn.peers.local.port();
-            let scheme = if conn.peers.is_secure { "https" } else { "http" };
+            let scheme = if conn.peers.is_secure {
+                "https"
+            } else {
+                "http"
+            };
             let location = redirect::location(redirect, &conn.request, scheme, port);
             Reply::redirect(redirect.status, location)
         }

@@ -54,7 +54,11 @@ mod tests {
     use kgw_h1::Limits;
 
     fn redirected(scheme: Option<&str>, port: Option<u16>, listener_port: u16) -> String {
-        let own = if listener_port == 443 { "https" } else { "http" };
+        let own = if listener_port == 443 {
+            "https"
+        } else {
+            "http"
+        };
         let mut request = Request::new();
         request
             .parse(
@@ -97,7 +101,12 @@ mod tests {
             (443, None, Some(8443), "https://example.org:8443/a?b=c"),
             (443, Some("http"), None, "http://example.org/a?b=c"),
             (443, Some("http"), Some(80), "http://example.org/a?b=c"),
-            (443, Some("http"), Some(8080), "http://example.org:8080/a?b=c"),
+            (
+                443,
+                Some("http"),
+                Some(8080),
+                "http://example.org:8080/a?b=c",
+            ),
         ] {
             assert_eq!(redirected(scheme, port, listener), expected);
         }
