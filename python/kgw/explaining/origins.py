@@ -245,7 +245,7 @@ def place_of(config: Config, gateway: GatewayState, section: str, route: str) ->
 
 def sharing(gateway: GatewayState, section: str) -> list[str]:
     """The listeners of a Gateway that share the port of one of them."""
-    ports = {one.spec.name: one.spec.port for one in gateway.listeners}
+    ports = {one.section: one.spec.port for one in gateway.listeners}
     return [name for name, port in ports.items() if port == ports.get(section)]
 
 
@@ -270,11 +270,11 @@ def faults(config: Config, chosen: Candidate) -> tuple[str, ...]:
 
 def _listener(config: Config, gateway: GatewayState, section: str | None) -> Iterator[Setting]:
     """What policies and annotations say about the listeners of a port."""
-    own = [one for one in gateway.listeners if one.spec.name == section] or gateway.listeners[:1]
+    own = [one for one in gateway.listeners if one.section == section] or gateway.listeners[:1]
     if not own:
         return
     port = own[0].spec.port
-    names = sharing(gateway, own[0].spec.name)
+    names = sharing(gateway, own[0].section)
     policies = config.translation.base.attachment.policies
     winners: dict[str, str] = {}
     so_far: dict[str, Any] = {"http": {}}

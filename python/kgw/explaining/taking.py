@@ -16,8 +16,9 @@ from kgw.routing import Route, RouteTable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from kgw.attach.gateways import GatewayState, ListenerState
+    from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Named
+    from kgw.attach.listeners import ListenerState
     from kgw.config import Config
     from kgw.explaining.question import Question
 
@@ -114,7 +115,7 @@ def _is_wanted(state: GatewayState, question: Question) -> bool:
 
 
 def _considered(one: ListenerState, reason: str, *, taken: bool = False) -> Considered:
-    origin = one.gateway.origin
+    origin = one.owner.origin
     place = None if origin is None else origin.describe(("spec", "listeners", one.index))
     return Considered(one.id, one.spec.port, one.spec.protocol, one.hostname, taken, reason, place)
 
@@ -160,7 +161,7 @@ def _of_gateways(config: Config, question: Question, states: Sequence[GatewaySta
         considered,
         listener,
         gateway=state,
-        section=None if own is None else own.spec.name,
+        section=None if own is None else own.section,
         local=_dialled(question, port),
     )
     return _into(where, question, listener["traffic"])
@@ -341,7 +342,7 @@ def _of_mesh(
         table=destination.get("route_table"),
         forward=destination.get("tcp") if "route_table" not in destination else None,
         gateway=own,
-        section=None if section is None else section.spec.name,
+        section=None if section is None else section.section,
         service=destination["service"],
         local=Address(destination["address"], destination["port"]),
     )
