@@ -15,7 +15,7 @@ from kgw.explaining import Explanation, Question, explain
 from kgw.explaining.words import describe
 from kgw.proxyproto import MeshIdentity
 from kgw.testing.configuration import configuration
-from kgw.translate import Options
+from kgw.translate import AddressPool, Options
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,6 +128,53 @@ def test_of_two_gateways_one_has_to_be_named(tmp_path: Path) -> None:
     assert named.route is not None
     with pytest.raises(ValueError, match="no 'nobody'; the Gateways that are served: default/"):
         explain(config, Question.of("GET", "http://web.example/", gateway="nobody"))
+
+
+def test_an_address_is_one_gateways(tmp_path: Path) -> None:
+    inner = GATEWAY.replace("name: edge", "name: inner")
+    (tmp_path / "all.yaml").write_text(f"{GATEWAY}---{inner}{route(ONE)}{SERVICES}")
+    config = kgw.load(tmp_path, options=Options(pool=AddressPool("10.200.0.0/29")))
+    (edge,) = (one["value"] for one in statuses(config, "edge")["addresses"])
+
+    found = explain(config, Question.of("GET", f"http://{edge}/", headers={"Host": "web.example"}))
+    said = {one.listener: one.reason for one in found.listeners}
+    assert said["default/inner/http"] == f"address {edge} is another Gateway's"
+    assert found.route is not None
+
+
+def statuses(config: kgw.Config, gateway: str) -> dict[str, Any]:
+    """The status of a Gateway, as Kubernetes has it."""
+    (found,) = (
+        status
+        for key, status in config.statuses.items()
+        if (key.kind, key.name) == ("Gateway", gateway)
+    )
+    return found.to_json()
+
+
+def test_listeners_of_a_set_are_the_gateways_too() -> None:
+    listener_set = """
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: more}
+spec:
+  parentRef: {name: edge}
+  listeners: [{name: http, port: 80, protocol: HTTP, hostname: set.example}]
+"""
+    gateway = GATEWAY.replace("spec:", "spec:\n  allowedListeners: {namespaces: {from: Same}}")
+    attached = route(ONE, name="set").replace("{name: edge}", "{kind: ListenerSet, name: more}")
+    away = attached.replace("name: set", "name: away").replace(
+        "rules:", "hostnames: [away.example]\n  rules:"
+    )
+    found = asked(gateway + listener_set + attached + away, "http://set.example/")
+
+    (taken,) = (one for one in found.listeners if one.taken)
+    assert taken.listener == "default/edge/default/more/http"
+    assert found.route is not None
+    assert found.route.name == "default/set/0/0"
+    assert [one.resource for one in found.unattached] == ["HTTPRoute default/away"]
+    assert found.branches[0].sent is not None
 
 
 def test_the_place_of_a_listener_that_is_not_served_says_why() -> None:

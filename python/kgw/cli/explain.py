@@ -11,7 +11,12 @@ import click
 from kgw.cli import terminal
 from kgw.cli.addresses import address
 from kgw.cli.exits import Exit
-from kgw.cli.manifests import files_option, output_option, print_findings
+from kgw.cli.manifests import (
+    address_pool_option,
+    files_option,
+    output_option,
+    print_findings,
+)
 
 if TYPE_CHECKING:
     from kgw.addresses import Address
@@ -55,6 +60,7 @@ _STYLES = {
 @click.option("--source-identity", metavar="spiffe://…", help="Who calls, in the mesh.")
 @click.option("--source-namespace", metavar="NAME", help="The namespace of who calls, in the mesh.")
 @click.option("--source", callback=address, metavar="IP:PORT", help="Where the request comes from.")
+@address_pool_option()
 @click.option(
     "--all", "every", is_flag=True, help="Show all candidates, and settings without effect."
 )
@@ -74,6 +80,7 @@ def command(
     source_identity: str | None,
     source_namespace: str | None,
     source: Address | None,
+    address_pool: str | None,
     every: bool,
     lenient: bool,
     output: str,
@@ -107,7 +114,7 @@ def command(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    _explain(question, files, every=every, lenient=lenient, output=output)
+    _explain(question, files, address_pool, every=every, lenient=lenient, output=output)
 
 
 def _question(method: str, url: str, **options: object) -> Question:
@@ -135,14 +142,25 @@ def _identity(identity: str | None, namespace: str | None) -> MeshIdentity | Non
 
 
 def _explain(
-    question: Question, files: tuple[str, ...], *, every: bool, lenient: bool, output: str
+    question: Question,
+    files: tuple[str, ...],
+    address_pool: str | None,
+    *,
+    every: bool,
+    lenient: bool,
+    output: str,
 ) -> None:
     from kgw.config import load
     from kgw.explaining import explain
     from kgw.explaining.words import describe
     from kgw.proxy import unreadable
 
-    config = load(files)
+    options = None
+    if address_pool is not None:
+        from kgw.translate import AddressPool, Options
+
+        options = Options(pool=AddressPool(address_pool))
+    config = load(files, options=options)
     print_findings(config.errors)
     if unreadable(config) and not lenient:
         raise click.exceptions.Exit(Exit.FINDINGS)

@@ -298,7 +298,10 @@ def _routed(config: Config, question: Question, taking: Taking, table: str) -> E
 
 def _unattached(config: Config, taking: Taking) -> tuple[Unattached, ...]:
     """The routes that could have been candidates."""
-    parents = [] if taking.gateway is None else [("Gateway", *taking.gateway.named)]
+    parents: list[tuple[str, str, str]] = []
+    if taking.gateway is not None:
+        parents.append(("Gateway", *taking.gateway.named))
+        parents += [("ListenerSet", *one.named) for one in taking.gateway.sets]
     if taking.service is not None:
         namespace, _, name = taking.service.partition("/")
         parents.append(("Service", namespace, name))

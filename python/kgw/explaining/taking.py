@@ -126,11 +126,14 @@ def _considered(one: ListenerState, reason: str, *, taken: bool = False) -> Cons
 def _of_gateways(config: Config, question: Question, states: Sequence[GatewayState]) -> Taking:
     """The listener of a Gateway that a client dials."""
     served = {one["id"]: one for one in config.listeners}
+    at_home = {state.named for state in states if question.host in _addresses(state)}
     reasons: dict[str, str] = {}
     fitting: dict[Named, list[ListenerState]] = {}
     for state in states:
         for one in state.listeners:
             why = _why_not(state, one, question, served)
+            if at_home and state.named not in at_home:
+                why = f"address {question.host} is another Gateway's"
             if why is None:
                 fitting.setdefault(state.named, []).append(one)
             else:
@@ -167,6 +170,13 @@ def _of_gateways(config: Config, question: Question, states: Sequence[GatewaySta
     return _into(where, question, listener["traffic"])
 
 
+def _addresses(state: GatewayState) -> set[str]:
+    """The addresses of a Gateway: those that it was given, else those that it asks for."""
+    if state.addresses is not None:
+        return set(state.addresses)
+    return {one.value for one in state.gateway.spec.addresses if one.type == "IPAddress"}
+
+
 def _why_not(
     state: GatewayState,
     one: ListenerState,
@@ -193,6 +203,8 @@ def _why_not(
     if not any(other.id in served for other in sharing):
         return "not served"
     protocol = one.spec.protocol
+    if protocol not in ("HTTP", "TCP", *_TLS):
+        return f"protocol {protocol} is for no requests"
     if protocol == "HTTP" and question.secure:
         return "it takes no TLS"
     if protocol in _TLS and not question.secure:
