@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use ipnet::IpNet;
+use kgw_proxyproto::MeshIdentity;
 
 use super::ir::{self, HttpOptions, PathRewrite, UpstreamProtocol};
 use crate::filter::RequestFilter;
@@ -81,7 +82,22 @@ pub(crate) enum Traffic {
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
     pub(crate) service: Arc<str>,
+    /// What connections carry unless it is another thing for their clients.
     pub(crate) carries: Carries,
+    /// What those of clients from some namespaces carry, by namespace.
+    pub(crate) for_clients: Option<Box<FastMap<Box<str>, Carries>>>,
+}
+
+impl Destination {
+    /// What the connections of a client carry, whose mesh identity is a SPIFFE URI.
+    pub(crate) fn carries(&self, principal: Option<&str>) -> &Carries {
+        // Most services have nothing for some clients, and then nobody asks who the client is.
+        let own = self.for_clients.as_deref().and_then(|for_clients| {
+            let identity = MeshIdentity::parse(principal?.as_bytes()).ok()?;
+            for_clients.get(identity.namespace)
+        });
+        own.unwrap_or(&self.carries)
+    }
 }
 
 /// What the connections to a service port carry.
@@ -91,6 +107,11 @@ pub(crate) enum Carries {
     Tcp(Arc<TcpForward>),
     /// The first bytes tell.
     Either(Arc<Routes>, Arc<TcpForward>),
+    /// TLS that does not end here: the server name tells where it goes.
+    Tls {
+        handshake_timeout_ms: u64,
+        chains: Arc<Chains>,
+    },
 }
 
 /// Passing bytes on to weighted backends.
@@ -250,6 +271,8 @@ pub(crate) struct Forward {
     pub(crate) path: Option<PathRewrite>,
     /// Protocols that requests may switch to, beside the listener's.
     pub(crate) upgrades: Box<[String]>,
+    /// Status where there is no backend to go to.
+    pub(crate) unresolved_status: u16,
 }
 
 impl Forward {
@@ -296,8 +319,9 @@ impl Backend {
             let (service, _) = cluster.split_once('@').unwrap_or((cluster, ""));
             let mut parts = service.strip_prefix("kube_")?.split('_');
             let (namespace, name, port) = (parts.next()?, parts.next()?, parts.next()?);
-            // Waypoints speak to some the version that the client has chosen, by a cluster of its own.
-            let is_service = matches!((parts.next(), parts.next()), (None | Some("auto"), None));
+            // Requests that go there in another version than the port's have a cluster of their own.
+            let variant = (parts.next(), parts.next());
+            let is_service = matches!(variant, (None | Some("auto" | "http2"), None));
             is_service.then(|| Cow::Owned(format!("{namespace}/{name}:{port}")))
         };
         Some(service().unwrap_or(Cow::Borrowed(cluster)))

@@ -200,9 +200,9 @@ pub(crate) async fn serve<D: Downstream>(
                     attempt::forward(conn, target, exchange, &dispatch, switching).await
                 };
             }
-            None => Reply::no_backend(),
+            None => Reply::no_backend(forward.unresolved_status),
         },
-        (Action::Forward(_), None) => Reply::no_backend(),
+        (Action::Forward(forward), None) => Reply::no_backend(forward.unresolved_status),
         (Action::Redirect(redirect), _) => {
             let port = conn.peers.local.port();
             let scheme = if conn.peers.is_secure {

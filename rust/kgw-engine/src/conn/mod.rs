@@ -40,7 +40,7 @@ use crate::config::snapshot::{Carries, Listener, Routes, Snapshot, Traffic};
 use crate::listen::call::Within;
 use crate::runtime::{Phase, Registration, Worker};
 use crate::tls::TlsInfo;
-use crate::tls::chain::Action;
+use crate::tls::chain::{Action, Chains};
 use crate::upstream::proxy_protocol::OwnedTlv;
 
 /// State of what serves requests one after the other: a downstream connection, or one stream of it.
@@ -155,9 +155,9 @@ impl Target {
             Traffic::Waypoint { destinations, .. } => {
                 let key = (peers.local.ip(), peers.local.port());
                 let destination = destinations.get(&key)?;
-                let routes = match &destination.carries {
+                let routes = match destination.carries(peers.principal.as_deref()) {
                     Carries::Http(routes) | Carries::Either(routes, _) => routes,
-                    Carries::Tcp(_) => return None,
+                    Carries::Tcp(_) | Carries::Tls { .. } => return None,
                 };
                 (Some(routes), Some(&destination.service))
             }
@@ -283,13 +283,8 @@ async fn begin(incoming: Box<Incoming>) -> Option<Box<Session>> {
         .await
         .ok()?;
     }
-    if let Traffic::Tls {
-        handshake_timeout_ms,
-        chains,
-    } = &configuration.traffic
-        && !is_within
-    {
-        accepted = Box::pin(tls::begin(accepted, *handshake_timeout_ms, chains)).await?;
+    if !is_within && let Some((timeout_ms, chains)) = tls_chains(&configuration, &accepted.peers) {
+        accepted = Box::pin(tls::begin(accepted, timeout_ms, chains)).await?;
     }
     drop(configuration);
     let client = tcp::Client {
@@ -339,6 +334,29 @@ async fn begin(incoming: Box<Incoming>) -> Option<Box<Session>> {
         requests: 0,
         _open: open,
     }))
+}
+
+/// What tells by the server name what is done with a connection, if it carries TLS, and how long a
+/// client has for its part. Milliseconds.
+fn tls_chains<'a>(listener: &'a Listener, peers: &Peers) -> Option<(u64, &'a Chains)> {
+    match &listener.traffic {
+        Traffic::Tls {
+            handshake_timeout_ms,
+            chains,
+        } => Some((*handshake_timeout_ms, chains)),
+        Traffic::Waypoint { destinations, .. } if peers.addressed == Addressed::ByConnection => {
+            let key = (peers.local.ip(), peers.local.port());
+            let destination = destinations.get(&key)?;
+            match destination.carries(peers.principal.as_deref()) {
+                Carries::Tls {
+                    handshake_timeout_ms,
+                    chains,
+                } => Some((*handshake_timeout_ms, chains)),
+                Carries::Http(_) | Carries::Tcp(_) | Carries::Either(..) => None,
+            }
+        }
+        Traffic::Waypoint { .. } | Traffic::Http(_) | Traffic::Tcp(_) => None,
+    }
 }
 
 /// A connection that carries HTTP/1.

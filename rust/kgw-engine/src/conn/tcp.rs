@@ -105,10 +105,17 @@ fn way(worker: &Worker, peers: &Peers, listener: &str) -> Option<(Arc<TcpForward
             let key = (peers.local.ip(), peers.local.port());
             let destination = destinations.get(&key)?;
             let service = Some(&destination.service);
-            match &destination.carries {
+            match destination.carries(peers.principal.as_deref()) {
                 Carries::Http(_) => return None,
                 Carries::Tcp(forward) => (forward, service, true),
                 Carries::Either(_, forward) => (forward, service, false),
+                Carries::Tls { chains, .. } => {
+                    let chain = chains.select(peers.server_name.as_deref())?;
+                    let Action::Passthrough(forward) = &chain.action else {
+                        return None;
+                    };
+                    (forward, service, true)
+                }
             }
         }
     };

@@ -73,10 +73,11 @@ impl Reply {
         Self::new(404, "", "route_not_found", Some(ResponseFlag::NoRouteFound))
     }
 
-    /// The rule has no backend to go to, or the chosen one does not exist (Gateway API: 500).
-    pub(crate) fn no_backend() -> Self {
+    /// The rule has no backend to go to, or the chosen one does not exist (Gateway API: 500, for calls
+    /// UNAVAILABLE).
+    pub(crate) fn no_backend(status: u16) -> Self {
         Self::new(
-            500,
+            status,
             "",
             "cluster_not_found",
             Some(ResponseFlag::NoClusterFound),
@@ -358,7 +359,7 @@ mod tests {
             (Reply::stream_idle(false), 408, 14),
             (Reply::head_timed_out(), 408, 22),
             (Reply::no_route(), 404, 0),
-            (Reply::no_backend(), 500, 0),
+            (Reply::no_backend(500), 500, 0),
         ] {
             assert_eq!(
                 (reply.status, reply.body.len()),

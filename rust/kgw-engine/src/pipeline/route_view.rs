@@ -42,7 +42,11 @@ impl kgw_route::Request for RouteView<'_> {
         self.request.method()
     }
 
-    fn any_header(&self, name: &[u8], matches: impl FnMut(&[u8]) -> bool) -> bool {
+    fn any_header(&self, name: &[u8], mut matches: impl FnMut(&[u8]) -> bool) -> bool {
+        // Routes of gRPC calls ask so for a method of any service.
+        if name == b":path" {
+            return matches(self.path);
+        }
         self.request.headers().get_all(name).any(matches)
     }
 }

@@ -101,25 +101,26 @@ impl ListenerCompiler<'_> {
                 let mut compiled = HashMap::default();
                 for destination in destinations {
                     let key = (destination.address, destination.port);
-                    let service = Arc::from(destination.service.as_str());
-                    let routes = destination.route_table.as_ref().map(table).transpose()?;
-                    let place = || format!("{}: {}", listener.id, SocketAddr::from(key));
-                    let tcp = destination.tcp.as_ref();
-                    let tcp = tcp.map(|forward| self.tcp_forward(&place(), forward));
-                    let carries = match (routes, tcp) {
-                        (Some(routes), None) => Carries::Http(routes),
-                        (None, Some(tcp)) => Carries::Tcp(tcp),
-                        (Some(routes), Some(tcp)) => Carries::Either(routes, tcp),
-                        (None, None) => {
-                            let problem = format!("{}: neither routes nor backends", place());
-                            self.problems.push(problem);
-                            continue;
-                        }
+                    let place = format!("{}: {}", listener.id, SocketAddr::from(key));
+                    let Some(carries) = self.carries(&place, &Carried::of(destination), table)?
+                    else {
+                        continue;
                     };
-                    if compiled
-                        .insert(key, Destination { service, carries })
-                        .is_some()
-                    {
+                    let mut for_clients = FastMap::default();
+                    for (namespace, own) in &destination.clients {
+                        let place = format!("{place} for clients of {namespace}");
+                        if let Some(own) =
+                            self.carries(&place, &Carried::for_clients(own), table)?
+                        {
+                            for_clients.insert(Box::from(namespace.as_str()), own);
+                        }
+                    }
+                    let compiled_one = Destination {
+                        service: Arc::from(destination.service.as_str()),
+                        carries,
+                        for_clients: (!for_clients.is_empty()).then(|| Box::new(for_clients)),
+                    };
+                    if compiled.insert(key, compiled_one).is_some() {
                         let value = SocketAddr::from(key).to_string();
                         return Err(CompileError::Duplicate {
                             what: "destination",
@@ -166,6 +167,48 @@ impl ListenerCompiler<'_> {
             balance: listener.balance,
             trusted_proxies: self.networks(&listener.id, &listener.http.xff_trusted_cidrs),
             logs,
+        })
+    }
+
+    /// Compiles what the connections to a service port carry; none if nothing says it.
+    fn carries(
+        &mut self,
+        place: &str,
+        carried: &Carried<'_>,
+        table: impl Fn(&String) -> Result<Arc<Routes>, CompileError>,
+    ) -> Result<Option<Carries>, CompileError> {
+        let routes = carried.route_table.map(table).transpose()?;
+        let tcp = carried.tcp.map(|forward| self.tcp_forward(place, forward));
+        Ok(match (routes, tcp, carried.tls) {
+            (None, None, Some(tls)) => {
+                let mut chains = Chains::default();
+                for route in &tls.routes {
+                    let forward = self.tcp_forward(place, &route.forward);
+                    let name = Arc::from(route.forward.name.as_str());
+                    let action = chain::Action::Passthrough(forward);
+                    for taken in chains.add(Chain { name, action }, &route.server_names) {
+                        let problem = format!("{place}: server name {taken:?} is taken");
+                        self.problems.push(problem);
+                    }
+                }
+                Some(Carries::Tls {
+                    handshake_timeout_ms: tls.handshake_timeout_ms,
+                    chains: Arc::new(chains),
+                })
+            }
+            (Some(routes), None, None) => Some(Carries::Http(routes)),
+            (None, Some(tcp), None) => Some(Carries::Tcp(tcp)),
+            (Some(routes), Some(tcp), None) => Some(Carries::Either(routes, tcp)),
+            (None, None, None) => {
+                self.problems
+                    .push(format!("{place}: neither routes nor backends"));
+                None
+            }
+            (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
+                self.problems
+                    .push(format!("{place}: TLS beside something else"));
+                None
+            }
         })
     }
 
@@ -317,9 +360,41 @@ pub(super) fn names_any(
             }
         }),
         ir::Traffic::Waypoint { destinations, .. } => destinations.iter().any(|destination| {
-            destination.route_table.as_deref().is_some_and(&table)
-                || destination.tcp.as_ref().is_some_and(forwards)
+            let for_clients = destination.clients.values().map(Carried::for_clients);
+            let mut all = std::iter::once(Carried::of(destination)).chain(for_clients);
+            all.any(|carried| {
+                let tls = carried.tls.map_or(&[][..], |tls| &tls.routes);
+                carried.route_table.is_some_and(|id| table(id))
+                    || carried.tcp.is_some_and(forwards)
+                    || tls.iter().any(|route| forwards(&route.forward))
+            })
         }),
+    }
+}
+
+/// What connections carry, for all clients or for some.
+#[derive(Debug)]
+struct Carried<'a> {
+    route_table: Option<&'a String>,
+    tcp: Option<&'a ir::TcpForward>,
+    tls: Option<&'a ir::TlsForward>,
+}
+
+impl<'a> Carried<'a> {
+    fn of(destination: &'a ir::Destination) -> Self {
+        Self {
+            route_table: destination.route_table.as_ref(),
+            tcp: destination.tcp.as_ref(),
+            tls: destination.tls.as_ref(),
+        }
+    }
+
+    fn for_clients(own: &'a ir::ForClients) -> Self {
+        Self {
+            route_table: own.route_table.as_ref(),
+            tcp: own.tcp.as_ref(),
+            tls: own.tls.as_ref(),
+        }
     }
 }
 
@@ -344,12 +419,17 @@ fn names(destinations: &[ir::Destination]) -> ServiceNames {
             continue;
         };
         let address = SocketAddr::from((destination.address, destination.port));
-        for host in [
-            name.to_owned(),
-            format!("{name}.{namespace}"),
-            format!("{name}.{namespace}.svc"),
-            format!("{name}.{namespace}.svc.cluster.local"),
-        ] {
+        let hosts = if destination.cluster_set {
+            vec![format!("{name}.{namespace}.svc.clusterset.local")]
+        } else {
+            vec![
+                name.to_owned(),
+                format!("{name}.{namespace}"),
+                format!("{name}.{namespace}.svc"),
+                format!("{name}.{namespace}.svc.cluster.local"),
+            ]
+        };
+        for host in hosts {
             let key = (
                 host.to_ascii_lowercase().into_bytes().into_boxed_slice(),
                 destination.port,

@@ -230,7 +230,11 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                 backend_request_timeout_ms,
                 rewrite,
                 upgrades,
+                unresolved_status,
             } => {
+                if !(400..600).contains(unresolved_status) {
+                    return Err(format!("{unresolved_status} is not the status of an error"));
+                }
                 if let Some(hostname) = &rewrite.hostname
                     && !kgw_h1::is_valid_authority(hostname.as_bytes())
                 {
@@ -258,6 +262,7 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                     hostname: rewrite.hostname.clone(),
                     path: rewrite.path.clone(),
                     upgrades: upgrades.clone().into_boxed_slice(),
+                    unresolved_status: *unresolved_status,
                 }))
             }
             ir::Action::Redirect {

@@ -40,6 +40,9 @@ const HOSTS: [&str; 4] = ["*", "*.x", "a.x", "not a host"];
 const PATHS: [&str; 5] = ["/", "/a", "/a/b", "/a/1", "/c"];
 const ROUTES: [&str; 6] = ["r0", "r1", "r2", "r3", "r4", "r5"];
 
+/// A client that destinations have a table of their own for.
+const SHOP: &str = "spiffe://cluster.local/ns/shop/sa/till";
+
 /// Ids of things that may be there, with what they are.
 type Things = BTreeMap<String, Value>;
 
@@ -109,7 +112,8 @@ fn whole() -> impl Strategy<Value = Value> {
             for (number, id) in (1_u8..).zip(tables.keys()) {
                 destinations.push(json!({
                     "address": format!("10.9.9.{number}"), "port": 80,
-                    "service": format!("default/{id}"), "route_table": id,
+                    "service": format!("default/{id}"), "route_table": tables.keys().next(),
+                    "clients": {"shop": {"route_table": id}},
                 }));
                 listeners.push(json!({
                     "id": id, "bind": [format!("127.0.0.1:{}", 8000 + u16::from(number))],
@@ -219,13 +223,18 @@ fn routes_of(listener: &Listener) -> Vec<(String, Arc<Routes>)> {
         Traffic::Waypoint { destinations, .. } => {
             let mut all: Vec<_> = destinations
                 .iter()
-                .filter_map(|(key, destination)| match &destination.carries {
-                    Carries::Http(routes) => Some((
-                        format!("{key:?} {}", destination.service),
-                        Arc::clone(routes),
-                    )),
-                    _ => None,
+                .flat_map(|(key, destination)| {
+                    [None, Some(SHOP)].map(|principal| (key, destination, principal))
                 })
+                .filter_map(
+                    |(key, destination, principal)| match destination.carries(principal) {
+                        Carries::Http(routes) => Some((
+                            format!("{key:?} {} {principal:?}", destination.service),
+                            Arc::clone(routes),
+                        )),
+                        _ => None,
+                    },
+                )
                 .collect();
             all.sort_by(|(a, _), (b, _)| a.cmp(b));
             all
@@ -392,6 +401,54 @@ fn what_does_not_change_is_shared_with_the_snapshot_before() {
         .compile_delta(delta.as_bytes(), &logs, 1, 2)
         .expect("compiles");
     assert!(Arc::ptr_eq(&first.listeners["l"], &same.listeners["l"]));
+}
+
+#[test]
+fn a_destination_may_carry_another_thing_for_some_clients() {
+    let forward = |name: &str| json!({"name": name, "backends": []});
+    let tls = json!({"routes": [
+        {"server_names": ["a.x", "*"], "forward": forward("first")},
+        {"server_names": ["a.x"], "forward": forward("second")},
+    ]});
+    let destination = json!({
+        "address": "10.9.9.1", "port": 80, "service": "default/web", "tcp": forward("all"),
+        "clients": {"shop": {"tcp": forward("shop")}, "bank": {"tls": tls}, "none": {}},
+    });
+    let listener = json!({
+        "id": "waypoint", "bind": [], "traffic": {"type": "waypoint", "destinations": [destination]},
+    });
+    let config = json!({"version": 1, "listeners": [listener]}).to_string();
+    let (logs, mut compiler) = (logs(), Compiler::default());
+    let snapshot = compiler
+        .compile(config.as_bytes(), &logs, 1, 1)
+        .expect("compiles");
+    let Traffic::Waypoint { destinations, .. } = &snapshot.listeners["waypoint"].traffic else {
+        panic!("a waypoint");
+    };
+    let (_, destination) = destinations.iter().next().expect("one");
+    let name = |principal: Option<&str>| match destination.carries(principal) {
+        Carries::Tcp(forward) => forward.name.clone(),
+        Carries::Tls { .. } => "tls".to_owned(),
+        carries => panic!("{carries:?}"),
+    };
+    for (principal, expected) in [
+        (None, "all"),
+        (Some(SHOP), "shop"),
+        (Some("spiffe://elsewhere/ns/shop/sa/other"), "shop"),
+        (Some("spiffe://cluster.local/ns/bank/sa/desk"), "tls"),
+        (Some("spiffe://cluster.local/ns/shopping/sa/till"), "all"),
+        (Some("spiffe://cluster.local/ns/none/sa/till"), "all"),
+        (Some("spiffe://cluster.local/shop"), "all"),
+    ] {
+        assert_eq!(name(principal), expected, "{principal:?}");
+    }
+    assert_eq!(
+        snapshot.problems,
+        [
+            "waypoint: 10.9.9.1:80 for clients of bank: server name \"a.x\" is taken",
+            "waypoint: 10.9.9.1:80 for clients of none: neither routes nor backends",
+        ]
+    );
 }
 
 #[test]

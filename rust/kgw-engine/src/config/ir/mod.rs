@@ -9,11 +9,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+
+mod destination;
+
+pub use destination::{Destination, ForClients, TlsForward, TlsForwardRoute};
 
 /// The version of this representation that the engine reads.
 pub const VERSION: u32 = 1;
@@ -301,31 +305,17 @@ fn default_handshake_timeout_ms() -> u64 {
     15_000
 }
 
+/// The Gateway API's for an `HTTPRoute`.
+fn default_unresolved_status() -> u16 {
+    500
+}
+
 fn default_header_timeout_ms() -> u64 {
     15_000
 }
 
 fn default_max_header_bytes() -> usize {
     4096
-}
-
-/// One service port on a waypoint: `VIP:port` and the routes that serve it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Destination {
-    /// The service's virtual IP.
-    pub address: IpAddr,
-    /// The service's port.
-    pub port: u16,
-    /// `namespace/name`, for metrics and logs.
-    pub service: String,
-    /// Id of the route table of its requests.
-    #[serde(default)]
-    pub route_table: Option<String>,
-    /// Where connections go that do not carry HTTP. With a route table beside it, the first bytes of
-    /// a connection tell what it carries; at least one of them is needed.
-    #[serde(default)]
-    pub tcp: Option<TcpForward>,
 }
 
 /// HTTP connection options; defaults are kgateway's where a user can see them, safe elsewhere.
@@ -615,7 +605,8 @@ pub enum PathMatch {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValueMatch {
-    /// Header name (case-insensitive) or query parameter name (exact).
+    /// Header name (case-insensitive; `:path` is the path without query) or query parameter name
+    /// (exact).
     pub name: String,
     /// What the value must be.
     pub value: StringMatch,
@@ -815,7 +806,7 @@ pub struct HeaderMutation {
 pub enum Action {
     /// To one of the backends, by weight.
     Forward {
-        /// The backends; none, or only weights of zero, answers 500.
+        /// The backends; none, or only weights of zero, answers `unresolved_status`.
         backends: Vec<Backend>,
         /// Time from the end of the request to the end of the response. Milliseconds; 0 is none.
         request_timeout_ms: u64,
@@ -829,6 +820,9 @@ pub enum Action {
         /// listener's (`websocket`; `connect` turns CONNECT requests into connections).
         #[serde(default)]
         upgrades: Vec<String>,
+        /// Status of requests for which there is no backend, or whose share is one without a cluster.
+        #[serde(default = "default_unresolved_status")]
+        unresolved_status: u16,
     },
     /// A redirect answered by the proxy.
     Redirect {
@@ -861,7 +855,8 @@ pub enum Action {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// Id of the cluster; none is an unresolved reference and answers 500 for its share.
+    /// Id of the cluster; none is an unresolved reference and answers the action's
+    /// `unresolved_status` for its share.
     pub cluster: Option<String>,
     /// Share of the traffic.
     pub weight: u32,
