@@ -18,6 +18,11 @@ from kgw.api import (
     Filter,
     Gateway,
     GatewayClass,
+    GRPCBackendRef,
+    GRPCFilter,
+    GRPCRoute,
+    GRPCRouteMatch,
+    GRPCRule,
     HTTPBackendRef,
     HTTPListenerPolicy,
     HTTPRoute,
@@ -36,10 +41,12 @@ from kgw.api import (
     Rule,
     Secret,
     Service,
+    ServiceImport,
     ServicePort,
     TCPRoute,
     TLSRoute,
     TrafficPolicy,
+    XMesh,
     loads,
 )
 from kgw.api.kinds import HOMES
@@ -326,6 +333,63 @@ ports: [{port: 9000}]
 """,
     ),
     (
+        GRPCRoute.of(
+            "greeter",
+            [GATEWAY, ServiceImport.of("all", namespace="far")],
+            GRPCRule.of(
+                "helloworld.Greeter/SayHello",
+                GRPCRouteMatch.of(method="Check", headers={"a": "b"}),
+                to=[
+                    "greeter:50051",
+                    GRPCBackendRef(
+                        name="b", port=1, filters=(GRPCFilter.response_headers(remove=["a"]),)
+                    ),
+                ],
+                filters=[GRPCFilter.request_headers({"a": "b"}), GRPCFilter.python("p")],
+                name="hello",
+            ),
+            GRPCRule.of("a.B", to=USERS),
+            hostnames=["*.example.org"],
+        ),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: greeter}
+spec:
+  parentRefs:
+  - {name: edge}
+  - {group: multicluster.x-k8s.io, kind: ServiceImport, namespace: far, name: all}
+  hostnames: ["*.example.org"]
+  rules:
+  - name: hello
+    matches:
+    - method: {service: helloworld.Greeter, method: SayHello}
+    - method: {method: Check}
+      headers: [{name: a, value: b}]
+    filters:
+    - type: RequestHeaderModifier
+      requestHeaderModifier: {set: [{name: a, value: b}]}
+    - type: ExtensionRef
+      extensionRef: {group: kgw.dev, kind: PythonFilter, name: p}
+    backendRefs:
+    - {name: greeter, port: 50051}
+    - name: b
+      port: 1
+      filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {remove: [a]}}]
+  - matches: [{method: {service: a.B}}]
+    backendRefs: [{name: users, port: 80}]
+""",
+    ),
+    (
+        ServiceImport.of("users", 8080, ips=["10.2.0.1"]),
+        """
+apiVersion: multicluster.x-k8s.io/v1alpha1
+kind: ServiceImport
+metadata: {name: users}
+spec: {ips: [10.2.0.1], ports: [{port: 8080}]}
+""",
+    ),
+    (
         TCPRoute.of("db", GATEWAY, "db:5432"),
         """
 apiVersion: gateway.networking.k8s.io/v1
@@ -393,6 +457,15 @@ spec:
         """
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
+metadata: {name: mine}
+spec: {controllerName: kgateway.dev/kgateway}
+""",
+    ),
+    (
+        XMesh.of("mine"),
+        """
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XMesh
 metadata: {name: mine}
 spec: {controllerName: kgateway.dev/kgateway}
 """,

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from kgw.api.gateway.gateway import Gateway as Gateway
     from kgw.api.gateway.gateway import Listener as Listener
     from kgw.api.gateway.gateway_class import GatewayClass as GatewayClass
+    from kgw.api.gateway.grpc_route import GRPCBackendRef as GRPCBackendRef
+    from kgw.api.gateway.grpc_route import GRPCFilter as GRPCFilter
+    from kgw.api.gateway.grpc_route import GRPCRoute as GRPCRoute
+    from kgw.api.gateway.grpc_route import GRPCRouteMatch as GRPCRouteMatch
+    from kgw.api.gateway.grpc_route import GRPCRule as GRPCRule
     from kgw.api.gateway.http_route import HTTPRoute as HTTPRoute
     from kgw.api.gateway.http_route import PathMatch as PathMatch
     from kgw.api.gateway.http_route import RouteMatch as RouteMatch
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from kgw.api.gateway.references import ParentReference as ParentReference
     from kgw.api.gateway.tcp_route import TCPRoute as TCPRoute
     from kgw.api.gateway.tls_route import TLSRoute as TLSRoute
+    from kgw.api.gateway.x_mesh import XMesh as XMesh
     from kgw.api.jsonschema import json_schema as json_schema
     from kgw.api.kgateway.access_log import AccessLog as AccessLog
     from kgw.api.kgateway.backend_config_policy import BackendConfigPolicy as BackendConfigPolicy
@@ -54,6 +60,7 @@ if TYPE_CHECKING:
     from kgw.api.meta import Opaque as Opaque
     from kgw.api.meta import Resource as Resource
     from kgw.api.meta import ResourceKey as ResourceKey
+    from kgw.api.multicluster.service_import import ServiceImport as ServiceImport
 
 __all__ = [
     "KINDS",
@@ -65,6 +72,11 @@ __all__ = [
     "Duration",
     "EndpointSlice",
     "Filter",
+    "GRPCBackendRef",
+    "GRPCFilter",
+    "GRPCRoute",
+    "GRPCRouteMatch",
+    "GRPCRule",
     "Gateway",
     "GatewayClass",
     "HTTPBackendRef",
@@ -90,11 +102,13 @@ __all__ = [
     "Rule",
     "Secret",
     "Service",
+    "ServiceImport",
     "ServicePort",
     "TCPRoute",
     "TLSRoute",
     "Test",
     "TrafficPolicy",
+    "XMesh",
     "dumps",
     "examine",
     "json_schema",
@@ -108,6 +122,10 @@ _OTHERS = {
     "AccessLog": "kgw.api.kgateway.access_log",
     "BackendRef": "kgw.api.gateway.references",
     "Filter": "kgw.api.gateway.filters",
+    "GRPCBackendRef": "kgw.api.gateway.grpc_route",
+    "GRPCFilter": "kgw.api.gateway.grpc_route",
+    "GRPCRouteMatch": "kgw.api.gateway.grpc_route",
+    "GRPCRule": "kgw.api.gateway.grpc_route",
     "HTTPBackendRef": "kgw.api.gateway.references",
     "HTTPSettings": "kgw.api.kgateway.http_settings",
     "Listener": "kgw.api.gateway.gateway",

@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 GATEWAY_GROUP: Final = "gateway.networking.k8s.io"
 """The Gateway API's group."""
 
+X_GATEWAY_GROUP: Final = "gateway.networking.x-k8s.io"
+"""The group of what the Gateway API tries out."""
+
 KGATEWAY_GROUP: Final = "gateway.kgateway.dev"
 """The group of kgateway's policies."""
+
+MULTICLUSTER_GROUP: Final = "multicluster.x-k8s.io"
+"""The group of the Multi-Cluster Services API."""
 
 KGW_GROUP: Final = "kgw.dev"
 """kgw's own group."""
@@ -31,6 +37,7 @@ _MODULES: Final[Mapping[tuple[str, str], str]] = {
     ("discovery.k8s.io", "EndpointSlice"): "kgw.api.discovery.endpoint_slice",
     (GATEWAY_GROUP, "Gateway"): "kgw.api.gateway.gateway",
     (GATEWAY_GROUP, "GatewayClass"): "kgw.api.gateway.gateway_class",
+    (GATEWAY_GROUP, "GRPCRoute"): "kgw.api.gateway.grpc_route",
     (KGATEWAY_GROUP, "HTTPListenerPolicy"): "kgw.api.kgateway.http_listener_policy",
     (GATEWAY_GROUP, "HTTPRoute"): "kgw.api.gateway.http_route",
     (KGATEWAY_GROUP, "ListenerPolicy"): "kgw.api.kgateway.listener_policy",
@@ -39,10 +46,12 @@ _MODULES: Final[Mapping[tuple[str, str], str]] = {
     (GATEWAY_GROUP, "ReferenceGrant"): "kgw.api.gateway.reference_grant",
     ("", "Secret"): "kgw.api.core.secret",
     ("", "Service"): "kgw.api.core.service",
+    (MULTICLUSTER_GROUP, "ServiceImport"): "kgw.api.multicluster.service_import",
     (GATEWAY_GROUP, "TCPRoute"): "kgw.api.gateway.tcp_route",
     (GATEWAY_GROUP, "TLSRoute"): "kgw.api.gateway.tls_route",
     (KGW_GROUP, "Test"): "kgw.api.kgw.test",
     (KGATEWAY_GROUP, "TrafficPolicy"): "kgw.api.kgateway.traffic_policy",
+    (X_GATEWAY_GROUP, "XMesh"): "kgw.api.gateway.x_mesh",
 }
 
 HOMES: Final[Mapping[str, str]] = {kind: module for (_, kind), module in _MODULES.items()}

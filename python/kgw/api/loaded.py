@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from kgw.api import BackendTLSPolicy as BackendTLSPolicy
     from kgw.api import ConfigMap as ConfigMap
     from kgw.api import GatewayClass as GatewayClass
+    from kgw.api import GRPCRoute as GRPCRoute
     from kgw.api import ListenerPolicy as ListenerPolicy
     from kgw.api import ListenerSet as ListenerSet
     from kgw.api import ReferenceGrant as ReferenceGrant
     from kgw.api import Resource
     from kgw.api import Secret as Secret
+    from kgw.api import ServiceImport as ServiceImport
     from kgw.api import TCPRoute as TCPRoute
     from kgw.api import TLSRoute as TLSRoute
+    from kgw.api import XMesh as XMesh
 else:
 
     def __getattr__(name: str) -> type[Resource] | tuple[()]:

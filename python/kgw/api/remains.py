@@ -18,7 +18,8 @@ from kgw.api.kgateway.targets import PolicyTargetReference, PolicyTargetSelector
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kgw.api.gateway.http_route import HTTPRoute, Rule
+    from kgw.api.gateway.grpc_route import GRPCRoute
+    from kgw.api.gateway.http_route import HTTPRoute
     from kgw.api.gateway.tcp_route import TCPRoute
     from kgw.api.gateway.tls_route import TLSRoute
     from kgw.api.meta import Opaque
@@ -44,25 +45,29 @@ def selectors(refused: Opaque) -> list[tuple[int, PolicyTargetSelector]]:
     return list(_references(PolicyTargetSelector, _spec(refused).get("targetSelectors")))
 
 
-def route(refused: Opaque) -> HTTPRoute:
+def route(refused: Opaque) -> HTTPRoute | GRPCRoute:
     """What a refused route is about: parents, hostnames and matches, and nothing to do.
 
     A rule whose matches cannot be read is about all requests, and so is a route without rules.
     """
-    from kgw.api.gateway.http_route import HTTPRoute, HTTPRouteSpec, Rule
-
     spec = _spec(refused)
-    rules = tuple(_rule(one) for one in _items(spec.get("rules"))) or (Rule(),)
-    found = HTTPRoute.model_construct(
-        api_version=refused.api_version,
-        metadata=refused.metadata,
-        spec=HTTPRouteSpec.model_construct(
-            parent_refs=tuple(ref for _, ref in parents(refused)),
-            use_default_gateways=_scope(spec),
-            hostnames=_hostnames(spec),
-            rules=rules,
-        ),
-    )
+    about: dict[str, Any] = {
+        "parent_refs": tuple(ref for _, ref in parents(refused)),
+        "use_default_gateways": _scope(spec),
+        "hostnames": _hostnames(spec),
+    }
+    names: dict[str, Any] = {"api_version": refused.api_version, "metadata": refused.metadata}
+    found: HTTPRoute | GRPCRoute
+    if refused.kind == "GRPCRoute":
+        from kgw.api.gateway.grpc_route import GRPCRoute, GRPCRouteSpec, GRPCRule
+
+        about["rules"] = _rules(GRPCRule, spec)
+        found = GRPCRoute.model_construct(**names, spec=GRPCRouteSpec.model_construct(**about))
+    else:
+        from kgw.api.gateway.http_route import HTTPRoute, HTTPRouteSpec, Rule
+
+        about["rules"] = _rules(Rule, spec)
+        found = HTTPRoute.model_construct(**names, spec=HTTPRouteSpec.model_construct(**about))
     found._origin = refused.origin
     return found
 
@@ -114,17 +119,19 @@ def _hostnames(spec: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _rule(value: Any) -> Rule:
-    from kgw.api.gateway.http_route import Rule
+def _rules(model: type[M], spec: dict[str, Any]) -> tuple[M, ...]:
+    return tuple(_rule(model, one) for one in _items(spec.get("rules"))) or (model(),)
 
+
+def _rule(model: type[M], value: Any) -> M:
     if not isinstance(value, dict):
-        return Rule()
+        return model()
     kept = {key: value[key] for key in ("name", "matches") if key in value}
     for attempt in (kept, {"matches": kept.get("matches")}, {"name": kept.get("name")}):
-        part = _part(Rule, attempt)
+        part = _part(model, attempt)
         if part is not None:
             return part
-    return Rule()
+    return model()
 
 
 def _references(model: type[M], value: Any) -> Iterator[tuple[int, M]]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Self
 from pydantic import Field
 
 from kgw.api.base import Bool, Model, Port, given
-from kgw.api.meta import ObjectMeta, Resource
+from kgw.api.kinds import MULTICLUSTER_GROUP
+from kgw.api.meta import ObjectMeta, Resource, ResourceKey
 from kgw.api.names import Labels
 
 if TYPE_CHECKING:
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 
 #: The label that names the Service of a slice.
 SERVICE_NAME: Final = "kubernetes.io/service-name"
+
+#: The label that names the ServiceImport of a slice (KEP-1645).
+IMPORT_NAME: Final = "multicluster.kubernetes.io/service-name"
+
+_OWNERS: Final = (
+    (SERVICE_NAME, "", "Service"),
+    (IMPORT_NAME, MULTICLUSTER_GROUP, "ServiceImport"),
+)
 
 
 class EndpointConditions(Model):
@@ -127,6 +136,16 @@ class EndpointSlice(Resource):
     def service(self) -> str | None:
         """Name of the Service, which is in the same namespace."""
         return self.metadata.labels.get(SERVICE_NAME)
+
+    @property
+    def owners(self) -> tuple[ResourceKey, ...]:
+        """The Service and the ServiceImport whose endpoints these are, as far as it names them."""
+        labels, namespace = self.metadata.labels, self.namespace
+        return tuple(
+            ResourceKey(group, kind, namespace, labels[label])
+            for label, group, kind in _OWNERS
+            if label in labels
+        )
 
 
 def _only_port(service: Service) -> str:

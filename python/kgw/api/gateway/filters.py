@@ -12,6 +12,8 @@ from kgw.api.names import Group, HeaderName, HeaderValue, Kind, ObjectName, Prec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from kgw.api.gateway.grpc_route import GRPCFilter
+
 
 class HTTPHeader(Model):
     """A header field to set or add."""
@@ -271,7 +273,7 @@ def _path(path: str | None, prefix: str | None) -> PathModifier | None:
     return None
 
 
-def filter_rules(filters: Iterable[Filter]) -> None:
+def filter_rules(filters: Iterable[Filter | GRPCFilter]) -> None:
     """Checks the rules between the filters of one list.
 
     Raises:

@@ -24,9 +24,10 @@ from kgw.api.names import HeaderName, Hostname, SectionName
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from datetime import timedelta
 
+    from kgw.api.gateway.grpc_route import GRPCRule
     from kgw.api.gateway.references import Backend, Parent
 
 _PATH: Final = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+")
@@ -263,6 +264,24 @@ class Rule(Model):
         return self
 
 
+def total_rules(rules: Collection[Rule | GRPCRule]) -> None:
+    """Checks what holds between the rules of one route.
+
+    Raises:
+        ValueError: in the words of the CRD.
+    """
+    if sum(len(rule.matches) for rule in rules) > 128:
+        raise contradiction(
+            "While 16 rules and 64 matches per rule are allowed, the total number of matches "
+            "across all rules in a route must be less than 128",
+            "rules",
+        )
+    # Rules without a name are all different.
+    twice = repeated(rule.name or index for index, rule in enumerate(rules))
+    if twice is not None:
+        raise contradiction("Rule name must be unique within the route", "rules", twice, "name")
+
+
 class HTTPRouteSpec(Model):
     """What an HTTPRoute says."""
 
@@ -279,16 +298,7 @@ class HTTPRouteSpec(Model):
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
-        if sum(len(rule.matches) for rule in self.rules) > 128:
-            raise contradiction(
-                "While 16 rules and 64 matches per rule are allowed, the total number of matches "
-                "across all rules in a route must be less than 128",
-                "rules",
-            )
-        # Rules without a name are all different.
-        twice = repeated(rule.name or index for index, rule in enumerate(self.rules))
-        if twice is not None:
-            raise contradiction("Rule name must be unique within the route", "rules", twice, "name")
+        total_rules(self.rules)
         parent_rules(self.parent_refs)
         return self
 
