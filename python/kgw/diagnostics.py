@@ -342,7 +342,7 @@ CODES: dict[str, str] = {
     "KGW413": "a setting has no effect where it is",
     "KGW417": "an address that a Gateway asks for cannot be had",
     "KGW418": "the Gateway does not allow ListenerSets of the namespace",
-    "KGW420": "a route has no effect: another one has precedence for the same connections",
+    "KGW420": "a route has no effect: another one has precedence for the same traffic",
     "KGW421": "no port of the Service carries what the route is for",
     "KGW422": "HTTP is sent to a port that is declared to carry something else",
     "KGW423": "a TLS option cannot be used",
@@ -352,10 +352,8 @@ CODES: dict[str, str] = {
     "KGW502": "the filter is not supported by this version",
     "KGW503": "the listener's protocol is not supported by this version",
     "KGW504": "the protocol of a service's port is not supported by this version",
-    "KGW505": "a route for the clients of one namespace is not supported by this version",
     "KGW506": "endpoints of this kind are not supported by this version",
     "KGW507": "an operator in a header value is not expanded by this version",
-    "KGW508": "a route of this kind cannot have a Service as its parent in this version",
     # 6xx: migration.
     "KGW601": "the kind has a successor",
 }

@@ -201,7 +201,8 @@ def test_a_policy_without_a_target_is_warned_about() -> None:
             "did you mean `two`?",
         ),
         ("kind: Gateway, name: edge, sectionName: https", "KGW303", "TargetNotFound", None),
-        ("kind: GRPCRoute, name: route", "KGW309", "Invalid", None),
+        ("kind: GRPCRoute, name: route", "KGW302", "TargetNotFound", None),
+        ("kind: XListenerSet, name: more", "KGW309", "Invalid", None),
     ],
 )
 def test_a_missing_target_is_told_on_the_policy_itself(

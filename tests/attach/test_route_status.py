@@ -246,7 +246,7 @@ def test_routes_of_the_mesh_need_no_grant() -> None:
         ("name: wep", "KGW305", "NoMatchingParent"),
         ("name: web, port: 82", "KGW306", "NoMatchingParent"),
         ("name: web, sectionName: grpc", "KGW306", "NoMatchingParent"),
-        ("name: web, namespace: other", "KGW505", "UnsupportedValue"),
+        ("name: web, namespace: other", "KGW305", "NoMatchingParent"),
         ("name: headless", "KGW410", "UnsupportedValue"),
         ("name: free", "KGW410", "Pending"),
     ],

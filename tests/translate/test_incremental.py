@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.translate.certificates import secret
 
-from kgw.api import Resource, parse
+from kgw.api import Resource, ResourceKey, parse
 from kgw.source.memory import from_objects
 from kgw.translate import Translation, Translator, translate
 from kgw.translate.delta import difference
 
 GATEWAY_API = "gateway.networking.k8s.io/v1"
 KGATEWAY_API = "gateway.kgateway.dev/v1alpha1"
+SERVICE_LABEL = "kubernetes.io/service-name"
 
 #: Few names, so that objects are about one another.
 NAMESPACES = ("a", "b")
@@ -52,17 +53,40 @@ def fields(required: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[
 
 parents = st.one_of(
     fields({"name": names}, namespace=namespaces, sectionName=st.sampled_from(["http", "tls"])),
-    fields({"name": names, "kind": st.just("Service"), "group": st.just("")}, port=st.just(80)),
+    fields(
+        {"name": names, "kind": st.just("Service"), "group": st.just("")},
+        port=st.just(80),
+        namespace=namespaces,
+    ),
     fields(
         {"name": names, "kind": st.just("ListenerSet")},
         namespace=namespaces,
         sectionName=st.sampled_from(["http", "wide"]),
     ),
+    st.builds(
+        lambda name: {
+            "name": name,
+            "kind": "ServiceImport",
+            "group": "multicluster.x-k8s.io",
+        },
+        names,
+    ),
 )
-backends = fields(
-    {"name": names, "port": st.sampled_from([80, 81, 82, 99])},
-    namespace=namespaces,
-    weight=st.integers(0, 2),
+backends = st.one_of(
+    fields(
+        {"name": names, "port": st.sampled_from([80, 81, 82, 99])},
+        namespace=namespaces,
+        weight=st.integers(0, 2),
+    ),
+    st.builds(
+        lambda name: {
+            "name": name,
+            "port": 80,
+            "kind": "ServiceImport",
+            "group": "multicluster.x-k8s.io",
+        },
+        names,
+    ),
 )
 header = st.just({"name": "x-header", "value": "%PROTOCOL%"})
 route_filters = st.one_of(
@@ -109,6 +133,35 @@ http_routes = objects(
         {"parentRefs": some(parents), "rules": some(rules, 1, 2)},
         hostnames=some(st.sampled_from(HOSTS)),
         useDefaultGateways=st.sampled_from(["All", "None"]),
+    ),
+)
+grpc_routes = objects(
+    GATEWAY_API,
+    "GRPCRoute",
+    fields(
+        {
+            "parentRefs": some(parents),
+            "rules": some(
+                fields(
+                    {"backendRefs": some(backends)},
+                    name=st.sampled_from(["r", "s"]),
+                    matches=some(
+                        st.sampled_from(
+                            [
+                                {},
+                                {"method": {"service": "a.B"}},
+                                {"method": {"method": "C"}},
+                                {"method": {"service": "a/b"}},
+                            ]
+                        )
+                    ),
+                    filters=some(route_filters, most=1),
+                ),
+                1,
+                2,
+            ),
+        },
+        hostnames=some(st.sampled_from(HOSTS)),
     ),
 )
 tcp_routes = objects(
@@ -226,8 +279,23 @@ def _service(name: str, namespace: str, own: Any, ports: Any, address: int) -> d
 services = st.builds(_service, names, namespaces, waypoint_labels, service_ports, st.integers(0, 9))
 
 
-def _slice(name: str, namespace: str, service: str, addresses: Any, port: Any) -> dict[str, Any]:
-    own = {"kubernetes.io/service-name": service}
+imports = st.builds(
+    lambda name, namespace, own: {
+        "apiVersion": "multicluster.x-k8s.io/v1alpha1",
+        "kind": "ServiceImport",
+        "metadata": {"name": name, "namespace": namespace, "labels": own},
+        "spec": {"ips": ["10.2.0.1"], "ports": [{"name": "http", "port": 80}]},
+    },
+    names,
+    namespaces,
+    waypoint_labels,
+)
+
+
+def _slice(
+    name: str, namespace: str, label: str, service: str, addresses: Any, port: Any
+) -> dict[str, Any]:
+    own = {label: service}
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -242,6 +310,7 @@ slices = st.builds(
     _slice,
     names,
     namespaces,
+    st.sampled_from([SERVICE_LABEL, f"multicluster.{SERVICE_LABEL}"]),
     names,
     some(st.sampled_from(["10.1.0.1", "10.1.0.2", "nowhere", 5]), most=3),
     st.sampled_from(["http", "any", "grpc-web"]),
@@ -271,7 +340,7 @@ grants = objects(
 
 # === Policies ===
 
-kinds = st.sampled_from(["Gateway", "HTTPRoute", "HTTPRoute", "ListenerSet"])
+kinds = st.sampled_from(["Gateway", "HTTPRoute", "HTTPRoute", "GRPCRoute", "ListenerSet"])
 targets = st.builds(
     lambda kind, name, section: {"group": GATEWAY_API[:-3], "kind": kind, "name": name, **section},
     kinds,
@@ -342,12 +411,15 @@ resources = st.one_of(
     http_routes,
     http_routes,
     http_routes,
+    grpc_routes,
+    grpc_routes,
     tcp_routes,
     gateways,
     gateways,
     listener_sets,
     listener_sets,
     services,
+    imports,
     slices,
     slices,
     namespace_objects,
@@ -364,7 +436,7 @@ resources = st.one_of(
 #: Objects to put, by name in the place of others, and places of objects to take away. Most changes
 #: are of what is done by itself, so that these follow one another.
 steps = st.one_of(
-    st.tuples(some(st.one_of(http_routes, http_routes, slices), 1, 3), st.just([])),
+    st.tuples(some(st.one_of(http_routes, http_routes, grpc_routes, slices), 1, 3), st.just([])),
     st.tuples(some(http_routes, 1, 1), st.just([])),
     st.tuples(st.just([]), some(st.integers(0, 20), 1, 1)),
     st.tuples(some(resources, most=3), some(st.integers(0, 20), most=1)),
@@ -453,7 +525,7 @@ def start() -> list[dict[str, Any]]:
         _object(KGATEWAY_API, "TrafficPolicy", "one", {"timeouts": {"request": "3s"}}),
         _service("one", "a", {}, [{"name": "http", "port": 80}], 1),
         _service("two", "a", {"istio.io/use-waypoint": "two"}, [{"name": "http", "port": 80}], 2),
-        _slice("one", "a", "one", ["10.1.0.1"], "http"),
+        _slice("one", "a", SERVICE_LABEL, "one", ["10.1.0.1"], "http"),
         json.loads(secret("cert", "a.x.test")),
     ]
     made[-1]["metadata"]["namespace"] = "a"
@@ -531,11 +603,21 @@ def with_spec(one: dict[str, Any], **spec: Any) -> dict[str, Any]:
         with_spec(ROUTE, rules=[{"matches": [{"path": {"value": "/v1"}}]}]),
         with_spec(ROUTE, rules="none"),
         _object(GATEWAY_API, "HTTPRoute", "two", ROUTE["spec"]),
-        _slice("one", "a", "one", ["10.1.0.2", "10.1.0.3"], "http"),
-        _slice("two", "a", "one", ["10.1.0.2"], "http"),
+        _slice("one", "a", SERVICE_LABEL, "one", ["10.1.0.2", "10.1.0.3"], "http"),
+        _slice("two", "a", SERVICE_LABEL, "one", ["10.1.0.2"], "http"),
         {**ROUTE, "apiVersion": "apps/v1", "kind": "Deployment"},
+        _object(GATEWAY_API, "GRPCRoute", "one", {"parentRefs": [{"name": "none"}], "rules": [{}]}),
     ],
-    ids=["hostnames", "rules", "refused", "another", "endpoints", "another slice", "unknown"],
+    ids=[
+        "hostnames",
+        "rules",
+        "refused",
+        "another",
+        "endpoints",
+        "another slice",
+        "unknown",
+        "another kind elsewhere",
+    ],
 )
 def test_what_nothing_else_sees_is_done_alone(change: dict[str, Any]) -> None:
     translator = Translator()
@@ -586,8 +668,17 @@ ELSEWHERE: list[dict[str, Any]] = [
         _gateway("one", "kgateway", [{"name": "other", "port": 80, "protocol": "HTTP"}]),
         with_spec(ROUTE, parentRefs=[{"name": "two"}]),
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "labels": {"a": "b"}}},
+        _object(GATEWAY_API, "GRPCRoute", "one", {"parentRefs": [{"name": "one"}], "rules": [{}]}),
     ],
-    ids=["its service", "its policy", "its upstream", "its gateway", "its first", "its namespace"],
+    ids=[
+        "its service",
+        "its policy",
+        "its upstream",
+        "its gateway",
+        "its first",
+        "its namespace",
+        "its rival",
+    ],
 )
 def test_what_others_see_makes_only_those_anew_that_look(change: dict[str, Any]) -> None:
     translator = Translator()
@@ -596,9 +687,10 @@ def test_what_others_see_makes_only_those_anew_that_look(change: dict[str, Any])
     resource = parsed(change)
     after = translator.translate((live | {resource.key: resource}).values())
     assert after.base is not before.base
-    assert after.records["a", "one"] is not before.records["a", "one"]
-    assert after.records["b", "one"] is before.records["b", "one"]
-    assert set(after.renewed(before)) == {("a", "one")}
+    here, there = (ResourceKey(GATEWAY_API[:-3], "HTTPRoute", one, "one") for one in "ab")
+    assert after.records[here] is not before.records[here]
+    assert after.records[there] is before.records[there]
+    assert set(after.renewed(before)) == {here, *({resource.key} & after.records.keys())}
 
 
 @pytest.mark.parametrize(

@@ -369,13 +369,6 @@ def test_a_route_for_another_kind_of_listener_is_not_allowed() -> None:
     )
 
 
-def test_a_tls_route_of_a_service_is_not_served() -> None:
-    parent = '{group: "", kind: Service, name: web}'
-    found = run(gateway(tls("tls")), SERVICE, stream_route("a", parent=parent))
-    assert verdict(found, "TLSRoute default/a", "Accepted") == ("False", "UnsupportedValue")
-    assert codes(found) == ["KGW508"]
-
-
 @pytest.mark.parametrize("version", ["v1", "v1alpha3"])
 def test_newer_versions_need_hostnames(version: str) -> None:
     _, findings = run_all(gateway(tls("tls")), SERVICE, stream_route("a", version=version))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgw.attach import client_certificates, faces, gateways, routes, streams, waypoints
+from kgw.attach import client_certificates, faces, gateways, meshes, routes, streams, waypoints
 from kgw.attach.index import Index
 from kgw.attach.policies import Policies
 from kgw.attach.upstreams import Upstreams
@@ -13,10 +13,11 @@ from kgw.attach.upstreams import Upstreams
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kgw.api import Resource
+    from kgw.api import Resource, ResourceKey
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Named
     from kgw.attach.routes import Routes
+    from kgw.attach.status import Status
     from kgw.attach.streams import Streams
     from kgw.attach.waypoints import Binding
 
@@ -27,11 +28,13 @@ class Attachment:
 
     index: Index
     gateways: dict[Named, GatewayState]
-    bindings: dict[Named, Binding]
+    bindings: dict[ResourceKey, Binding]
     routes: Routes
     streams: Streams
     policies: Policies
     upstreams: Upstreams
+    #: The statuses of kgw's meshes, which nothing else depends on.
+    meshes: dict[ResourceKey, Status]
     #: What routes see of Gateways: as these were before policies were applied to their listeners.
     gateway_faces: dict[Named, faces.Face]
 
@@ -49,12 +52,15 @@ def complete(
     index: Index,
     states: dict[Named, GatewayState],
     seen: dict[Named, faces.Face],
-    bindings: dict[Named, Binding],
+    bindings: dict[ResourceKey, Binding],
     attached: Routes,
 ) -> Attachment:
-    """Finds out the rest, once HTTPRoutes are attached."""
+    """Finds out the rest, once routes of requests are attached."""
     connections = streams.resolve(index, states, bindings, attached)
     policies = Policies(index, states, attached.states)
     client_certificates.apply(index, states.values(), policies)
     upstreams = Upstreams(index)
-    return Attachment(index, states, bindings, attached, connections, policies, upstreams, seen)
+    own = meshes.resolve(index)
+    return Attachment(
+        index, states, bindings, attached, connections, policies, upstreams, own, seen
+    )

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kgw.api import Opaque, remains
+from kgw.api import Opaque, ResourceKey, remains
 from kgw.api.gateway.references import GATEWAY_GROUP, ObjectReference
 from kgw.attach import certificates
+from kgw.attach.index import SERVICE_KINDS
 from kgw.attach.status import Outcome
 from kgw.attach.upstream import Tls
 from kgw.diagnostics import Severity, suggest
@@ -20,13 +21,13 @@ from kgw.diagnostics import Severity, suggest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kgw.api import BackendTLSPolicy, Service
+    from kgw.api import BackendTLSPolicy
     from kgw.api.core.service import ServicePort
-    from kgw.attach.index import Index
+    from kgw.attach.index import AnyService, Index
     from kgw.source.memory import FieldPath
 
-#: Namespace and name of a Service, and the name of a port or nothing.
-Slot = tuple[str, str, str]
+#: A Service or ServiceImport, and the name of a port or nothing.
+Slot = tuple["ResourceKey", str]
 
 _ACCEPTED = Outcome(True, "Accepted", "Policy accepted")
 _RESOLVED = Outcome(True, "ResolvedRefs", "Successfully resolved all references")
@@ -65,11 +66,10 @@ class BackendTLS:
         for policy in sorted(policies, key=lambda one: one.age()):
             self._add(policy)
 
-    def of(self, service: Service, port: ServicePort) -> BackendTLSState | None:
+    def of(self, service: AnyService, port: ServicePort) -> BackendTLSState | None:
         """The policy that holds for a port."""
-        named = (service.namespace, service.name)
-        own = self.slots.get((*named, port.name)) if port.name else None
-        return own or self.slots.get((*named, ""))
+        own = self.slots.get((service.key, port.name)) if port.name else None
+        return own or self.slots.get((service.key, ""))
 
     def _add(self, policy: BackendTLSPolicy | Opaque) -> None:
         state = BackendTLSState(policy)
@@ -118,32 +118,33 @@ class BackendTLS:
                 "name": one.name,
                 **({"sectionName": section} if section else {}),
             }
-            yield ("spec", "targetRefs", number), (policy.namespace, one.name, section), ref
+            key = ResourceKey(one.group, one.kind, policy.namespace, one.name)
+            yield ("spec", "targetRefs", number), (key, section), ref
 
     def _problem(
         self, policy: BackendTLSPolicy | Opaque, path: FieldPath, slot: Slot, ref: dict[str, Any]
     ) -> Outcome | None:
         """Why there is no such target, if so."""
-        namespace, name, section = slot
-        if (ref["group"], ref["kind"]) != ("", "Service"):
-            message = f"{ref['group']}/{ref['kind']} is not a kind of backend"
+        (group, kind, namespace, name), section = slot
+        if (group, kind) not in SERVICE_KINDS:
+            message = f"{group}/{kind} is not a kind of backend"
             place = (*path, "kind")
             self._index.report(
                 policy, "KGW309", Severity.ERROR, message, place, legal='Service with `group: ""`'
             )
             return Outcome(False, "Invalid", message)
-        service = self._index.services.get((namespace, name))
+        service = self._index.service(slot[0])
         if service is None:
             code, place = "KGW302", (*path, "name")
-            message = f"Service {namespace}/{name} not found"
-            known = [one for where, one in self._index.services if where == namespace]
+            message = f"{kind} {namespace}/{name} not found"
+            known = [one for where, one in self._index.named(kind) if where == namespace]
             near = suggest(name, known)
         else:
             names = [one.name for one in service.spec.ports if one.name]
             if not section or section in names:
                 return None
             code, place = "KGW303", (*path, "sectionName")
-            message = f"Service {namespace}/{name} has no port named {section}"
+            message = f"{kind} {namespace}/{name} has no port named {section}"
             near = suggest(section, names)
         hint = f"did you mean `{near}`?" if near else None
         self._index.report(policy, code, Severity.ERROR, message, place, hint=hint)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from kgw.api import ResourceKey
 from kgw.api.gateway.references import GATEWAY_GROUP
+from kgw.attach.index import SERVICE_KINDS
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kgw.api import Service
     from kgw.api.core.service import ServicePort
     from kgw.api.gateway.references import BackendRef
-    from kgw.attach.index import Index
+    from kgw.attach.index import AnyService, Index
     from kgw.attach.parents import Route
     from kgw.source.memory import FieldPath
 
@@ -37,7 +38,7 @@ class Backend:
     """A backendRef and what it resolves to."""
 
     ref: BackendRef
-    service: Service | None
+    service: AnyService | None
     port: ServicePort | None
     #: Why there is no service and port.
     problem: Outcome | None
@@ -68,43 +69,43 @@ def report_denials(index: Index, route: Route, rules: Iterable[Iterable[Backend]
 
 def resolve(index: Index, route: Route, ref: BackendRef, path: FieldPath) -> Backend:
     """Resolves a backendRef, reporting what is wrong with it on the route."""
-    namespace = ref.namespace or route.namespace
-    if (ref.group, ref.kind) != ("", "Service"):
+    key = ResourceKey(ref.group, ref.kind, ref.namespace or route.namespace, ref.name)
+    if (ref.group, ref.kind) not in SERVICE_KINDS:
         problem = Outcome(False, "InvalidKind", f"{ref.group}/{ref.kind} is not a kind of backend")
-        _report(index, route, "KGW309", problem, (*path, "kind"), legal="Service")
+        legal = ", ".join(kind for _, kind in SERVICE_KINDS)
+        _report(index, route, "KGW309", problem, (*path, "kind"), legal=legal)
         return Backend(ref, None, None, problem, None)
     denial = None
-    if namespace != route.namespace and not index.granted(
-        (GATEWAY_GROUP, route.kind, route.namespace), ("", "Service", namespace, ref.name)
+    if key.namespace != route.namespace and not index.granted(
+        (GATEWAY_GROUP, route.kind, route.namespace), key
     ):
         denial = Outcome(
             False,
             "RefNotPermitted",
-            f"no ReferenceGrant in namespace {namespace} permits {route.kind}s of namespace "
-            f"{route.namespace} to refer to Service {ref.name}",
+            f"no ReferenceGrant in namespace {key.namespace} permits {route.kind}s of namespace "
+            f"{route.namespace} to refer to {key.kind} {ref.name}",
         )
-    service = index.services.get((namespace, ref.name))
-    name = f"{namespace}/{ref.name}"
+    service = index.service(key)
     if service is None:
-        problem = Outcome(False, "BackendNotFound", f"Service {name} not found")
-        near = suggest(ref.name, (one for ns, one in index.services if ns == namespace))
+        problem = Outcome(False, "BackendNotFound", f"{key} not found")
+        near = suggest(ref.name, (one for ns, one in index.named(key.kind) if ns == key.namespace))
         _report(index, route, "KGW307", problem, (*path, "name"), near=near)
         return Backend(ref, None, None, problem, denial)
     if service.spec.type == "ExternalName":
-        problem = Outcome(False, "UnsupportedValue", f"Service {name} is of type ExternalName")
+        problem = Outcome(False, "UnsupportedValue", f"{key} is of type ExternalName")
         _report(index, route, "KGW506", problem, (*path, "name"))
         return Backend(ref, None, None, problem, denial)
     port = service.port(ref.port or 0)
     if port is None:
         other = next((one for one in service.spec.ports if one.port == ref.port), None)
         if other is not None:
-            text = f"port {ref.port} of Service {name} is a {other.protocol} port"
+            text = f"port {ref.port} of {key} is a {other.protocol} port"
             problem = Outcome(False, "UnsupportedProtocol", text)
             _report(index, route, "KGW504", problem, (*path, "port"), legal="a TCP port")
             return Backend(ref, service, None, problem, denial)
-        problem = Outcome(False, "BackendNotFound", f"Service {name} has no TCP port {ref.port}")
-        legal = ", ".join(str(one.port) for one in service.spec.ports if one.protocol == "TCP")
-        _report(index, route, "KGW307", problem, (*path, "port"), legal=legal or None)
+        problem = Outcome(False, "BackendNotFound", f"{key} has no TCP port {ref.port}")
+        numbers = ", ".join(str(one.port) for one in service.spec.ports if one.protocol == "TCP")
+        _report(index, route, "KGW307", problem, (*path, "port"), legal=numbers or None)
         return Backend(ref, service, None, problem, denial)
     return Backend(ref, service, port, None, denial)
 

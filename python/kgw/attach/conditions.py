@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from kgw.api import Gateway
+from kgw.api import Gateway, ResourceKey
 from kgw.attach import gateway_classes, upstreams
 from kgw.attach.gateways import role_of
 from kgw.attach.status import (
@@ -24,7 +24,7 @@ from kgw.attach.waypoints import own_service
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kgw.api import Opaque, ResourceKey
+    from kgw.api import Opaque
     from kgw.attach.attachment import Attachment
     from kgw.attach.backend_config import BackendConfigState
     from kgw.attach.backend_tls import BackendTLSState
@@ -46,7 +46,7 @@ MAX_ANCESTORS: Final = 16
 Attached = dict[str, set["ResourceKey"]]
 
 #: The Gateways that send requests to each Service.
-Users = dict["Named", set["Named"]]
+Users = dict["ResourceKey", set["Named"]]
 
 
 def statuses(
@@ -63,6 +63,7 @@ def statuses(
     users = upstreams.users([*states, *attachment.streams.states], attachment.bindings)
     found: dict[ResourceKey, Status] = {}
     found |= gateway_classes.statuses(attachment.index)
+    found |= attachment.meshes
     for route in states:
         found[route.route.key] = _route(route, attached)
     for stream in attachment.streams.states:
@@ -317,7 +318,8 @@ def _policy(state: PolicyState, more: Iterable[tuple[tuple[str, str], ...]] = ()
 
 
 def _backend_config(state: BackendConfigState, users: Users) -> Status:
-    refs = (ref for service in state.services for ref in _service_ancestors(service, users))
+    keys = (ResourceKey("", "Service", *named) for named in state.services)
+    refs = (ref for key in keys for ref in _service_ancestors(key, users))
     return _policy(state, refs)
 
 
@@ -326,8 +328,8 @@ def _backend_tls(state: BackendTLSState, users: Users) -> Status:
     resolved = state.resolved.condition("ResolvedRefs", generation)
     ancestors = dict.fromkeys(
         ref
-        for namespace, name, _ in (*state.targets, *state.lost)
-        for ref in _service_ancestors((namespace, name), users)
+        for service, _ in (*state.targets, *state.lost)
+        for ref in _service_ancestors(service, users)
     )
     entries = [
         ParentStatus(dict(ref), (state.accepted.condition("Accepted", generation), resolved))
@@ -341,10 +343,10 @@ def _backend_tls(state: BackendTLSState, users: Users) -> Status:
     return Status(ancestors=tuple(entries[:MAX_ANCESTORS]))
 
 
-def _service_ancestors(service: Named, users: Users) -> list[tuple[tuple[str, str], ...]]:
+def _service_ancestors(service: ResourceKey, users: Users) -> list[tuple[tuple[str, str], ...]]:
     """What a policy about a Service has as ancestors: Gateways, or itself if none uses it."""
     own = sorted(users.get(service, ()))
-    rows = [(Gateway.group, "Gateway", *named) for named in own] or [("", "Service", *service)]
+    rows = [(Gateway.group, "Gateway", *named) for named in own] or [service]
     return [
         (("group", group), ("kind", kind), ("namespace", namespace), ("name", name))
         for group, kind, namespace, name in rows

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
-    from kgw.api import Service
     from kgw.api.core.service import ServicePort
-    from kgw.attach.index import Index
+    from kgw.attach.index import AnyService, Index
 
 
-def addresses(index: Index, service: Service, port: ServicePort) -> list[str]:
+def addresses(index: Index, service: AnyService, port: ServicePort) -> list[str]:
     """Ready endpoints as ``address:port``, sorted, IPv4 first.
 
     The port of a slice that has the name of the Service's port is the target port.
@@ -47,7 +46,7 @@ def _socket(version: int, number: int, port: int) -> str:
     return f"{IPv4Address(number)}:{port}" if version == 4 else f"[{IPv6Address(number)}]:{port}"
 
 
-def counts(index: Index, service: Service) -> tuple[int, int]:
+def counts(index: Index, service: AnyService) -> tuple[int, int]:
     """Ready and all endpoints of a Service; one of two address families counts once."""
     ready: dict[str, int] = {}
     total: dict[str, int] = {}

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
+from kgw.api import ResourceKey
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -38,11 +40,11 @@ def gateway(state: GatewayState) -> Face:
     return (_Same(state.gateway), tuple(_seen(state)), listeners, sets)
 
 
-def bindings(of: Mapping[Named, Binding]) -> dict[Named, Face]:
+def bindings(of: Mapping[ResourceKey, Binding]) -> dict[ResourceKey, Face]:
     """What routes see of the waypoints of Services."""
     return {
-        named: (one.namespace, one.name, None if one.state is None else one.state.named)
-        for named, one in of.items()
+        key: (one.namespace, one.name, None if one.state is None else one.state.named)
+        for key, one in of.items()
     }
 
 
@@ -60,16 +62,16 @@ def referred(policies: Policies) -> dict[Named, Face]:
     return {named: _policy(one) for named, one in policies.by_name.items()}
 
 
-def upstreams(of: Upstreams) -> dict[Named, Face]:
+def upstreams(of: Upstreams) -> dict[ResourceKey, Face]:
     """What policies say about connections to each Service that they are about."""
-    found: dict[Named, list[Face]] = {}
-    for (namespace, name, port), tls in of.tls.slots.items():
+    found: dict[ResourceKey, list[Face]] = {}
+    for (service, port), tls in of.tls.slots.items():
         face = (port, _Same(tls.policy), tls.accepted, tls.tls)
-        found.setdefault((namespace, name), []).append(face)
+        found.setdefault(service, []).append(face)
     for named, states in of.config.by_service.items():
         faces = ((*_policy(one), one.certificate, one.ca) for one in states)
-        found.setdefault(named, []).extend(faces)
-    return {named: tuple(every) for named, every in found.items()}
+        found.setdefault(ResourceKey("", "Service", *named), []).extend(faces)
+    return {service: tuple(every) for service, every in found.items()}
 
 
 def differing(before: Mapping[Any, Face], after: Mapping[Any, Face]) -> set[Any]:

@@ -19,15 +19,28 @@ from kgw.api import (
     loaded,
     remains,
 )
-from kgw.api.kinds import KGATEWAY_GROUP
+from kgw.api.kinds import KGATEWAY_GROUP, MULTICLUSTER_GROUP
 from kgw.diagnostics import Finding, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from typing import Any
+    from typing import Any, TypeAlias
 
-    from kgw.api import ListenerPolicy, ReferenceGrant, TCPRoute, TLSRoute
+    from kgw.api import (
+        GRPCRoute,
+        ListenerPolicy,
+        ReferenceGrant,
+        ServiceImport,
+        TCPRoute,
+        TLSRoute,
+    )
     from kgw.source.memory import FieldPath
+
+    #: A route of requests.
+    RequestRoute: TypeAlias = HTTPRoute | GRPCRoute
+
+    #: What requests go to: a Service of the cluster, or one of a set of clusters.
+    AnyService: TypeAlias = Service | ServiceImport
 
 R = TypeVar("R", bound=Resource)
 
@@ -38,13 +51,19 @@ CRD: Final = ("apiextensions.k8s.io", "CustomResourceDefinition")
 #: A namespace and a name.
 Named = tuple[str, str]
 
+#: Group and kind of what requests go to.
+SERVICE_KINDS: Final = (("", "Service"), (MULTICLUSTER_GROUP, "ServiceImport"))
+
+#: The kinds of routes of requests.
+REQUEST_KINDS: Final = ("GRPCRoute", "HTTPRoute")
+
 
 class Index:
     """Look-ups over a set of resources, and the findings about them."""
 
     def __init__(self, resources: Iterable[Resource]) -> None:
         self._kinds: dict[type[Resource], dict[Named, Resource]] = {}
-        self._slices: dict[Named, list[EndpointSlice]] = {}
+        self._slices: dict[ResourceKey, list[EndpointSlice]] = {}
         self._grants: dict[str, list[ReferenceGrant]] = {}
         #: Objects of a known kind that are not valid; they count where ignoring them is unsafe.
         self.refused: dict[ResourceKey, Opaque] = {}
@@ -89,9 +108,9 @@ class Index:
         named = (resource.namespace, resource.name)
         self._kinds.setdefault(type(resource), {})[named] = resource
         if isinstance(resource, EndpointSlice):
-            if (service := _owner(resource)) is not None:
-                others = _without(self._slices.get(service, ()), resource)
-                self._slices[service] = [*others, resource]
+            for owner in resource.owners:
+                others = _without(self._slices.get(owner, ()), resource)
+                self._slices[owner] = [*others, resource]
         elif isinstance(resource, loaded.ReferenceGrant):
             self._grants[named[0]] = [*self._grants.get(named[0], ()), resource]
 
@@ -103,8 +122,8 @@ class Index:
         named = (resource.namespace, resource.name)
         self._kinds.get(type(resource), {}).pop(named, None)
         if isinstance(resource, EndpointSlice):
-            if (service := _owner(resource)) is not None:
-                self._slices[service] = _without(self._slices.get(service, ()), resource)
+            for owner in resource.owners:
+                self._slices[owner] = _without(self._slices.get(owner, ()), resource)
         elif isinstance(resource, loaded.ReferenceGrant):
             self._grants[named[0]] = _without(self._grants.get(named[0], ()), resource)
 
@@ -115,16 +134,22 @@ class Index:
         self.classes: dict[str, loaded.GatewayClass] = {
             name: one for (_, name), one in self._of(loaded.GatewayClass).items()
         }
+        self.meshes: dict[Named, loaded.XMesh] = self._of(loaded.XMesh)
         self.namespaces: dict[str, Namespace] = {
             name: one for (_, name), one in self._of(Namespace).items()
         }
         self.services: dict[Named, Service] = self._of(Service)
+        self.imports: dict[Named, loaded.ServiceImport] = self._of(loaded.ServiceImport)
         self.secrets: dict[Named, loaded.Secret] = self._of(loaded.Secret)
         self.config_maps: dict[Named, loaded.ConfigMap] = self._of(loaded.ConfigMap)
         self.refused_gateways: list[Opaque] = [
             one for one in self.refused.values() if _is_gateway(one.key)
         ]
-        self.routes: dict[Named, HTTPRoute] = self._routes()
+        #: The routes of requests by kind, with what can be read of refused ones.
+        self.routes: dict[str, dict[Named, RequestRoute]] = {
+            "GRPCRoute": self._routes(loaded.GRPCRoute, "GRPCRoute"),
+            "HTTPRoute": self._routes(HTTPRoute, "HTTPRoute"),
+        }
         self.backend_config_policies: dict[Named, loaded.BackendConfigPolicy] = self._of(
             loaded.BackendConfigPolicy
         )
@@ -141,11 +166,11 @@ class Index:
     def _of(self, model: type[R]) -> dict[Named, R]:
         return self._kinds.get(model, {})  # type: ignore[return-value]  # keyed by the type itself
 
-    def _routes(self) -> dict[Named, HTTPRoute]:
-        """The routes, with what can be read of refused ones."""
-        found = dict(self._of(HTTPRoute))
+    def _routes(self, model: type[RequestRoute], kind: str) -> dict[Named, RequestRoute]:
+        """The routes of a kind, with what can be read of refused ones."""
+        found: dict[Named, RequestRoute] = dict(self._of(model))
         for key, one in self.refused.items():
-            if (key.group, key.kind) == (HTTPRoute.group, "HTTPRoute"):
+            if (key.group, key.kind) == (HTTPRoute.group, kind):
                 found[key.namespace, key.name] = remains.route(one)
         return dict(sorted(found.items()))
 
@@ -164,31 +189,34 @@ class Index:
 
     # === Changes ===
 
-    def put_route(self, key: ResourceKey, resource: Resource | None) -> HTTPRoute | None:
-        """Puts an HTTPRoute, or one that was refused, in the place of what has its key.
+    def put_route(self, key: ResourceKey, resource: Resource | None) -> RequestRoute | None:
+        """Puts a route of requests, or one that was refused, in the place of what has its key.
 
         Returns what is looked up from now on, if anything.
         """
         named = (key.namespace, key.name)
-        self.routes.pop(named, None)
+        routes = self.routes[key.kind]
+        before = routes.pop(named, None)
         self.refused.pop(key, None)
-        self._kinds.get(HTTPRoute, {}).pop(named, None)
+        if before is not None:
+            self._kinds.get(type(before), {}).pop(named, None)
         if resource is not None:
             self._add(resource)
         if isinstance(resource, Opaque):
-            self.routes[named] = remains.route(resource)
-        elif isinstance(resource, HTTPRoute):
-            self.routes[named] = resource
-        return self.routes.get(named)
+            routes[named] = remains.route(resource)
+        elif isinstance(resource, (HTTPRoute, loaded.GRPCRoute)):
+            routes[named] = resource
+        return routes.get(named)
 
-    def put_slice(self, before: EndpointSlice | None, after: EndpointSlice | None) -> set[Named]:
+    def put_slice(
+        self, before: EndpointSlice | None, after: EndpointSlice | None
+    ) -> set[ResourceKey]:
         """Puts an EndpointSlice in the place of another; returns the Services they are about."""
-        services = set()
+        services: set[ResourceKey] = set()
         for one, change in ((before, self._remove), (after, self._add)):
             if one is not None:
                 change(one)
-                if (service := _owner(one)) is not None:
-                    services.add(service)
+                services.update(one.owners)
         return services
 
     # === Look-ups ===
@@ -216,7 +244,7 @@ class Index:
         return ", ".join(dict.fromkeys(one.code for one in refused.defects))
 
     def is_refused(self, kind: str, named: tuple[str, ...]) -> bool:
-        """Whether there is a Gateway or HTTPRoute of a name, but it is not valid."""
+        """Whether there is a Gateway or route of a name, but it is not valid."""
         return (Gateway.group, kind, *named) in self.refused
 
     def consulted(self, kind: tuple[str, str]) -> dict[Named, Opaque]:
@@ -227,9 +255,22 @@ class Index:
             if (key.group, key.kind) == kind
         }
 
-    def slices(self, service: Service) -> list[EndpointSlice]:
+    def service(self, key: ResourceKey) -> AnyService | None:
+        """A Service or ServiceImport by its key."""
+        named = (key.namespace, key.name)
+        return self.services.get(named) if key.kind == "Service" else self.imports.get(named)
+
+    def route(self, key: ResourceKey) -> RequestRoute | None:
+        """A route of requests by its key."""
+        return self.routes[key.kind].get((key.namespace, key.name))
+
+    def named(self, kind: str) -> Iterable[Named]:
+        """The names of all Services, or of all ServiceImports."""
+        return self.services if kind == "Service" else self.imports
+
+    def slices(self, service: AnyService) -> list[EndpointSlice]:
         """The EndpointSlices of a Service."""
-        return self._slices.get((service.namespace, service.name), [])
+        return self._slices.get(service.key, [])
 
     def namespace_labels(self, name: str) -> dict[str, str]:
         """The labels of a namespace, with the one that Kubernetes sets."""
@@ -280,11 +321,6 @@ class Index:
         )
         self.findings.append(finding)
         return finding
-
-
-def _owner(one: EndpointSlice) -> Named | None:
-    """The Service that an EndpointSlice is about."""
-    return None if one.service is None else (one.namespace, one.service)
 
 
 def _without(several: Iterable[R], one: R) -> list[R]:

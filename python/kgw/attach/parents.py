@@ -1,8 +1,10 @@
 """What the parentRefs of a route lead to.
 
 A parent is a Gateway or a ListenerSet, whose listeners decide by name, port, kind, namespace and
-hostname; or a Service of the mesh (GAMMA), for which the route replaces the default one. Hostnames
-of a route do not count for a Service: the connection's destination has chosen it already.
+hostname; or a Service or ServiceImport of the mesh (GAMMA), for which the route replaces the
+default one. A route of the Service's namespace (a producer's) does so for all clients, one of
+another namespace (a consumer's) for the clients of its own. Hostnames of requests do not count for
+a Service: the connection's destination has chosen it already.
 """
 
 from __future__ import annotations
@@ -10,22 +12,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kgw.api import HTTPRoute, loaded
+from kgw.api import ResourceKey, loaded
 from kgw.api.gateway.references import GATEWAY_GROUP, ParentReference
 from kgw.attach import hostnames, protocols
+from kgw.attach.frontends import ServiceAddress
+from kgw.attach.index import REQUEST_KINDS, SERVICE_KINDS
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from kgw.api import Service, TCPRoute, TLSRoute
+    from kgw.api import TCPRoute, TLSRoute
     from kgw.attach.gateways import GatewayState
-    from kgw.attach.index import Index, Named
+    from kgw.attach.index import AnyService, Index, Named, RequestRoute
     from kgw.attach.listeners import ListenerState
     from kgw.attach.waypoints import Binding
 
-    Route: TypeAlias = HTTPRoute | TLSRoute | TCPRoute
+    Route: TypeAlias = RequestRoute | TLSRoute | TCPRoute
 
 ACCEPTED = Outcome(True, "Accepted", "Successfully accepted Route")
 
@@ -41,15 +45,24 @@ class ParentState:
     #: The listeners, with the hosts that the route has there.
     listeners: list[tuple[ListenerState, tuple[str, ...]]] = field(default_factory=list)
     #: The parent Service and its ports.
-    service: Service | None = None
+    service: AnyService | None = None
     ports: tuple[int, ...] = ()
+    #: The namespace of the clients that a route of a Service is for; empty for all.
+    clients: str = ""
     #: Whether the parent belongs to another controller, which writes the status.
     foreign: bool = False
 
     @property
     def mesh(self) -> bool:
-        """Whether the parent is a Service."""
+        """Whether the parent is a Service of the mesh."""
         return self.service is not None
+
+    def addresses(self) -> tuple[ServiceAddress, ...]:
+        """The ports of the parent Service, as the route's clients see them."""
+        if self.service is None:
+            return ()
+        key = self.service.key
+        return tuple(ServiceAddress(key, port, self.clients) for port in self.ports)
 
 
 class Parents:
@@ -59,7 +72,7 @@ class Parents:
         self,
         index: Index,
         gateways: dict[Named, GatewayState],
-        bindings: dict[Named, Binding],
+        bindings: dict[ResourceKey, Binding],
     ) -> None:
         self._index = index
         self._gateways = gateways
@@ -73,15 +86,17 @@ class Parents:
             return self._gateway(route, ref, number, (namespace, ref.name))
         if (ref.group, ref.kind) == (GATEWAY_GROUP, "ListenerSet"):
             return self._listener_set(route, ref, number, (namespace, ref.name))
-        if (ref.group, ref.kind) in (("", "Service"), ("core", "Service")):
-            return self._service(route, ref, number, (namespace, ref.name))
+        group = "" if ref.group == "core" else ref.group
+        if (group, ref.kind) in SERVICE_KINDS:
+            key = ResourceKey(group, ref.kind, namespace, ref.name)
+            return self._service(route, ref, number, key)
         message = f"{ref.group}/{ref.kind} is not a kind of parent that kgw serves"
         return self._refused(
             route,
             ref,
             (number, "kind"),
             ("KGW309", "NoMatchingParent", message),
-            legal='Gateway, ListenerSet, or Service with `group: ""`',
+            legal='Gateway, ListenerSet, Service with `group: ""`, ServiceImport',
             hint='write `group: ""`' if ref.kind == "Service" else None,
         )
 
@@ -233,38 +248,22 @@ class Parents:
         return ParentState(ref, ACCEPTED, state, attached)
 
     def _service(
-        self, route: Route, ref: ParentReference, number: int, named: Named
+        self, route: Route, ref: ParentReference, number: int, key: ResourceKey
     ) -> ParentState:
-        name = "/".join(named)
-        service = self._index.services.get(named)
-        if isinstance(route, loaded.TLSRoute):
-            message = "a TLSRoute cannot have a Service as its parent in this version of kgw"
-            return self._refused(
-                route,
-                ref,
-                (number, "kind"),
-                ("KGW508", "UnsupportedValue", message),
-                legal="Gateway",
-            )
-        if named[0] != route.namespace:
-            message = (
-                f"a route for Service {name} in another namespace holds for the clients of its own "
-                "namespace only, which this version cannot tell apart"
-            )
-            return self._refused(
-                route, ref, (number, "namespace"), ("KGW505", "UnsupportedValue", message)
-            )
+        kind, name = key.kind, f"{key.kind} {key.namespace}/{key.name}"
+        service = self._index.service(key)
         if service is None:
-            near = suggest(ref.name, (one for ns, one in self._index.services if ns == named[0]))
+            known = self._index.named(kind)
+            near = suggest(ref.name, (one for ns, one in known if ns == key.namespace))
             return self._refused(
                 route,
                 ref,
                 (number, "name"),
-                ("KGW305", "NoMatchingParent", f"Service {name} not found"),
+                ("KGW305", "NoMatchingParent", f"{name} not found"),
                 hint=f"did you mean `{near}`?" if near else None,
             )
         if not service.vips():
-            message = f"Service {name} has no virtual IP, so no waypoint serves it"
+            message = f"{name} has no virtual IP, so no waypoint serves it"
             return self._refused(
                 route, ref, (number, "name"), ("KGW410", "UnsupportedValue", message)
             )
@@ -277,9 +276,7 @@ class Parents:
         )
         if not ports:
             field = "port" if ref.port else "sectionName"
-            message = (
-                f"Service {name} has no TCP port {ref.port or ref.section_name or ''}".rstrip()
-            )
+            message = f"{name} has no TCP port {ref.port or ref.section_name or ''}".rstrip()
             return self._refused(
                 route,
                 ref,
@@ -287,35 +284,35 @@ class Parents:
                 ("KGW306", "NoMatchingParent", message),
                 legal=", ".join(f"{one.port}" for one in service.spec.ports) or None,
             )
-        if isinstance(route, HTTPRoute):
+        if route.kind in REQUEST_KINDS:
             carrying = (service.port(port) for port in ports)
             ports = tuple(one.port for one in carrying if one and protocols.of(one).http)
             if not ports:
-                message = f"no port of Service {name} that the route is for carries HTTP"
+                message = f"no port of {name} that the route is for carries HTTP"
                 why = ("KGW421", "NotAllowedByListeners", message)
                 return self._refused(route, ref, (number,), why)
-        binding = self._bindings.get(named)
+        binding = self._bindings.get(key)
         if binding is None:
-            message = f"Service {name} is not served by a waypoint"
             return self._refused(
                 route,
                 ref,
                 (number,),
-                ("KGW410", "Pending", message),
+                ("KGW410", "Pending", f"{name} is not served by a waypoint"),
                 severity=Severity.WARNING,
-                hint="label the Service or its namespace with `istio.io/use-waypoint`",
+                hint=f"label the {kind} or its namespace with `istio.io/use-waypoint`",
             )
         if binding.state is None:
             return ParentState(ref, Outcome(False, "Pending", ""), foreign=True)
-        if _hostnames(route):
+        if route.kind in REQUEST_KINDS and _hostnames(route):
             self._index.report(
                 route,
                 "KGW403",
                 Severity.WARNING,
-                f"hostnames have no effect for the parent Service {name}",
+                f"hostnames have no effect for the parent {name}",
                 ("spec", "hostnames"),
             )
-        return ParentState(ref, ACCEPTED, binding.state, [], service, ports)
+        clients = "" if route.namespace == service.namespace else route.namespace
+        return ParentState(ref, ACCEPTED, binding.state, [], service, ports, clients)
 
 
 def _hostnames(route: Route) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from kgw.diagnostics import Severity
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kgw.api import HTTPListenerPolicy, ListenerPolicy
+    from kgw.api import HTTPListenerPolicy, ListenerPolicy, ResourceKey
     from kgw.api.kgateway.traffic_policy import LocalRateLimit
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named
@@ -53,7 +53,7 @@ class Place:
     gateway: Named
     #: The listener's `section`.
     listener: str
-    route: Named | None = None
+    route: ResourceKey | None = None
     #: The rule's name, if it has one.
     rule: str | None = None
     #: Policies that a filter of the rule refers to.
@@ -67,7 +67,7 @@ class Policies:
         self,
         index: Index,
         gateways: dict[Named, GatewayState],
-        routes: dict[Named, RouteState],
+        routes: dict[ResourceKey, RouteState],
     ) -> None:
         self._index = index
         self._gateways = gateways
@@ -146,17 +146,17 @@ class Policies:
         own.sort(key=PolicyState.order)
         return [*own, *self._listener.get(("Gateway", *gateway, ""), ())]
 
-    def refer(self, name: str, route: Named) -> PolicyState | None:
+    def refer(self, name: str, route: ResourceKey) -> PolicyState | None:
         """The TrafficPolicy that a filter of a route refers to, which attaches it."""
-        state = self.by_name.get((route[0], name))
+        state = self.named(name, route)
         if state is not None:
             self.targets.refer(state, route)
             state.effective = True
         return state
 
-    def named(self, name: str, route: Named) -> PolicyState | None:
+    def named(self, name: str, route: ResourceKey) -> PolicyState | None:
         """The TrafficPolicy that a filter of a route names, without attaching it."""
-        return self.by_name.get((route[0], name))
+        return self.by_name.get((route.namespace, name))
 
     def traffic(self, place: Place) -> list[PolicyState]:
         """The TrafficPolicies that count at a place, the most specific first."""
@@ -186,10 +186,11 @@ class Policies:
         """The policies that count at a place, the most specific first."""
         levels: list[tuple[str, list[PolicyState]]] = [("route", list(place.referred))]
         if place.route is not None:
+            _, kind, namespace, name = place.route
             if place.rule is not None:
-                own = self.by_target.get(("HTTPRoute", *place.route, place.rule), [])
+                own = self.by_target.get((kind, namespace, name, place.rule), [])
                 levels.append(("route", own))
-            levels.append(("route", self.by_target.get(("HTTPRoute", *place.route, ""), [])))
+            levels.append(("route", self.by_target.get((kind, namespace, name, ""), [])))
         targets = listener_targets(place.gateway, place.listener)
         levels += [("listener", self.by_target.get(target, [])) for target in targets]
         levels.append(("gateway", self.by_target.get(("Gateway", *place.gateway, ""), [])))

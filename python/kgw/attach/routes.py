@@ -1,4 +1,4 @@
-"""Which listeners and services an HTTPRoute is attached to.
+"""Which listeners and services HTTPRoutes and GRPCRoutes are attached to.
 
 A route that was refused is attached by what can be read of it, and answers 500 there. Were it left
 out, a Service would fall back to its default route, without the limits of the route's policies.
@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from kgw.api import remains
-from kgw.attach import backends
+from kgw.attach import backends, rivals
+from kgw.attach.index import REQUEST_KINDS
 from kgw.attach.parents import Parents, ParentState
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Collection, Hashable, Iterable, Sequence
 
-    from kgw.api import HTTPRoute
+    from kgw.api import ResourceKey
+    from kgw.api.gateway.grpc_route import GRPCRule
+    from kgw.api.gateway.http_route import Rule
     from kgw.api.gateway.references import BackendRef
     from kgw.attach.backends import Backend
+    from kgw.attach.frontends import ServiceAddress
     from kgw.attach.gateways import GatewayState
-    from kgw.attach.index import Index, Named
+    from kgw.attach.index import Index, Named, RequestRoute
     from kgw.attach.status import Outcome
     from kgw.attach.waypoints import Binding
     from kgw.diagnostics import Finding
@@ -30,8 +34,8 @@ if TYPE_CHECKING:
 
 _K = TypeVar("_K", bound="Hashable")
 
-#: A port of a Service: namespace, name and number.
-ServiceAddress = tuple[str, str, int]
+#: Where a route can be attached: a listener by its id, or a port of a Service.
+Place: TypeAlias = "str | ServiceAddress"
 
 #: How many resolved references are kept for other routes.
 _MOST_RESOLVED: Final = 1_000
@@ -39,9 +43,9 @@ _MOST_RESOLVED: Final = 1_000
 
 @dataclass(slots=True, eq=False)
 class RouteState:
-    """An HTTPRoute, where it is attached and what its backends are."""
+    """A route of requests, where it is attached and what its backends are."""
 
-    route: HTTPRoute
+    route: RequestRoute
     parents: list[ParentState]
     #: The backends of each rule.
     backends: list[list[Backend]]
@@ -49,10 +53,17 @@ class RouteState:
     faults: dict[tuple[int, str, str], None] = field(default_factory=dict)
     #: Rules that a broken policy has replaced by an error: `(rule, why)`.
     replaced: dict[tuple[int, str], None] = field(default_factory=dict)
+    #: Where it is attached, apart from what routes of another kind may be in the way.
+    claims: tuple[Place, ...] = ()
     #: Why the route was refused, if so: what can be read of it is answered 500.
     refusal: str | None = None
     #: What was found while it was attached and compiled.
     findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def rules(self) -> Sequence[Rule | GRPCRule]:
+        """The rules of the route."""
+        return self.route.spec.rules
 
     def resolved(self, mesh: bool) -> Outcome:
         """Whether all references resolve, for a parent of the mesh or a Gateway."""
@@ -69,12 +80,7 @@ class RouteState:
     @property
     def ports(self) -> set[ServiceAddress]:
         """The service ports that it is attached to."""
-        return {
-            (parent.service.namespace, parent.service.name, port)
-            for parent in self.parents
-            if parent.service is not None
-            for port in parent.ports
-        }
+        return {address for parent in self.parents for address in parent.addresses()}
 
     @property
     def gateways(self) -> tuple[Named, ...]:
@@ -88,21 +94,27 @@ class Routes:
     def __init__(self, index: Index, parents: Parents) -> None:
         self._index = index
         self._parents = parents
-        self.states: dict[Named, RouteState] = {}
+        self.states: dict[ResourceKey, RouteState] = {}
         self.by_listener: Counter[str] = Counter()
         self.by_port: Counter[ServiceAddress] = Counter()
+        #: How many routes of a kind would be at a place if there were none of another kind.
+        self._claims: Counter[tuple[str, Place]] = Counter()
         # What references resolve to that routes of a namespace share.
-        self._resolved: dict[tuple[str, int], Backend] = {}
+        self._resolved: dict[tuple[str, str, int], Backend] = {}
 
     def renewed(self, index: Index, parents: Parents) -> Routes:
         """The same routes, to be changed; what they stand on is new, or equal for them."""
         new = Routes(index, parents)
         new.states = dict(self.states)
         new.by_listener, new.by_port = self.by_listener.copy(), self.by_port.copy()
+        new._claims = self._claims.copy()
         return new
 
-    def attach(self, route: HTTPRoute) -> RouteState:
-        """Finds out where a route belongs; it does not count there before it is put there."""
+    def attach(self, route: RequestRoute) -> RouteState:
+        """Finds out where a route belongs; it does not count there before it is put there.
+
+        It may have to leave places to routes of another kind: `settle`.
+        """
         index = self._index
         findings: list[Finding] = []
         with index.reporting_to(findings):
@@ -118,30 +130,66 @@ class Routes:
             found = self._backends(route)
             if any(parent.accepted.ok and not parent.mesh for parent in parents):
                 backends.report_denials(index, route, found)
-        return RouteState(route, parents, found, refusal=refusal, findings=findings)
+        state = RouteState(route, parents, found, refusal=refusal, findings=findings)
+        state.claims = (*state.listeners, *state.ports)
+        return state
 
-    def put(self, named: Named, state: RouteState | None) -> None:
-        """Puts a route in the place of the one that has its name, or takes that one away."""
-        before = self.states.pop(named, None)
+    def put(self, key: ResourceKey, state: RouteState | None) -> None:
+        """Puts a route in the place of the one that has its key, or takes that one away."""
+        before = self.states.pop(key, None)
         if before is not None:
             _count(self.by_listener, before.listeners, -1)
             _count(self.by_port, before.ports, -1)
+            _count(self._claims, ((key.kind, one) for one in before.claims), -1)
         if state is not None:
-            self.states[named] = state
+            self.states[key] = state
             _count(self.by_listener, state.listeners, 1)
             _count(self.by_port, state.ports, 1)
+            _count(self._claims, ((key.kind, one) for one in state.claims), 1)
 
-    def _backends(self, route: HTTPRoute) -> list[list[Backend]]:
+    def contested(self, places: Iterable[Place] | None = None) -> frozenset[Place]:
+        """The places, of some or of all, that routes of several kinds are for."""
+        if places is None:
+            places = {place for _, place in self._claims}
+        return frozenset(
+            one for one in places if sum((kind, one) in self._claims for kind in REQUEST_KINDS) > 1
+        )
+
+    def claiming(self, places: Collection[Place]) -> set[ResourceKey]:
+        """The routes that are for any of some places."""
+        return {
+            key for key, state in self.states.items() if any(one in places for one in state.claims)
+        }
+
+    def settle(self) -> None:
+        """Decides which routes are served where there are some of several kinds.
+
+        All of these have been attached anew, and nothing was decided among them before.
+        """
+        contested = self.contested()
+        if not contested:
+            return
+        states = [self.states[key] for key in self.claiming(contested)]
+        for state in states:
+            self.put(state.route.key, None)
+        rivals.settle(self._index, states, contested)
+        for state in states:
+            self.put(state.route.key, state)
+        self.states = dict(sorted(self.states.items()))
+
+    def _backends(self, route: RequestRoute) -> list[list[Backend]]:
+        rules: Sequence[Rule | GRPCRule] = route.spec.rules
         return [
             [
                 self._backend(route, ref, ("spec", "rules", i, "backendRefs", j))
                 for j, ref in enumerate(rule.backend_refs)
             ]
-            for i, rule in enumerate(route.spec.rules)
+            for i, rule in enumerate(rules)
         ]
 
-    def _backend(self, route: HTTPRoute, ref: BackendRef, path: FieldPath) -> Backend:
-        key = (route.namespace, id(ref))
+    def _backend(self, route: RequestRoute, ref: BackendRef, path: FieldPath) -> Backend:
+        # A grant is for one kind of route.
+        key = (route.kind, route.namespace, id(ref))
         found = self._resolved.get(key)
         if found is None:
             found = backends.resolve(self._index, route, ref, path)
@@ -156,12 +204,14 @@ class Routes:
 def resolve(
     index: Index,
     gateways: dict[Named, GatewayState],
-    bindings: dict[Named, Binding],
+    bindings: dict[ResourceKey, Binding],
 ) -> Routes:
-    """Attaches all HTTPRoutes."""
+    """Attaches all routes of requests."""
     routes = Routes(index, Parents(index, gateways, bindings))
-    for named, route in index.routes.items():
-        routes.put(named, routes.attach(route))
+    for own in index.routes.values():
+        for route in own.values():
+            routes.put(route.key, routes.attach(route))
+    routes.settle()
     return routes
 
 

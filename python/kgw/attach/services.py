@@ -43,7 +43,7 @@ def services(resources: Iterable[Resource]) -> list[ServiceRow]:
     bindings = waypoints.resolve(index, states)
     rows = []
     for named, service in sorted(index.services.items()):
-        binding = bindings.get(named)
+        binding = bindings.get(service.key)
         ready, total = endpoints.counts(index, service)
         if not total and any(waypoints.own_service(state, service) for state in states.values()):
             ready = total = 1

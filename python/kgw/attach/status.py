@@ -88,7 +88,7 @@ class Status:
     ancestors: tuple[ParentStatus, ...] = field(default=())
     #: How many ListenerSets have joined; of Gateways only.
     attached_listener_sets: int | None = None
-    #: Names of features; of GatewayClasses only.
+    #: Names of features; of GatewayClasses and meshes only.
     supported_features: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

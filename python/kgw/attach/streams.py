@@ -1,7 +1,8 @@
 """Which listeners and services TCPRoutes and TLSRoutes are attached to.
 
 A connection has one route only: of several for the same connections the oldest is served, and on a
-Service an HTTPRoute goes before all of them (GEP-1686). A route that was refused is attached by
+Service a route of requests goes before a TLSRoute, and that before a TCPRoute (GEP-1294), among
+those that are for the same clients. A route that was refused is attached by
 what can be read of it, and closes connections there.
 """
 
@@ -11,15 +12,18 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgw.api import remains
-from kgw.attach import backends
+from kgw.api import loaded, remains
+from kgw.attach import backends, hostnames
 from kgw.attach.parents import Parents, ParentState
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
-    from kgw.api import TCPRoute, TLSRoute
+    from collections.abc import Collection
+
+    from kgw.api import ResourceKey, TCPRoute, TLSRoute
     from kgw.attach.backends import Backend
+    from kgw.attach.frontends import ServiceAddress
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named
     from kgw.attach.routes import Routes
@@ -43,6 +47,13 @@ class StreamState:
         rule = self.route.spec.rules[0].name or "0"
         return f"{self.route.namespace}/{self.route.name}/{rule}"
 
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        """The server names that it is for, where no listener has one."""
+        if isinstance(self.route, loaded.TCPRoute):
+            return (hostnames.ANY,)
+        return hostnames.intersection(hostnames.ANY, self.route.spec.hostnames)
+
     def resolved(self, mesh: bool) -> Outcome:
         """Whether all references resolve, for a parent of the mesh or a Gateway."""
         return backends.resolved(self.backends[0], mesh)
@@ -54,19 +65,20 @@ class Streams:
 
     states: list[StreamState]
     by_listener: dict[str, list[tuple[StreamState, tuple[str, ...]]]]
-    by_service: dict[tuple[str, str, int], list[StreamState]]
+    by_service: dict[ServiceAddress, list[StreamState]]
 
 
 def resolve(
     index: Index,
     gateways: dict[Named, GatewayState],
-    bindings: dict[Named, Binding],
+    bindings: dict[ResourceKey, Binding],
     routes: Routes,
 ) -> Streams:
     """Attaches all TCPRoutes and TLSRoutes."""
     streams = Streams([], defaultdict(list), defaultdict(list))
     resolver = Parents(index, gateways, bindings)
-    for route in index.stream_routes:
+    tls: set[ServiceAddress] = set()
+    for route in sorted(index.stream_routes, key=lambda one: one.kind == "TCPRoute"):
         refusal = index.refusal(route.key)
         refs = list(enumerate(route.spec.parent_refs))
         if refusal is not None:
@@ -75,7 +87,7 @@ def resolve(
             text = "the route has no parent, so it has no effect"
             index.report(route, "KGW305", Severity.WARNING, text, ("spec",))
         found = [
-            _precede(index, routes, route, resolver.resolve(route, ref, number), number)
+            _precede(index, routes, tls, route, resolver.resolve(route, ref, number), number)
             for number, ref in refs
         ]
         found += resolver.defaults(route)
@@ -86,12 +98,8 @@ def resolve(
         listeners = {one.id: hosts for parent in found for one, hosts in parent.listeners}
         for ident, hosts in listeners.items():
             streams.by_listener[ident].append((state, hosts))
-        ports = {
-            (parent.service.namespace, parent.service.name, port)
-            for parent in found
-            if parent.service is not None and parent.accepted.ok
-            for port in parent.ports
-        }
+        ports = {address for parent in found for address in parent.addresses()}
+        tls |= ports if route.kind == "TLSRoute" else set()
         for port in sorted(ports):
             streams.by_service[port].append(state)
     _idle(index, streams)
@@ -110,23 +118,27 @@ def _backends(index: Index, route: TCPRoute | TLSRoute) -> list[Backend]:
 
 
 def _precede(
-    index: Index, routes: Routes, route: TCPRoute | TLSRoute, parent: ParentState, number: int
+    index: Index,
+    routes: Routes,
+    tls: Collection[ServiceAddress],
+    route: TCPRoute | TLSRoute,
+    parent: ParentState,
+    number: int,
 ) -> ParentState:
-    """Takes a parent's ports that an HTTPRoute has from a route of connections."""
-    service = parent.service
-    if service is None or not parent.accepted.ok:
+    """Takes a parent's ports that routes with precedence have from a route of connections."""
+    taken = {one.port: "a route of requests" for one in parent.addresses() if one in routes.by_port}
+    if route.kind == "TCPRoute":
+        others = {one.port: "a TLSRoute" for one in parent.addresses() if one in tls}
+        taken = others | taken
+    if not taken or parent.service is None:
         return parent
-    free = tuple(
-        port
-        for port in parent.ports
-        if (service.namespace, service.name, port) not in routes.by_port
-    )
-    if not free:
-        message = f"an HTTPRoute has precedence on Service {service.namespace}/{service.name}"
+    parent.ports = tuple(port for port in parent.ports if port not in taken)
+    key = parent.service.key
+    if not parent.ports:
+        message = f"{next(iter(taken.values()))} has precedence on {key}"
         path = ("spec", "parentRefs", number)
         index.report(route, "KGW420", Severity.WARNING, message, path)
         parent.accepted = Outcome(False, "Conflicted", message)
-    parent.ports = free
     return parent
 
 
@@ -134,7 +146,10 @@ def _idle(index: Index, streams: Streams) -> None:
     """Reports the routes that others leave nothing to."""
     served: set[StreamState] = set()
     rivals: dict[StreamState, str] = {}
-    for attached in streams.by_listener.values():
+    services = [
+        [(one, one.server_names) for one in states] for states in streams.by_service.values()
+    ]
+    for attached in (*streams.by_listener.values(), *services):
         owners: dict[tuple[str, str], StreamState] = {}
         for state, hosts in attached:
             for host in hosts:
@@ -142,9 +157,6 @@ def _idle(index: Index, streams: Streams) -> None:
                 served.add(owner)
                 if owner is not state:
                     rivals[state] = str(owner.route.key)
-    for states in streams.by_service.values():
-        served.add(states[0])
-        rivals.update(dict.fromkeys(states[1:], str(states[0].route.key)))
     for state, rival in rivals.items():
         if state not in served:
             text = f"the route has no effect: {rival} is older and for the same connections"

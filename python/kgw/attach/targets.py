@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kgw.api import HTTPRoute, Opaque, loaded, remains
+from kgw.api import Gateway, Opaque, ResourceKey, loaded, remains
 from kgw.api.gateway.references import GATEWAY_GROUP
 from kgw.api.kgateway.targets import PolicyTargetReference
+from kgw.attach.index import REQUEST_KINDS
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kgw.api import Gateway, ListenerSet
+    from kgw.api import ListenerSet
     from kgw.attach.gateways import GatewayState
-    from kgw.attach.index import Index, Named
+    from kgw.attach.index import Index, Named, RequestRoute
     from kgw.attach.policy import PolicyState, Target
     from kgw.attach.routes import RouteState
     from kgw.source.memory import FieldPath
@@ -28,23 +29,24 @@ class Targets:
         self,
         index: Index,
         gateways: dict[Named, GatewayState],
-        routes: dict[Named, RouteState],
+        routes: dict[ResourceKey, RouteState],
     ) -> None:
         self._index = index
         self._gateways = gateways
         self._routes = routes
         #: The objects that can be targets, by kind.
-        self._objects: dict[str, Mapping[Named, Gateway | HTTPRoute | ListenerSet]] = {
+        self._objects: dict[str, Mapping[Named, Gateway | RequestRoute | ListenerSet]] = {
             "Gateway": index.gateways,
-            "HTTPRoute": index.routes,
             "ListenerSet": index.listener_sets,
+            **index.routes,
         }
         self._sets = {one.named: one for state in gateways.values() for one in state.sets}
-        #: What policies see of HTTPRoutes: those that they name, whether there are or not, and the
-        #: namespaces in which they look for labels, or for a name that one may have meant.
-        self.routes_named: set[Named] = set()
-        self.routes_selected: set[str] = set()
-        self.routes_missed: set[str] = set()
+        #: What policies see of routes: those that they name, whether there are or not, and the
+        #: kinds and namespaces in which they look for labels, or for a name that one may have
+        #: meant.
+        self.routes_named: set[ResourceKey] = set()
+        self.routes_selected: set[tuple[str, str]] = set()
+        self.routes_missed: set[tuple[str, str]] = set()
 
     def attach(self, state: PolicyState, slots: dict[Target, list[PolicyState]]) -> None:
         """Puts a policy at its targets; of a refused one at those that can still be read."""
@@ -82,25 +84,27 @@ class Targets:
         state = before or after
         if state is None or _face(before) == _face(after):
             return False
-        named = (state.route.namespace, state.route.name)
+        key = state.route.key
+        where = (key.kind, key.namespace)
         appears = before is None or after is None
         return (
-            named in self.routes_named
-            or named[0] in self.routes_selected
-            or (appears and named[0] in self.routes_missed)
+            key in self.routes_named
+            or where in self.routes_selected
+            or (appears and where in self.routes_missed)
         )
 
-    def refer(self, state: PolicyState, route: Named) -> None:
+    def refer(self, state: PolicyState, route: ResourceKey) -> None:
         """Puts a policy at a route, a filter of which refers to it."""
-        place = ("HTTPRoute", *route, "")
+        named = (route.namespace, route.name)
+        place = (route.kind, *named, "")
         if place not in state.targets:
             state.targets.append(place)
-        self._ancestors(state, "HTTPRoute", route)
+        self._ancestors(state, route.kind, named)
 
     def _selected(self, kind: str, namespace: str, labels: dict[str, str]) -> list[str]:
         objects = self._objects.get(kind, {})
-        if kind == "HTTPRoute":
-            self.routes_selected.add(namespace)
+        if kind in REQUEST_KINDS:
+            self.routes_selected.add((kind, namespace))
         return [
             name
             for (ns, name), one in objects.items()
@@ -134,10 +138,10 @@ class Targets:
             )
             return
         target = known[ref.kind].get(named)
-        if ref.kind == "HTTPRoute":
-            self.routes_named.add(named)
+        if ref.kind in REQUEST_KINDS:
+            self.routes_named.add(ResourceKey(GATEWAY_GROUP, ref.kind, *named))
             if target is None:
-                self.routes_missed.add(named[0])
+                self.routes_missed.add((ref.kind, named[0]))
         if target is None:
             near = None
             if not self._index.is_refused(ref.kind, named):
@@ -179,7 +183,7 @@ class Targets:
         if kind == "ListenerSet":
             state.ancestors[_reference("Gateway", self._sets[named].gateway.named)] = None
             return
-        route = self._routes.get(named)
+        route = self._routes.get(ResourceKey(GATEWAY_GROUP, kind, *named))
         found = False
         for parent in route.parents if route else ():
             if parent.gateway is not None:
@@ -243,11 +247,11 @@ def listener_targets(gateway: Named, section: str) -> list[Target]:
     return [("ListenerSet", namespace, of, name), ("ListenerSet", namespace, of, "")]
 
 
-def _sections(target: Gateway | HTTPRoute | ListenerSet) -> list[str]:
+def _sections(target: Gateway | RequestRoute | ListenerSet) -> list[str]:
     """The names of listeners, or of a route's rules."""
-    if isinstance(target, HTTPRoute):
-        return [one.name for one in target.spec.rules if one.name]
-    return [one.name for one in target.spec.listeners]
+    if isinstance(target, (Gateway, loaded.ListenerSet)):
+        return [one.name for one in target.spec.listeners]
+    return [one.name for one in target.spec.rules if one.name]
 
 
 def _reference(kind: str, named: Named) -> tuple[tuple[str, str], ...]:

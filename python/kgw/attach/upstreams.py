@@ -6,19 +6,20 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kgw.api import loaded
 from kgw.attach.backend_config import BackendConfig
 from kgw.attach.backend_tls import BackendTLS
+from kgw.attach.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kgw.api import Service
+    from kgw.api import ResourceKey
     from kgw.api.core.service import ServicePort
     from kgw.attach.gateways import GatewayState
-    from kgw.attach.index import Index, Named
+    from kgw.attach.index import AnyService, Index, Named
     from kgw.attach.routes import RouteState
     from kgw.attach.streams import StreamState
-    from kgw.attach.upstream import Upstream
     from kgw.attach.waypoints import Binding
 
 
@@ -36,10 +37,12 @@ class Upstreams:
             )
         )
 
-    def of(self, gateway: GatewayState, service: Service, port: ServicePort) -> Upstream:
+    def of(self, gateway: GatewayState, service: AnyService, port: ServicePort) -> Upstream:
         """How a Gateway makes connections to a port."""
         policy = self.tls.of(service, port)
-        found = self.config.of(service, tls=policy is None)
+        found = Upstream()
+        if not isinstance(service, loaded.ServiceImport):  # kgateway's policies are for Services
+            found = self.config.of(service, tls=policy is None)
         if policy is not None and policy.tls is None:
             return replace(found, broken=f"{policy.policy.key}: {policy.accepted.message}")
         tls = found.tls if policy is None else policy.tls
@@ -51,13 +54,13 @@ class Upstreams:
 
 
 def users(
-    routes: Iterable[RouteState | StreamState], bindings: dict[Named, Binding]
-) -> dict[Named, set[Named]]:
+    routes: Iterable[RouteState | StreamState], bindings: dict[ResourceKey, Binding]
+) -> dict[ResourceKey, set[Named]]:
     """The Gateways that send requests to each Service."""
-    found: dict[Named, set[Named]] = defaultdict(set)
-    for named, binding in bindings.items():
+    found: dict[ResourceKey, set[Named]] = defaultdict(set)
+    for key, binding in bindings.items():
         if binding.state is not None:
-            found[named].add(binding.state.named)
+            found[key].add(binding.state.named)
     for state in routes:
         gateways = {
             parent.gateway.named
@@ -67,6 +70,5 @@ def users(
         for rule in state.backends:
             for backend in rule:
                 if backend.service is not None:
-                    named = (backend.service.namespace, backend.service.name)
-                    found[named] |= gateways
+                    found[backend.service.key] |= gateways
     return found

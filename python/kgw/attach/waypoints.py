@@ -15,10 +15,9 @@ from kgw.attach.infrastructure import GATEWAY_NAME, short_name
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
-    from kgw.api import Namespace, Service
-    from kgw.api.meta import ResourceKey
+    from kgw.api import Namespace, ResourceKey
     from kgw.attach.gateways import GatewayState
-    from kgw.attach.index import Index, Named
+    from kgw.attach.index import AnyService, Index, Named
 
 USE_WAYPOINT: Final = "istio.io/use-waypoint"
 USE_WAYPOINT_NAMESPACE: Final = "istio.io/use-waypoint-namespace"
@@ -35,18 +34,19 @@ class Binding:
     state: GatewayState | None
 
 
-def resolve(index: Index, gateways: dict[Named, GatewayState]) -> dict[Named, Binding]:
-    """The waypoints of all Services that have one."""
+def resolve(index: Index, gateways: dict[Named, GatewayState]) -> dict[ResourceKey, Binding]:
+    """The waypoints of all Services and ServiceImports that have one."""
     bindings = {}
     told: set[tuple[ResourceKey, str]] = set()
-    for named, service in index.services.items():
+    services: list[AnyService] = [*index.services.values(), *index.imports.values()]
+    for service in services:
         binding = _bind(index, gateways, service, told)
         if binding is not None:
-            bindings[named] = binding
+            bindings[service.key] = binding
     return bindings
 
 
-def own_service(state: GatewayState, service: Service) -> bool:
+def own_service(state: GatewayState, service: AnyService) -> bool:
     """Whether a Service is the one that leads to a Gateway: its endpoints are the proxies."""
     selector = service.spec.selector
     namespace, name = state.named
@@ -56,7 +56,7 @@ def own_service(state: GatewayState, service: Service) -> bool:
 def _bind(
     index: Index,
     gateways: dict[Named, GatewayState],
-    service: Service,
+    service: AnyService,
     told: set[tuple[ResourceKey, str]],
 ) -> Binding | None:
     """The waypoint of one Service.
@@ -67,10 +67,10 @@ def _bind(
         service: whose waypoint it is.
         told: what was reported already; a namespace's label counts for many Services.
     """
-    holder: Service | Namespace = service
+    holder: AnyService | Namespace = service
     labels = service.metadata.labels
     if USE_WAYPOINT not in labels:
-        if (holder := index.namespaces.get(service.namespace, service)) is service:
+        if (holder := index.namespaces.get(service.namespace) or service) is service:
             return None
         labels = holder.metadata.labels
     name = labels.get(USE_WAYPOINT)
@@ -109,7 +109,9 @@ def _near(gateways: dict[Named, GatewayState], namespace: str, name: str) -> str
     return None
 
 
-def _problem(index: Index, state: GatewayState | None, service: Service, name: str) -> str | None:
+def _problem(
+    index: Index, state: GatewayState | None, service: AnyService, name: str
+) -> str | None:
     """Why a waypoint does not serve a Service, if so."""
     if state is None:
         refused = index.is_refused("Gateway", tuple(name.split("/", 1)))

@@ -160,7 +160,9 @@ def considered(
     # Of equal routes the first given wins, which in the representation the rank says.
     rules.sort(key=lambda one: (one[1]["rank"]["rule"], one[1]["rank"]["match"]))
     native = RouteTable([_route(hostname, rule) for hostname, rule in rules])
-    found = native.explain(path, host=authority, method=method, headers=list(fields))
+    found = native.explain(
+        path, host=authority, method=method, headers=[*fields, (":path", path.partition("?")[0])]
+    )
     return [(one.value, one) for one in found]
 
 

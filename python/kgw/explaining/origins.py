@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from kgw.api import Opaque
+from kgw.api import Opaque, ResourceKey
+from kgw.api.kinds import GATEWAY_GROUP
 from kgw.attach.effects import settings_fields, traffic_fields
+from kgw.attach.index import REQUEST_KINDS
 from kgw.attach.policies import Place
 from kgw.explaining.candidates import object_of, objects
 from kgw.translate import settings as listener_settings
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from kgw.explaining.candidates import Candidate
     from kgw.explaining.taking import Taking
     from kgw.source.memory import FieldPath
+    from kgw.translate.records import RouteRecord
 
 __all__ = ["Setting", "faults", "place_of", "settings", "sharing"]
 
@@ -173,7 +176,8 @@ def _traffic(config: Config, taking: Taking, chosen: Candidate) -> Iterator[Sett
                 unused = "the rule says itself how long its requests may take"
             yield _setting("request", state.policy, ("spec",), path, value, unused)
     forwards = config.ir["routes"][chosen.route]["action"]["type"] == "forward"
-    if forwards and not timed and "timeouts.request" not in winners:
+    calls = chosen.route.startswith("grpcroute/")  # which may take any time
+    if forwards and not calls and not timed and "timeouts.request" not in winners:
         text = f"{DEFAULT_TIMEOUT_MS // 1000}s"
         yield Setting("request", "timeouts.request", text, "default, as kgateway's", None)
 
@@ -182,21 +186,25 @@ def _has_timeout(config: Config, chosen: Candidate) -> bool:
     """Whether a rule says itself how long its requests may take."""
     state = _state(config, chosen.route)
     number = chosen.rule["rank"]["rule"]
-    if state is None or number >= len(state.route.spec.rules):
+    if state is None or number >= len(state.rules):
         return False
-    timeouts = getattr(state.route.spec.rules[number], "timeouts", None)
-    if timeouts is None:
-        return False
+    timeouts = state.rules[number].timeouts
     return timeouts.request is not None or bool(timeouts.backend_request)
 
 
 def _state(config: Config, route: str) -> RouteState | None:
     """The state of the route object that a route of the IR is of."""
-    _, *named = route.partition("@")[0].split("/")
-    if len(named) != 4:
-        return None
-    record = config.translation.records.get((named[0], named[1]))
+    record = _record(config, route)
     return None if record is None else record.state
+
+
+def _record(config: Config, route: str) -> RouteRecord | None:
+    """The record of the object that a route of the IR is of, by the route's id."""
+    word, *named = route.partition("@")[0].split("/")
+    kind = next((one for one in REQUEST_KINDS if one.lower() == word), None)
+    if kind is None or len(named) != 4:
+        return None
+    return config.translation.records.get(ResourceKey(GATEWAY_GROUP, kind, named[0], named[1]))
 
 
 def place_of(config: Config, gateway: GatewayState, section: str, route: str) -> Place:
@@ -209,18 +217,18 @@ def place_of(config: Config, gateway: GatewayState, section: str, route: str) ->
         route: the route's id, with or without the table behind ``@``.
     """
     ident = route.partition("@")[0]
-    _, *named = ident.split("/")
-    record = config.translation.records.get((named[0], named[1])) if len(named) == 4 else None
+    record = _record(config, ident)
     if record is None:
         return Place(gateway.named, section)
     resource = record.state.route
-    rules = enumerate(resource.spec.rules)
-    rule = next((one for number, one in rules if named[2] in (one.name, str(number))), None)
+    label = ident.split("/")[3]
+    rules = enumerate(record.state.rules)
+    rule = next((one for number, one in rules if label in (one.name, str(number))), None)
     referred = []
     for one in rule.filters if rule is not None else ():
         if one.extension_ref is not None:
             state = config.translation.base.attachment.policies.named(
-                one.extension_ref.name, (resource.namespace, resource.name)
+                one.extension_ref.name, resource.key
             )
             referred += [state] if state is not None else []
     # Listeners that share a port are one for the engine; the route is attached to one of them.
@@ -237,7 +245,7 @@ def place_of(config: Config, gateway: GatewayState, section: str, route: str) ->
     return Place(
         gateway.named,
         listener,
-        (resource.namespace, resource.name),
+        resource.key,
         rule.name if rule is not None else None,
         tuple(referred),
     )

@@ -313,7 +313,11 @@ def _names(destination: Mapping[str, Any], host: str, question: Question) -> boo
     """Whether a host is a destination: its virtual IP, or its name as the client writes it."""
     if destination["address"] == host:
         return True
-    labels = host.lower().rstrip(".").removesuffix(".cluster.local").removesuffix(".svc").split(".")
+    given = host.lower().rstrip(".")
+    if destination.get("cluster_set", False) != given.endswith(".clusterset.local"):
+        return False
+    domain = given.removesuffix(".cluster.local").removesuffix(".clusterset.local")
+    labels = domain.removesuffix(".svc").split(".")
     own = "default" if question.identity is None else question.identity.namespace
     name, namespace = (*labels, own)[:2]
     return len(labels) <= 2 and destination["service"] == f"{namespace}/{name}"
@@ -348,11 +352,19 @@ def _of_mesh(
     assert listener is not None  # it has the destination
     destination = _destinations(config, own, question)[0]
     section = own.proxy_listener
+    carried = destination
+    if question.identity is not None:
+        # Clients of some namespaces have routes of their own.
+        carried = destination.get("clients", {}).get(question.identity.namespace, destination)
+    refusal = None
+    if "tls" in carried:
+        refusal = "the service's TLSRoutes pass TLS on as it is, and close anything else"
     return Taking(
         tuple(considered),
         listener,
-        table=destination.get("route_table"),
-        forward=destination.get("tcp") if "route_table" not in destination else None,
+        why=refusal,
+        table=carried.get("route_table"),
+        forward=carried.get("tcp") if "route_table" not in carried else None,
         gateway=own,
         section=None if section is None else section.section,
         service=destination["service"],

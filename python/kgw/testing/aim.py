@@ -71,7 +71,7 @@ def aim(
         raise ValueError(f"source {source!r} is not IP[:PORT]")
     traffic = found["traffic"]
     if traffic["type"] == "waypoint":
-        destination, table = _destination(found, given, to)
+        destination, table = _destination(found, given, to, who)
         authority = host or given.authority or str(destination).removesuffix(":80")
         says = Origin(destination, who, where)
         return Aim(found, authority, given.target, says, None, None, table)
@@ -210,18 +210,24 @@ def _chain_table(traffic: Mapping[str, Any], name: str) -> str | None:
 def _named(listener: Mapping[str, Any], host: str) -> list[Mapping[str, Any]]:
     """The destinations of a waypoint that a host names: by virtual IP, or as a client in namespace
     ``default`` writes the Service."""
-    labels = host.lower().rstrip(".").removesuffix(".cluster.local").removesuffix(".svc").split(".")
+    given = host.lower().rstrip(".")
+    known = given.removesuffix(".cluster.local").removesuffix(".clusterset.local")
+    labels = known.removesuffix(".svc").split(".")
     name, namespace = (*labels, "default")[:2]
     service = f"{namespace}/{name}" if len(labels) <= 2 else ""
     return [
         one
         for one in listener["traffic"]["destinations"]
-        if one["address"] == host or one["service"] == service
+        if one["address"] == host
+        or (
+            one["service"] == service
+            and one.get("cluster_set", False) == given.endswith(".clusterset.local")
+        )
     ]
 
 
 def _destination(
-    listener: Mapping[str, Any], url: _Url, to: str | None
+    listener: Mapping[str, Any], url: _Url, to: str | None, who: MeshIdentity | None
 ) -> tuple[Address, str | None]:
     """The virtual IP and port that a client dials, and the route table for it."""
     destinations = listener["traffic"]["destinations"]
@@ -243,7 +249,9 @@ def _destination(
         host, port = destinations[0]["address"], destinations[0]["port"]
     found = [one for one in _named(listener, host) if one["port"] == port]
     if found:
-        return Address(found[0]["address"], port), found[0].get("route_table")
+        # Clients of some namespaces have routes of their own.
+        own = found[0].get("clients", {}).get(who.namespace) if who is not None else None
+        return Address(found[0]["address"], port), (own or found[0]).get("route_table")
     address = Address(host, port)
     if address.ip is None:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kgw.attach.index import REQUEST_KINDS
 from kgw.attach.policies import Place
 from kgw.explaining import candidates
 from kgw.explaining.origins import place_of, sharing
@@ -64,8 +65,9 @@ def policies(config: Config, listener: str, route: str | None) -> tuple[str, ...
     if gateway is None:
         return ()
     place = Place(gateway.named, section)
-    if route is not None:
-        place = place_of(config, gateway, section, f"httproute/{route}")
+    for kind in REQUEST_KINDS if route is not None else ():
+        found = place_of(config, gateway, section, f"{kind.lower()}/{route}")
+        place = place if found.route is None else found
     states = [] if route is None else attachment.policies.traffic(place)
     states += attachment.policies.listener_settings(gateway.named, sharing(gateway, section))
     return tuple(dict.fromkeys(str(state.policy.key) for state in states))

@@ -58,7 +58,7 @@ RECORD: Final[Mapping[str, str]] = {
 }
 """What a log record has, whatever the policies say, and the operator behind each key."""
 
-_CLUSTER: Final = re.compile(r"kube_([^_]+)_([^_]+)_([0-9]+)(?:_auto)?(?:@.*)?")
+_CLUSTER: Final = re.compile(r"(?:kube|import)_([^_]+)_([^_]+)_([0-9]+)(?:_[a-z0-9]+)?(?:@.*)?")
 
 
 class Endpoint(NamedTuple):

@@ -13,11 +13,11 @@ from kgw.attach.gateways import Role
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
-    from kgw.api import Service
+    from kgw.api import ResourceKey
     from kgw.api.core.service import ServicePort
     from kgw.attach.attachment import Attachment
     from kgw.attach.gateways import GatewayState
-    from kgw.attach.index import Named
+    from kgw.attach.index import AnyService, Named
     from kgw.attach.upstream import Tls, Upstream
     from kgw.diagnostics import Finding
 
@@ -34,7 +34,7 @@ class Cluster:
 class _Source:
     """What a cluster is made of, apart from endpoints."""
 
-    service: Service
+    service: AnyService
     port: ServicePort
     settings: dict[str, Any]
 
@@ -45,14 +45,14 @@ class Clusters:
     def __init__(self, attachment: Attachment) -> None:
         self._index = attachment.index
         self._upstreams = attachment.upstreams
-        self._names: dict[tuple[Named, Named, int, str], str | None] = {}
+        self._names: dict[tuple[Named, ResourceKey, int, str, bool], str | None] = {}
         self._sources: dict[str, _Source] = {}
-        self._by_service: dict[Named, list[str]] = defaultdict(list)
+        self._by_service: dict[ResourceKey, list[str]] = defaultdict(list)
         self._used: dict[str, None] = {}
         self.made: dict[str, Cluster] = {}
 
     def carry(
-        self, before: Clusters, services: Container[Named], gateways: Container[Named]
+        self, before: Clusters, services: Container[ResourceKey], gateways: Container[Named]
     ) -> None:
         """Takes over the clusters that were made before, unless they may come out otherwise now.
 
@@ -80,18 +80,26 @@ class Clusters:
         finally:
             self._used = before
 
-    def name(self, gateway: GatewayState, service: Service, port: ServicePort) -> str | None:
+    def name(
+        self, gateway: GatewayState, service: AnyService, port: ServicePort, *, calls: bool = False
+    ) -> str | None:
         """The cluster of a service port, as a Gateway reaches it.
 
         Where the port does not declare what it carries, a waypoint speaks the version of HTTP that
         the client has chosen, as Istio's does, and other Gateways HTTP/1.1, as kgateway does. There
         is none where a policy leaves the port without connections.
+
+        Args:
+            gateway: whose connections these are.
+            service: where they go.
+            port: a port of the Service.
+            calls: whether they are for gRPC, which knows HTTP/2 only, whatever the port declares.
         """
-        key = (gateway.named, (service.namespace, service.name), port.port, port.name)
+        key = (gateway.named, service.key, port.port, port.name, calls)
         try:
             ident = self._names[key]
         except KeyError:
-            ident = self._names[key] = self._name(gateway, service, port)
+            ident = self._names[key] = self._name(gateway, service, port, calls)
         if ident is not None:
             self._used[ident] = None
         return ident
@@ -105,20 +113,26 @@ class Clusters:
         """Whether connections of a cluster are encrypted."""
         return "tls" in self.made[ident].ir
 
-    def refresh(self, services: Iterable[Named]) -> list[str]:
+    def refresh(self, services: Iterable[ResourceKey]) -> list[str]:
         """Makes the clusters of Services anew, whose endpoints have changed; returns which."""
         found = [ident for service in services for ident in self._by_service.get(service, ())]
         for ident in found:
             self._make(ident)
         return found
 
-    def _name(self, gateway: GatewayState, service: Service, port: ServicePort) -> str | None:
+    def _name(
+        self, gateway: GatewayState, service: AnyService, port: ServicePort, calls: bool
+    ) -> str | None:
         upstream = self._upstreams.of(gateway, service, port)
         if upstream.broken is not None:
             return None
-        ident = f"kube_{service.namespace}_{service.name}_{port.port}"
+        origin = "kube" if service.kind == "Service" else "import"
+        ident = f"{origin}_{service.namespace}_{service.name}_{port.port}"
         version = protocols.of(port).version
-        if version == "auto" and gateway.role is Role.WAYPOINT:
+        if calls and version != protocols.HTTP2.version:
+            version = protocols.HTTP2.version
+            ident += "_http2"
+        elif version == "auto" and gateway.role is Role.WAYPOINT:
             ident += "_auto"
         elif version == "auto":
             version = protocols.HTTP1.version
@@ -132,7 +146,7 @@ class Clusters:
             if version != protocols.HTTP1.version:
                 given["protocol"] = version
             self._sources[ident] = _Source(service, port, given)
-            self._by_service[service.namespace, service.name].append(ident)
+            self._by_service[service.key].append(ident)
             self._make(ident)
         return ident
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kgw.api.core.service import ServicePort
     from kgw.api.gateway.filters import Filter, HeaderModifier, LocalObjectReference
+    from kgw.api.gateway.grpc_route import GRPCFilter
     from kgw.attach.gateways import GatewayState
     from kgw.attach.listeners import ListenerState
     from kgw.attach.policies import Limit
@@ -96,7 +97,7 @@ def is_python(ref: LocalObjectReference) -> bool:
     return (ref.group, ref.kind) == PYTHON_FILTER
 
 
-def rule_filters(filters: Iterable[Filter]) -> list[dict[str, Any]]:
+def rule_filters(filters: Iterable[Filter | GRPCFilter]) -> list[dict[str, Any]]:
     """The filters of header modifiers, and those in Python that are named."""
     found: list[dict[str, Any]] = []
     for one in filters:

@@ -10,9 +10,9 @@ from kgw.api.gateway.references import BackendObjectReference
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from kgw.api import HTTPRoute, ResourceKey
-    from kgw.attach.index import Named
-    from kgw.attach.routes import RouteState, ServiceAddress
+    from kgw.api import ResourceKey
+    from kgw.attach.frontends import ServiceAddress
+    from kgw.attach.routes import RouteState
 
 #: What is looked at: a kind, a namespace and a name.
 Key = tuple[str, str, str]
@@ -28,31 +28,31 @@ class Readers:
     """What each route looks at, and who looks at each thing."""
 
     def __init__(self) -> None:
-        self._reads: dict[Named, frozenset[Key]] = {}
-        self._readers: dict[Key, set[Named]] = defaultdict(set)
+        self._reads: dict[ResourceKey, frozenset[Key]] = {}
+        self._readers: dict[Key, set[ResourceKey]] = defaultdict(set)
 
-    def put(self, named: Named, state: RouteState | None) -> None:
+    def put(self, route: ResourceKey, state: RouteState | None) -> None:
         """Notes what a route looks at, in place of what the one of that name did."""
-        before = self._reads.pop(named, frozenset())
+        before = self._reads.pop(route, frozenset())
         after = frozenset() if state is None else frozenset(_reads(state))
         if state is not None:
-            self._reads[named] = after
+            self._reads[route] = after
         for key in before - after:
             readers = self._readers[key]
-            readers.discard(named)
+            readers.discard(route)
             if not readers:
                 del self._readers[key]
         for key in after - before:
-            self._readers[key].add(named)
+            self._readers[key].add(route)
 
-    def of(self, keys: Iterable[Key]) -> set[Named]:
+    def of(self, keys: Iterable[Key]) -> set[ResourceKey]:
         """The routes that look at any of these."""
-        found: set[Named] = set()
+        found: set[ResourceKey] = set()
         for key in keys:
             found |= self._readers.get(key, set())
         return found
 
-    def of_kind(self, kind: str) -> set[Named]:
+    def of_kind(self, kind: str) -> set[ResourceKey]:
         """The routes that look at any object of a kind."""
         return self.of([one for one in self._readers if one[0] == kind])
 
@@ -75,8 +75,7 @@ def listener(ident: str) -> Key:
 
 def port(address: ServiceAddress) -> Key:
     """What the routes look at that are attached to a Service's port."""
-    namespace, name, number = address
-    return ("port", namespace, f"{name}:{number}")
+    return ("port", "", address.name)
 
 
 def _reads(state: RouteState) -> Iterator[Key]:
@@ -99,20 +98,20 @@ def _reads(state: RouteState) -> Iterator[Key]:
         backend.problem is not None for rule in state.backends for backend in rule
     ):
         yield UNRESOLVED
-    for ref in _references(route):
+    for ref in _references(state):
         namespace = ref.namespace or own
         yield (ref.kind, namespace, ref.name)
         if namespace != own:
             yield (GRANTS, namespace, "")
-    for rule in route.spec.rules:
+    for rule in state.rules:
         for given in rule.filters:
             if given.extension_ref is not None:
                 yield (given.extension_ref.kind, own, given.extension_ref.name)
 
 
-def _references(route: HTTPRoute) -> Iterator[BackendObjectReference]:
+def _references(state: RouteState) -> Iterator[BackendObjectReference]:
     """The references to backends, those of filters as well."""
-    for rule in route.spec.rules:
+    for rule in state.rules:
         for filter_ in rule.filters:
             yield from _within(filter_)
         for ref in rule.backend_refs:

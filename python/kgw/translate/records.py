@@ -1,4 +1,4 @@
-"""What each HTTPRoute comes to, by itself: its part of route tables, its routes and its clusters.
+"""What each route of requests comes to, by itself: its part of route tables, routes and clusters.
 
 A record depends on its route and on what it stands on (Gateways, Services, policies, tables), and
 on no other route. So when routes change, theirs are the only records to be made anew.
@@ -18,6 +18,7 @@ from kgw.translate.tables import bucket_scope
 
 if TYPE_CHECKING:
     from kgw.api.core.service import ServicePort
+    from kgw.api.gateway.grpc_route import GRPCRule
     from kgw.api.gateway.http_route import Rule
     from kgw.attach.attachment import Attachment
     from kgw.attach.listeners import ListenerState
@@ -59,7 +60,7 @@ class RouteRecord:
 class _Target:
     """Where the requests of a rule go, or of several rules that say the same."""
 
-    rule: Rule
+    rule: Rule | GRPCRule
     backends: list[dict[str, Any]]
     port: int
     timeout: int | None
@@ -69,6 +70,8 @@ class _Target:
     upgrades: list[str]
     #: The clusters of the backends.
     clusters: list[str]
+    #: The status of requests that would go to a backend that there is not, if not 500.
+    unresolved_status: int | None = None
     #: The action, if it is the same for all matches: there are no filters that look at them.
     action: dict[str, Any] | None = None
 
@@ -77,6 +80,8 @@ class _Target:
         if self.action is not None:
             return self.action
         found = action(self.rule, match, self.backends, self.port, self.timeout)
+        if self.unresolved_status is not None and found["type"] == "forward":
+            found["unresolved_status"] = self.unresolved_status
         if self.upgrades and found["type"] == "forward":
             found["upgrades"] = self.upgrades
         if not self.rule.filters:
@@ -143,14 +148,17 @@ class Recorder:
     ) -> list[dict[str, Any]]:
         """The rules of a route in a table; its routes are added to *routes*."""
         gateway, route, policies = table.gateway, state.route, self._attachment.policies
-        named = (route.namespace, route.name)
+        key = route.key
         whole, created = f"{route.namespace}/{route.name}", route.created
         found = []
         place: Place | None = None
         for rule in compiled:
-            here = Place(gateway.named, listener.section, named, rule.name, rule.policies)
+            here = Place(gateway.named, listener.section, key, rule.name, rule.policies)
             if here != place:
                 place, limit, timeout = here, policies.limit(here), policies.request_timeout(here)
+                # Calls may be streams, and say in `grpc-timeout` how long they may take.
+                if timeout is None and key.kind == "GRPCRoute":
+                    timeout = 0
             if isinstance(limit, str):
                 state.replaced[rule.index, limit] = None
             target: _Target | None = None
@@ -158,7 +166,7 @@ class Recorder:
                 target = self._target(table, listener, state, rule, timeout)
             for match in rule.matches:
                 name = f"{whole}/{rule.label}/{match.index}"
-                ident = f"httproute/{name}@{table.name}"
+                ident = f"{key.kind.lower()}/{name}@{table.name}"
                 rank = {
                     "created": created,
                     "name": whole,
@@ -201,6 +209,7 @@ class Recorder:
         key = (
             table.name,
             listener.id,
+            state.route.kind,
             state.route.namespace,
             timeout,
             id(source.timeouts),
@@ -216,7 +225,9 @@ class Recorder:
         web = filters.grpc_web(table.gateway, listener, ports)
         clusters = [one["cluster"] for one in backends if one["cluster"] is not None]
         upgrades = _upgrades(ports)
-        found = _Target(source, backends, table.port, timeout, web, upgrades, clusters)
+        # 503 is UNAVAILABLE to a client of gRPC, as the Gateway API wants it.
+        status = 503 if state.route.kind == "GRPCRoute" else None
+        found = _Target(source, backends, table.port, timeout, web, upgrades, clusters, status)
         # What is reported is to be reported on each rule.
         if plain and len(state.findings) == reported:
             if len(self._targets) >= _MOST_TARGETS:
@@ -234,7 +245,8 @@ class Recorder:
             cluster = None
             usable = backend.failure(mesh) is None and place not in rule.broken_backends
             if usable and backend.service is not None and backend.port is not None:
-                cluster = self._tables.cluster(gateway, backend.service, backend.port)
+                calls = state.route.kind == "GRPCRoute"
+                cluster = self._tables.cluster(gateway, backend.service, backend.port, calls=calls)
                 self._declared(state, rule, place, backend.port, cluster)
             found.append(
                 {
@@ -262,11 +274,12 @@ class Recorder:
         if protocols.of(port).http or cluster is None or self._tables.clusters.encrypted(cluster):
             return
         word = port.app_protocol or port.name
+        version = "gRPC" if state.route.kind == "GRPCRoute" else "HTTP/1.1"
         self._index.report(
             state.route,
             "KGW422",
             Severity.WARNING,
-            f"port {port.port} is declared as {word}, and gets HTTP/1.1 without TLS",
+            f"port {port.port} is declared as {word}, and gets {version} without TLS",
             ("spec", "rules", rule.index, "backendRefs", place, "port"),
             hint="a BackendTLSPolicy asks for TLS"
             if protocols.declared(port) in protocols.ENCRYPTED

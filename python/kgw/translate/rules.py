@@ -1,4 +1,7 @@
-"""The rules of an HTTPRoute in the IR, apart from what depends on where they are attached."""
+"""The rules of a route of requests in the IR, apart from what depends on where they are attached.
+
+Matches of a GRPCRoute become those of an HTTPRoute (`kgw.translate.calls`); the rest is the same.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,15 @@ from kgw.api.gateway.http_route import RouteMatch
 from kgw.api.kgateway.targets import KGATEWAY_GROUP
 from kgw.attach import native
 from kgw.diagnostics import Severity
-from kgw.translate import filters
+from kgw.translate import calls, filters
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from kgw.api.gateway.filters import Filter, PathModifier
+    from kgw.api.gateway.grpc_route import GRPCBackendRef, GRPCFilter, GRPCRouteMatch, GRPCRule
     from kgw.api.gateway.http_route import Rule
+    from kgw.api.gateway.references import HTTPBackendRef
     from kgw.attach.attachment import Attachment
     from kgw.attach.policy import PolicyState
     from kgw.attach.routes import RouteState
@@ -60,7 +67,7 @@ class CompiledRule:
     filters: list[dict[str, Any]] = field(default_factory=list)
     #: Policies that a filter of the rule refers to.
     policies: tuple[PolicyState, ...] = ()
-    source: Rule | None = None
+    source: Rule | GRPCRule | None = None
     #: Faults of the header filters of backends, by backend.
     broken_backends: frozenset[int] = frozenset()
 
@@ -74,16 +81,16 @@ class RuleCompiler:
 
     def compile(self, state: RouteState) -> list[CompiledRule]:
         """All rules of a route."""
-        return [
-            self._rule(state, number, rule) for number, rule in enumerate(state.route.spec.rules)
-        ]
+        return [self._rule(state, number, rule) for number, rule in enumerate(state.rules)]
 
-    def _rule(self, state: RouteState, number: int, rule: Rule) -> CompiledRule:
+    def _rule(self, state: RouteState, number: int, rule: Rule | GRPCRule) -> CompiledRule:
         path: FieldPath = ("spec", "rules", number)
         matches: list[CompiledMatch] = []
-        for place, match in enumerate(rule.matches or (RouteMatch(),)):
-            error = self._match_error(state, match, (*path, "matches", place))
+        given: Iterable[RouteMatch | GRPCRouteMatch] = rule.matches or (RouteMatch(),)
+        for place, one in enumerate(given):
+            error = self._match_error(state, one, (*path, "matches", place))
             if error is None:
+                match = one if isinstance(one, RouteMatch) else calls.http_match(one)
                 matches.append(CompiledMatch(place, predicates(match), match.path.value))
             else:
                 state.faults[number, "Dropped", error] = None
@@ -94,7 +101,8 @@ class RuleCompiler:
         if fault is not None:
             state.faults[number, "Replaced", fault] = None
         broken = set()
-        for place, backend in enumerate(rule.backend_refs):
+        refs: Sequence[HTTPBackendRef | GRPCBackendRef] = rule.backend_refs
+        for place, backend in enumerate(refs):
             where = (*path, "backendRefs", place, "filters")
             wrong, _ = self._filters(state, backend.filters, where, backend=True)
             if wrong is not None:
@@ -112,22 +120,25 @@ class RuleCompiler:
             frozenset(broken),
         )
 
-    def _match_error(self, state: RouteState, match: RouteMatch, path: FieldPath) -> str | None:
+    def _match_error(
+        self, state: RouteState, match: RouteMatch | GRPCRouteMatch, path: FieldPath
+    ) -> str | None:
         """Why a match cannot be used, if so."""
-        if match.path.type != "RegularExpression" and not match.headers and not match.query_params:
-            return None
         patterns: list[tuple[FieldPath, str]] = []
-        if match.path.type == "RegularExpression":
-            patterns.append((("path", "value"), match.path.value))
+        if isinstance(match, RouteMatch):
+            if match.path.type == "RegularExpression":
+                patterns.append((("path", "value"), match.path.value))
+            patterns += [
+                (("queryParams", place, "value"), param.value)
+                for place, param in enumerate(match.query_params)
+                if param.type == "RegularExpression"
+            ]
+        else:
+            patterns += calls.patterns(match)
         patterns += [
             (("headers", place, "value"), header.value)
             for place, header in enumerate(match.headers)
             if header.type == "RegularExpression"
-        ]
-        patterns += [
-            (("queryParams", place, "value"), param.value)
-            for place, param in enumerate(match.query_params)
-            if param.type == "RegularExpression"
         ]
         for where, pattern in patterns:
             problem = native.regex_error(pattern)
@@ -140,7 +151,7 @@ class RuleCompiler:
     def _filters(
         self,
         state: RouteState,
-        given: tuple[Filter, ...],
+        given: tuple[Filter | GRPCFilter, ...],
         path: FieldPath,
         *,
         backend: bool = False,
@@ -190,7 +201,9 @@ class RuleCompiler:
                     fault = fault or message
         return fault, tuple(policies)
 
-    def _policy(self, state: RouteState, one: Filter, path: FieldPath) -> PolicyState | str:
+    def _policy(
+        self, state: RouteState, one: Filter | GRPCFilter, path: FieldPath
+    ) -> PolicyState | str:
         """The TrafficPolicy that a filter refers to, or why there is none."""
         ref = one.extension_ref
         assert ref is not None
@@ -199,8 +212,7 @@ class RuleCompiler:
             message = f"extension {ref.group}/{ref.kind} is not supported by this version of kgw"
             self._index.report(state.route, "KGW502", Severity.ERROR, message, where)
             return message
-        named = (state.route.namespace, state.route.name)
-        found = self._attachment.policies.refer(ref.name, named)
+        found = self._attachment.policies.refer(ref.name, state.route.key)
         if found is None:
             message = f"TrafficPolicy {state.route.namespace}/{ref.name} not found"
             self._index.report(state.route, "KGW307", Severity.ERROR, message, where)
@@ -231,7 +243,7 @@ def predicates(match: RouteMatch) -> dict[str, Any]:
 
 
 def action(
-    rule: Rule,
+    rule: Rule | GRPCRule,
     match: CompiledMatch,
     backends: list[dict[str, Any]],
     port: int,

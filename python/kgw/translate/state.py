@@ -2,23 +2,25 @@
 
 There are three ways from one translation to the next; all of them come to the same.
 
-1.  HTTPRoutes and EndpointSlices alone: the records of these routes, and the clusters of these
-    endpoints. That is right as long as nothing that other records stand on sees the change. Of an
-    HTTPRoute, only this is seen by anything else:
+1.  HTTPRoutes, GRPCRoutes and EndpointSlices alone: the records of these routes, and the clusters
+    of these endpoints. That is right as long as nothing that other records stand on sees the
+    change. Of such a route, only this is seen by anything else:
 
     *   By policies: that it exists, its labels, the names of its rules, and the Gateways of its
         parents; by those that name it, that look for labels in its namespace, or for a name one may
         have meant there (`Targets.sees`). By those that its own filters refer to: that they do, and
         its Gateways.
     *   By a Service's port: whether it has any route of its own. Then it has no default route,
-        carries requests only, and no TCPRoute (`Routes.by_port`).
+        carries requests only, and no route of connections (`Routes.by_port`).
     *   By the other services of a waypoint: whether that has any route (`Routes.by_listener`).
+    *   By routes of the other kind: whether it is for the same place (`Routes.contested`).
 
     Of an EndpointSlice, only clusters see anything.
 
-2.  Anything else: all that is no HTTPRoute's is made anew, which costs little beside routes, and of
-    HTTPRoutes those that look at something that is different now. `Readers` knows who looks at an
-    object, and `kgw.attach.faces` what it is that they see there.
+2.  Anything else: all that is of no such route is made anew, which costs little beside routes, and
+    of routes those that look at something that is different now, or are where routes of both kinds
+    are. `Readers` knows who looks at an object, and `kgw.attach.faces` what it is that they see
+    there.
 
 3.  From scratch: the first time, when two objects have one name, and for kinds of objects of which
     it is not known here who looks at them.
@@ -29,10 +31,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from kgw.api import EndpointSlice, HTTPRoute, Opaque
+from kgw.api import EndpointSlice, HTTPRoute, Opaque, ResourceKey
 from kgw.attach import attach, faces, gateways, waypoints
 from kgw.attach.attachment import complete
-from kgw.attach.index import is_consulted
+from kgw.attach.index import REQUEST_KINDS, is_consulted
 from kgw.attach.parents import Parents
 from kgw.translate import readers
 from kgw.translate.clusters import Clusters
@@ -46,11 +48,11 @@ from kgw.translate.translation import Base, Hosts, Translation
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from kgw.api import Resource, ResourceKey
+    from kgw.api import Resource
     from kgw.attach.attachment import Attachment
     from kgw.attach.faces import Face
-    from kgw.attach.index import Named
-    from kgw.attach.routes import RouteState, ServiceAddress
+    from kgw.attach.frontends import ServiceAddress
+    from kgw.attach.routes import Place, RouteState
     from kgw.translate.clusters import Cluster
     from kgw.translate.options import Options
     from kgw.translate.readers import Key
@@ -69,6 +71,7 @@ _KNOWN: Final = frozenset(
         "BackendTLSPolicy",
         "ConfigMap",
         "EndpointSlice",
+        "GRPCRoute",
         "Gateway",
         "GatewayClass",
         "HTTPListenerPolicy",
@@ -79,9 +82,11 @@ _KNOWN: Final = frozenset(
         "ReferenceGrant",
         "Secret",
         "Service",
+        "ServiceImport",
         "TCPRoute",
         "TLSRoute",
         "TrafficPolicy",
+        "XMesh",
     }
 )
 
@@ -100,7 +105,7 @@ class State:
         self._clusters = Clusters(self._attachment)
         listeners, used = self._base()
         states = self._attachment.routes.states
-        records = {named: self._recorder.record(state) for named, state in states.items()}
+        records = {key: self._recorder.record(state) for key, state in states.items()}
         self.translation = self._made(listeners, used, None, records, records.keys())
 
     def update(self, changed: Mapping[ResourceKey, Change]) -> bool:
@@ -111,7 +116,7 @@ class State:
             self._update_all(changed)
         return True
 
-    # === HTTPRoutes and endpoints alone ===
+    # === Routes and endpoints alone ===
 
     def _update_routes(self, changed: Mapping[ResourceKey, Change]) -> bool:
         """Takes changes in that nothing else sees; returns whether they were such.
@@ -127,15 +132,15 @@ class State:
         if states is None:
             return False
         total, noted = before.route_count, dict(before.noted)
-        for named, state in states.items():
-            self._readers.put(named, state)
-            old = records.pop(named, None)
-            noted.pop(named, None)
+        for key, state in states.items():
+            self._readers.put(key, state)
+            old = records.pop(key, None)
+            noted.pop(key, None)
             new = None
             if state is not None:
-                new = records[named] = self._recorder.record(state)
+                new = records[key] = self._recorder.record(state)
                 if new.findings:
-                    noted[named] = new
+                    noted[key] = new
             total += len(new.routes) if new else 0
             total -= len(old.routes) if old else 0
             self._count_clusters(clusters, old, new)
@@ -146,9 +151,9 @@ class State:
         )
         return True
 
-    def _put_slices(self, changed: Mapping[ResourceKey, Change]) -> set[Named]:
+    def _put_slices(self, changed: Mapping[ResourceKey, Change]) -> set[ResourceKey]:
         """Puts EndpointSlices in the place of others; returns the Services they are about."""
-        services: set[Named] = set()
+        services: set[ResourceKey] = set()
         for key, change in changed.items():
             if _is_slice(key):
                 old, new = (one if isinstance(one, EndpointSlice) else None for one in change)
@@ -157,31 +162,36 @@ class State:
 
     def _put_routes(
         self, changed: Mapping[ResourceKey, Change]
-    ) -> dict[Named, RouteState | None] | None:
-        """Puts HTTPRoutes in the place of others, unless something else sees the difference."""
+    ) -> dict[ResourceKey, RouteState | None] | None:
+        """Puts routes in the place of others, unless something else sees the difference."""
         routes, index = self._attachment.routes, self._attachment.index
         targets = self._attachment.policies.targets
-        states: dict[Named, RouteState | None] = {}
+        states: dict[ResourceKey, RouteState | None] = {}
+        claims: set[Place] = set()
         served: dict[ServiceAddress, bool] = {}
         fallback: dict[str, bool] = {}
         for key, (_, resource) in changed.items():
             if not _is_route(key):
                 continue
-            named = (key.namespace, key.name)
             route = index.put_route(key, resource)
-            old, new = routes.states.get(named), None if route is None else routes.attach(route)
+            old, new = routes.states.get(key), None if route is None else routes.attach(route)
             if targets.sees(old, new) or _referring(old) != _referring(new):
                 return None
             for state in filter(None, (old, new)):
+                claims.update(state.claims)
                 served |= {one: one in routes.by_port for one in state.ports}
                 fallback |= {
                     one: one in routes.by_listener
                     for one in state.listeners
                     if one in self._tables.fallback_listeners
                 }
-            states[named] = new
-        for named, after in states.items():
-            routes.put(named, after)
+            states[key] = new
+        if routes.contested(claims):
+            return None
+        for key, after in states.items():
+            routes.put(key, after)
+        if routes.contested(claims):
+            return None
         if any(had != (one in routes.by_port) for one, had in served.items()):
             return None
         if any(had != (one in routes.by_listener) for one, had in fallback.items()):
@@ -213,33 +223,43 @@ class State:
         rebound = faces.differing(faces.bindings(old.bindings), faces.bindings(bindings))
         looked_at = {readers.key(one) for one in changed}
         looked_at |= {("Gateway", *named) for named in renewed}
-        looked_at |= {("Service", *named) for named in rebound}
+        looked_at |= {readers.key(one) for one in rebound}
         # What could not be resolved may be resolved otherwise, or be told otherwise.
         looked_at.add(readers.UNRESOLVED)
-        again = {(one.namespace, one.name) for one in changed if _is_route(one)}
+        again = {one for one in changed if _is_route(one)}
         again |= self._readers.of(looked_at)
         routes = old.routes.renewed(index, Parents(index, states, bindings))
-        for named in again:
-            route = index.routes.get(named)
-            routes.put(named, None if route is None else routes.attach(route))
+        for key in again:
+            route = index.route(key)
+            routes.put(key, None if route is None else routes.attach(route))
+        contested = old.routes.contested() | routes.contested()
+        if contested:
+            # Who has a place there is decided among all of them, from the beginning.
+            for key in routes.claiming(contested) - again:
+                route = index.route(key)
+                assert route is not None  # it is attached
+                routes.put(key, routes.attach(route))
+                again.add(key)
+            routes.settle()
 
         self._attachment = attachment = complete(index, states, seen, bindings, routes)
         self._faces, was = _Faces(attachment), self._faces
         clusters, self._clusters = self._clusters, Clusters(attachment)
         upstreams = faces.differing(was.upstreams, self._faces.upstreams)
-        services = {(one.namespace, one.name) for one in changed if one.kind == "Service"}
+        services = {one for one in changed if one.kind in ("Service", "ServiceImport")}
         self._clusters.carry(clusters, services | upstreams, renewed)
         endpoints = {
-            (one.namespace, one.service)
+            owner
             for change in changed.values()
             for one in change
-            if isinstance(one, EndpointSlice) and one.service is not None
+            if isinstance(one, EndpointSlice)
+            for owner in one.owners
         }
         self._clusters.refresh(endpoints)
         tables = _composition(self._tables)
         listeners, used = self._base()
 
-        looked_at = {("Service", *named) for named in upstreams}
+        looked_at = {readers.key(one) for one in upstreams}
         looked_at |= {
             ("TrafficPolicy", *named)
             for named in faces.differing(was.referred, self._faces.referred)
@@ -247,22 +267,23 @@ class State:
         targets = {target[:3] for target in faces.differing(was.targets, self._faces.targets)}
         looked_at |= {one for one in targets if one[0] in ("Gateway", "ListenerSet")}
         looked_at |= faces.differing(tables, _composition(self._tables))
-        more = {one[1:] for one in targets if one[0] == HTTPRoute.__name__}
-        more = (more & index.routes.keys() | self._readers.of(looked_at)) - again
-        for named in more:
-            routes.put(named, routes.attach(index.routes[named]))
-        again |= more
+        more = {ResourceKey(HTTPRoute.group, *one) for one in targets if one[0] in REQUEST_KINDS}
+        for key in (more | self._readers.of(looked_at)) - again:
+            # Where routes of both kinds are, all of them are attached anew already.
+            if (route := index.route(key)) is not None:
+                routes.put(key, routes.attach(route))
+                again.add(key)
         records = dict(before.records)
         # In their order, in which policies have those that refer to them.
-        for named in sorted(again | self._readers.of_kind("TrafficPolicy")):
-            state = routes.states.get(named)
-            if named not in again:
-                for name in records[named].referred:
-                    attachment.policies.refer(name, named)
+        for key in sorted(again | self._readers.of_kind("TrafficPolicy")):
+            state = routes.states.get(key)
+            if key not in again:
+                for name in records[key].referred:
+                    attachment.policies.refer(name, key)
             elif state is not None:
-                records[named] = self._recorder.record(state)
+                records[key] = self._recorder.record(state)
             else:
-                records.pop(named, None)
+                records.pop(key, None)
         self.translation = self._made(listeners, used, before, records, again)
 
     # === What routes stand on ===
@@ -280,8 +301,8 @@ class State:
         listeners: list[dict[str, Any]],
         used: tuple[str, ...],
         before: Translation | None,
-        records: dict[Named, RouteRecord],
-        again: Collection[Named],
+        records: dict[ResourceKey, RouteRecord],
+        again: Collection[ResourceKey],
     ) -> Translation:
         """A translation on a new base.
 
@@ -303,9 +324,9 @@ class State:
             used,
         )
         old = {} if before is None else before.records
-        changes: list[_Exchange] = [(old.get(named), records.get(named)) for named in again]
-        for named in again:
-            self._readers.put(named, self._attachment.routes.states.get(named))
+        changes: list[_Exchange] = [(old.get(key), records.get(key)) for key in again]
+        for key in again:
+            self._readers.put(key, self._attachment.routes.states.get(key))
         self._uses.subtract(() if before is None else before.base.clusters)
         self._uses.update(used)
         for was, now in changes:
@@ -314,7 +335,7 @@ class State:
         self._uses = +self._uses  # what nothing names is not counted
         clusters = {ident: self._clusters.made[ident] for ident in self._uses}
         total = len(base.routes) + sum(len(one.routes) for one in records.values())
-        noted = {named: record for named, record in records.items() if record.findings}
+        noted = {key: record for key, record in records.items() if record.findings}
         made_from = None if before is None else (before, again)
         hosts = _hosts(before, base.tables, changes)
         return Translation(base, records, clusters, hosts, total, noted, made_from)
@@ -389,7 +410,7 @@ def _referring(state: RouteState | None) -> tuple[object, ...]:
         return ()
     refs = tuple(
         one.extension_ref
-        for rule in state.route.spec.rules
+        for rule in state.rules
         for one in rule.filters
         if one.extension_ref is not None and not is_python(one.extension_ref)
     )
@@ -415,7 +436,7 @@ def _is_idle(change: Change) -> bool:
 
 
 def _is_route(key: ResourceKey) -> bool:
-    return (key.group, key.kind) == (HTTPRoute.group, HTTPRoute.__name__)
+    return key.group == HTTPRoute.group and key.kind in REQUEST_KINDS
 
 
 def _is_slice(key: ResourceKey) -> bool:

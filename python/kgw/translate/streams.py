@@ -14,10 +14,11 @@ from kgw.attach import hostnames
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kgw.api import Service
     from kgw.api.core.service import ServicePort
     from kgw.attach.attachment import Attachment
+    from kgw.attach.frontends import ServiceAddress
     from kgw.attach.gateways import GatewayState
+    from kgw.attach.index import AnyService
     from kgw.attach.listeners import ListenerState
     from kgw.attach.server_tls import ServerTLS
     from kgw.attach.streams import StreamState
@@ -54,15 +55,32 @@ class Streams:
                 chains += self._chains(gateway, listener, listeners)
         return {"type": "tls", "chains": _disjoint(chains)}
 
-    def service(
-        self, gateway: GatewayState, service: Service, port: ServicePort
-    ) -> dict[str, Any] | None:
-        """Where the routes of a Service send the connections of a port; none if it has none."""
-        own = self._streams.by_service.get((service.namespace, service.name, port.port))
-        return self._forward(gateway, own[0], mesh=True) if own else None
+    def service(self, gateway: GatewayState, address: ServiceAddress) -> dict[str, Any]:
+        """Where the routes of a service port send its connections; empty if it has none.
+
+        TLS goes by the server name that the client asks for: of routes for one name the oldest has
+        it. What asks for another name is closed, as is what is not TLS.
+        """
+        own = self._streams.by_service.get(address)
+        if not own:
+            return {}
+        if own[0].route.kind == "TCPRoute":
+            return {"tcp": self._forward(gateway, own[0], mesh=True)}
+        owners: dict[str, StreamState] = {}
+        for state in own:
+            for name in state.server_names:
+                owners.setdefault(name, state)
+        routes = [
+            {
+                "server_names": [name for name, owner in owners.items() if owner is state],
+                "forward": self._forward(gateway, state, mesh=True),
+            }
+            for state in dict.fromkeys(owners.values())
+        ]
+        return {"tls": {"routes": routes}}
 
     def to_service(
-        self, gateway: GatewayState, service: Service, port: ServicePort
+        self, gateway: GatewayState, service: AnyService, port: ServicePort
     ) -> dict[str, Any]:
         """The connections of a service port, to the Service itself."""
         cluster = self._tables.cluster(gateway, service, port)

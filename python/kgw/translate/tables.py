@@ -4,10 +4,14 @@ Ids say what a thing is and do not change with anything else, so that state that
 survives a reload:
 
     table    gateway/NAMESPACE/GATEWAY/PORT, gateway/NAMESPACE/GATEWAY/PORT/LISTENER (of a
-             ListenerSet's: NAMESPACE/SET/LISTENER), service/NAMESPACE/SERVICE/PORT
-    route    httproute/NAMESPACE/NAME/RULE/MATCH@TABLE, default@TABLE, misdirected@TABLE
-    cluster  kube_NAMESPACE_SERVICE_PORT, kube_NAMESPACE_SERVICE_PORT_auto; with the certificate of
-             a Gateway, followed by @NAMESPACE/GATEWAY
+             ListenerSet's: NAMESPACE/SET/LISTENER), service/NAMESPACE/SERVICE/PORT,
+             service/NAMESPACE/SERVICE/PORT/CLIENTS for the clients of a namespace;
+             serviceimport/... likewise
+    route    httproute/NAMESPACE/NAME/RULE/MATCH@TABLE, grpcroute/... likewise, default@TABLE,
+             misdirected@TABLE
+    cluster  kube_NAMESPACE_SERVICE_PORT, followed by _auto or _http2 where requests go there in
+             another version of HTTP than the port's; import_... likewise for a ServiceImport; with
+             the certificate of a Gateway, followed by @NAMESPACE/GATEWAY
 
 A table is known before its routes are: `kgw.translate.records` makes what each route has in it.
 """
@@ -19,23 +23,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kgw.attach import hostnames
+from kgw.attach.frontends import ServiceAddress
 from kgw.attach.policies import Place
 from kgw.translate import filters
 from kgw.translate.rules import DEFAULT_TIMEOUT_MS, REPLACED
 
 if TYPE_CHECKING:
-    from kgw.api import Service
     from kgw.api.core.service import ServicePort
     from kgw.attach.attachment import Attachment
     from kgw.attach.gateways import GatewayState
+    from kgw.attach.index import AnyService
     from kgw.attach.listeners import ListenerState
-    from kgw.attach.routes import ServiceAddress
     from kgw.translate.clusters import Clusters
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """A route table without what HTTPRoutes have in it."""
+    """A route table without what routes have in it."""
 
     name: str
     gateway: GatewayState
@@ -60,7 +64,7 @@ class Tables:
         self.by_service: dict[ServiceAddress, Table] = {}
         #: Listeners whose first route is in the place of default ones, which the last leaves it to.
         self.fallback_listeners: set[str] = set()
-        #: Routes that are no HTTPRoute's.
+        #: Routes that are of no object.
         self.routes: dict[str, Any] = {}
 
     def http(self, gateway: GatewayState, listeners: list[ListenerState]) -> str:
@@ -97,7 +101,14 @@ class Tables:
         own = ((listener, _narrower(listener, sharing)),)
         return self._add(Table(name, gateway, port, own, hosts=hosts))
 
-    def service(self, gateway: GatewayState, service: Service, port: ServicePort) -> str:
+    def clients(self, gateway: GatewayState, address: ServiceAddress) -> str:
+        """The table of the routes that a service port has of its own, for all clients or some."""
+        listener = gateway.proxy_listener
+        assert listener is not None  # a Service is only bound to a waypoint that has one
+        own = ((listener, ()),)
+        return self._add(Table(address.name, gateway, address.port, own, address))
+
+    def service(self, gateway: GatewayState, service: AnyService, port: ServicePort) -> str:
         """The table of a service port on a waypoint.
 
         Routes of the Service if there are any, else routes of the waypoint, else a route to the
@@ -105,21 +116,22 @@ class Tables:
         """
         listener = gateway.proxy_listener
         assert listener is not None  # a Service is only bound to a waypoint that has one
-        name = f"service/{service.namespace}/{service.name}/{port.port}"
         routes = self._attachment.routes
-        address = (service.namespace, service.name, port.port)
+        address = ServiceAddress(service.key, port.port)
         if address in routes.by_port:
-            own = ((listener, ()),)
-            return self._add(Table(name, gateway, port.port, own, address))
+            return self.clients(gateway, address)
+        name = address.name
         self.fallback_listeners.add(listener.id)
         if listener.id in routes.by_listener:
             return self._add(Table(name, gateway, port.port, ((listener, ()),)))
         hosts = {hostnames.ANY: [self._default(name, gateway, listener, service, port)]}
         return self._add(Table(name, gateway, port.port, (), hosts=hosts))
 
-    def cluster(self, gateway: GatewayState, service: Service, port: ServicePort) -> str | None:
+    def cluster(
+        self, gateway: GatewayState, service: AnyService, port: ServicePort, *, calls: bool = False
+    ) -> str | None:
         """The cluster of a service port, as a Gateway reaches it; see `Clusters.name`."""
-        return self.clusters.name(gateway, service, port)
+        return self.clusters.name(gateway, service, port, calls=calls)
 
     def _add(self, table: Table) -> str:
         self.every[table.name] = table
@@ -135,10 +147,10 @@ class Tables:
         table: str,
         gateway: GatewayState,
         listener: ListenerState,
-        service: Service,
+        service: AnyService,
         port: ServicePort,
     ) -> dict[str, Any]:
-        """The rule of a service port that no HTTPRoute serves."""
+        """The rule of a service port that no route serves."""
         ident = f"default@{table}"
         place = Place(gateway.named, listener.section)
         limit = self._attachment.policies.limit(place)

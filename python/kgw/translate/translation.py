@@ -1,9 +1,9 @@
 """What a configuration comes to, as a snapshot that later changes do not touch.
 
-A translation stands on a base (all that is not an HTTPRoute, and what it comes to) and has a record
-for each HTTPRoute. Representation, findings and statuses are put together from these when they are
-asked for. Translations that follow one another share their base and most of their records, so what
-differs between them is found without looking into what they share.
+A translation stands on a base (all that is no route of requests, and what it comes to) and has a
+record for each HTTPRoute and GRPCRoute. Representation, findings and statuses are put together from
+these when they are asked for. Translations that follow one another share their base and most of
+their records, so what differs between them is found without looking into what they share.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from kgw.api import ResourceKey
     from kgw.attach.attachment import Attachment
-    from kgw.attach.index import Named
     from kgw.diagnostics import Finding
     from kgw.translate.clusters import Cluster
     from kgw.translate.records import Part, RouteRecord
@@ -38,12 +37,12 @@ Hosts = dict[str, dict[str, int]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Base:
-    """What HTTPRoutes stand on."""
+    """What routes of requests stand on."""
 
     attachment: Attachment
     listeners: list[dict[str, Any]]
     tables: dict[str, Table]
-    #: Routes that are no HTTPRoute's.
+    #: Routes that are of no object.
     routes: dict[str, Any]
     findings: tuple[Finding, ...]
     #: The clusters that these and the listeners name.
@@ -56,12 +55,12 @@ class Translation:
     def __init__(
         self,
         base: Base,
-        records: dict[Named, RouteRecord],
+        records: dict[ResourceKey, RouteRecord],
         clusters: dict[str, Cluster],
         hosts: Hosts,
         route_count: int,
-        noted: dict[Named, RouteRecord],
-        previous: tuple[Translation, Collection[Named]] | None = None,
+        noted: dict[ResourceKey, RouteRecord],
+        previous: tuple[Translation, Collection[ResourceKey]] | None = None,
     ) -> None:
         self.base = base
         self.records = records
@@ -75,15 +74,15 @@ class Translation:
         self._previous = None if previous is None else (ref(previous[0]), previous[1])
 
     def __repr__(self) -> str:
-        return f"<Translation of {len(self.records)} HTTPRoutes>"  # the rest holds private keys
+        return f"<Translation of {len(self.records)} routes>"  # the rest holds private keys
 
     @property
     def listeners(self) -> list[dict[str, Any]]:
         """The listeners of the representation."""
         return self.base.listeners
 
-    def renewed(self, before: Translation) -> Iterable[Named]:
-        """The HTTPRoutes that may have another record than in an earlier translation."""
+    def renewed(self, before: Translation) -> Iterable[ResourceKey]:
+        """The routes that may have another record than in an earlier translation."""
         if self._previous is not None:
             made_from, names = self._previous
             if made_from() is before:

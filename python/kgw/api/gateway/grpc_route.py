@@ -230,10 +230,10 @@ class GRPCRule(Model):
 class GRPCRouteSpec(Model):
     """What a GRPCRoute says."""
 
-    unsupported: ClassVar[Mapping[str, Severity]] = {"useDefaultGateways": Severity.WARNING}
-
     parent_refs: Annotated[tuple[ParentReference, ...], Field(max_length=32)] = ()
     """What the route attaches to: Gateways, or Services of the mesh."""
+    use_default_gateways: Literal["All", "None"] = "None"
+    """Whether the route attaches to the default Gateways as well (experimental)."""
     hostnames: Annotated[tuple[Hostname, ...], Field(max_length=16)] = ()
     """The hosts that the route is for, which may start with ``*.``; all if there is none."""
     rules: Annotated[tuple[GRPCRule, ...], Field(max_length=16)] = ()
