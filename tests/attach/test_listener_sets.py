@@ -255,6 +255,18 @@ def test_a_gateway_that_is_not_accepted_takes_its_sets_along() -> None:
     assert found.ir["listeners"] == []
 
 
+def test_a_waypoint_has_its_own_listener_only() -> None:
+    waypoint = gateway("{name: proxy, port: 15088, protocol: istio.io/PROXY}").replace(
+        "kgateway\n", "kgateway-waypoint\n"
+    )
+    found = run(waypoint, listener_set("team", http("a"), "{name: b, port: 1, protocol: TCP}"))
+    for name in ("listener a", "listener b"):
+        outcome = verdict(found, "ListenerSet default/team", "Accepted", name)
+        assert outcome == ("False", "Invalid")
+    assert [one["id"] for one in found.ir["listeners"]] == ["default/edge/proxy"]
+    assert codes(found) == ["KGW412"]
+
+
 # === References ===
 
 
@@ -262,7 +274,13 @@ def test_a_set_needs_a_gateway() -> None:
     found = run(gateway(), listener_set("team", http("a"), parent="edgy"))
     (finding,) = found.findings
     assert (finding.code, finding.hint) == ("KGW305", "did you mean `edge`?")
-    assert "ListenerSet default/team" not in {str(key) for key in found.statuses}
+    rows = [
+        (one.reason, one.message) for one in status(found, "ListenerSet default/team").conditions
+    ]
+    assert rows == [
+        ("ParentNotAccepted", "Gateway default/edgy not found"),
+        ("ParentNotProgrammed", "Gateway default/edgy not found"),
+    ]
 
 
 def test_a_set_of_another_controllers_gateway_is_left_alone() -> None:
@@ -272,7 +290,6 @@ def test_a_set_of_another_controllers_gateway_is_left_alone() -> None:
         route("teams", SET),
         BACKEND,
     )
-    assert found.statuses.keys() >= set()
     assert [str(key) for key in found.statuses] == ["HTTPRoute default/teams"]
     assert status(found, "HTTPRoute default/teams").parents == ()
 

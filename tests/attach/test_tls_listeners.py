@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.translate.certificates import config_map, issued, secret
-from tests.translate.support import codes, run, run_all, status, verdict
+from tests.translate.support import codes, condition, run, run_all, status, verdict
 
 from kgw import diagnostics
 
@@ -256,6 +256,25 @@ def test_hostnames_that_overlap_are_told() -> None:
     assert listener(found, "any") == {**GOOD, "OverlappingTLSConfig": overlap}
     assert listener(found, "wild") == {**GOOD, "OverlappingTLSConfig": overlap}
     assert listener(found, "one") == GOOD
+
+
+def test_certificates_that_overlap_are_told() -> None:
+    found = run(
+        gateway(
+            https("a", hostname="a.example"),
+            https("b", hostname="b.example").replace("name: cert", "name: wide"),
+            https("c", hostname="c.test").replace("name: cert", "name: other"),
+        ),
+        secret("cert", "a.example"),
+        secret("wide", "*.example"),
+        secret("other", "c.test"),
+    )
+    overlap = ("True", "OverlappingCertificates")
+    assert listener(found, "a") == {**GOOD, "OverlappingTLSConfig": overlap}
+    assert listener(found, "b") == {**GOOD, "OverlappingTLSConfig": overlap}
+    assert listener(found, "c") == GOOD
+    message = condition(found, "Gateway default/edge", "OverlappingTLSConfig", "listener a").message
+    assert message == "the certificates overlap with those of listeners b"
 
 
 # === Client certificates ===

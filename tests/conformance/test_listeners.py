@@ -490,3 +490,51 @@ def test_a_server_name_that_no_listener_has_is_closed_without_an_alert(infra: In
     with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):
         infra.connect("named", 443, sni="b.example", tls=trusting())
     infra.connect("named", 443, sni="a.example", tls=trusting()).close()
+
+
+# === Listeners of ListenerSets ===
+
+
+def test_tls_listeners_of_a_set_are_told_apart_from_the_gateways(infra: Infra) -> None:
+    def https(name: str) -> str:
+        ref = "{group: '', kind: Secret, name: certificate}"
+        return (
+            f"{{name: {name}, port: 443, protocol: HTTPS, hostname: {name}.example, "
+            f"tls: {{certificateRefs: [{ref}]}}}}"
+        )
+
+    allowing = "  allowedListeners: {namespaces: {from: All}}\n  listeners:"
+    infra.apply(
+        gateway("shared", https("own")).replace("  listeners:", allowing),
+        f"""apiVersion: {GROUP}/v1
+kind: ListenerSet
+metadata: {{name: team, namespace: {WEB}}}
+spec:
+  parentRef: {{name: shared, namespace: {INFRA}}}
+  listeners:
+  - {https("team")}
+""",
+        secret("certificate", "own.example", "team.example", namespace=INFRA),
+        secret("certificate", "team.example", namespace=WEB),
+        route(TO_V1, "shared", name="own"),
+        route(
+            "- backendRefs: [{name: web-backend, port: 8080}]",
+            f"{{group: {GROUP}, kind: ListenerSet, name: team}}",
+            name="team",
+            namespace=WEB,
+        ),
+    )
+    for sni, host, expected in (
+        ("own.example", "own.example", "infra-backend-v1"),
+        ("team.example", "team.example", "web-backend"),
+        ("own.example", "team.example", 421),
+        ("team.example", "own.example", 421),
+    ):
+        reply = infra.request("shared", host=host, port=443, sni=sni, tls=trusting())
+        assert reply.outcome == expected, (sni, host)
+    # Only the set's own certificate is shown for its name.
+    peer = infra.connect("shared", 443, sni="team.example", tls=trusting())
+    with closing(peer):
+        assert isinstance(peer.sock, ssl.SSLSocket)
+        names = (peer.sock.getpeercert() or {}).get("subjectAltName")
+        assert names == (("DNS", "team.example"),)

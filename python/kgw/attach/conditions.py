@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from kgw.api import Gateway, ResourceKey
-from kgw.attach import gateway_classes, upstreams
+from kgw.attach import gateway_classes, listener_sets, upstreams
 from kgw.attach.gateways import role_of
 from kgw.attach.status import (
     CONTROLLER,
@@ -72,6 +72,7 @@ def statuses(
         found[gateway.gateway.key] = _gateway(attachment, gateway, attached)
         for listener_set in gateway.sets:
             found[listener_set.listener_set.key] = _listener_set(listener_set, attached)
+    found |= listener_sets.orphans(attachment.index)
     for policy in attachment.policies.states:
         found[policy.policy.key] = _policy(policy)
     for config in attachment.upstreams.config.states:

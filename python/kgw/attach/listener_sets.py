@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from kgw.api.gateway.references import GATEWAY_GROUP
 from kgw.attach.listeners import listeners_of
-from kgw.attach.status import Outcome
+from kgw.attach.status import Outcome, Status
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
-    from kgw.api import Gateway, ListenerSet
+    from kgw.api import Gateway, ListenerSet, ResourceKey
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named
     from kgw.attach.listeners import ListenerState
@@ -86,6 +86,24 @@ def join(index: Index, gateways: dict[Named, GatewayState]) -> None:
         message = f"Gateway {'/'.join(named)} allows no ListenerSets of namespace {one.namespace}"
         state.refusal = Outcome(False, "NotAllowed", message)
         index.report(one, "KGW418", Severity.ERROR, message, ("spec", "parentRef"))
+
+
+def orphans(index: Index) -> dict[ResourceKey, Status]:
+    """The statuses of ListenerSets whose Gateway does not exist.
+
+    No controller would write one; here nobody else does, and routes of the set refer to it.
+    """
+    found = {}
+    for one in index.listener_sets.values():
+        ref = one.spec.parent_ref
+        named = (ref.namespace or one.namespace, ref.name)
+        if (ref.group, ref.kind) != (GATEWAY_GROUP, "Gateway") or named in index.gateways:
+            continue
+        generation, why = one.metadata.generation, index.absence("Gateway", named)
+        accepted = Outcome(False, "ParentNotAccepted", why).condition("Accepted", generation)
+        programmed = Outcome(False, "ParentNotProgrammed", why).condition("Programmed", generation)
+        found[one.key] = Status((accepted, programmed))
+    return found
 
 
 def _missing(index: Index, one: ListenerSet, named: Named) -> None:

@@ -105,7 +105,7 @@ class Parents:
 
         Those that do not allow the route say nothing about it.
         """
-        if getattr(route.spec, "use_default_gateways", "None") != "All":
+        if not asks_for_default(route):
             return []
         named = {
             (ref.namespace or route.namespace, ref.name)
@@ -313,6 +313,12 @@ class Parents:
             )
         clients = "" if route.namespace == service.namespace else route.namespace
         return ParentState(ref, ACCEPTED, binding.state, [], service, ports, clients)
+
+
+def asks_for_default(route: Route) -> bool:
+    """Whether a route is to be attached to default Gateways."""
+    # Not every kind of route has the field, which is experimental.
+    return getattr(route.spec, "use_default_gateways", "None") == "All"
 
 
 def _hostnames(route: Route) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from kgw.api import remains
 from kgw.attach import backends, rivals
 from kgw.attach.index import REQUEST_KINDS
-from kgw.attach.parents import Parents, ParentState
+from kgw.attach.parents import Parents, ParentState, asks_for_default
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Routes:
             refs = list(enumerate(route.spec.parent_refs))
             if refusal is not None:
                 refs = remains.parents(index.refused[route.key])
-            elif not refs and route.spec.use_default_gateways == "None":
+            elif not refs and not asks_for_default(route):
                 text = "the route has no parent, so it has no effect"
                 index.report(route, "KGW305", Severity.WARNING, text, ("spec",))
             parents = [self._parents.resolve(route, ref, number) for number, ref in refs]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from kgw.api import loaded, remains
 from kgw.attach import backends, hostnames
-from kgw.attach.parents import Parents, ParentState
+from kgw.attach.parents import Parents, ParentState, asks_for_default
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity
 
@@ -83,7 +83,7 @@ def resolve(
         refs = list(enumerate(route.spec.parent_refs))
         if refusal is not None:
             refs = remains.parents(index.refused[route.key])
-        elif not refs and route.spec.use_default_gateways == "None":
+        elif not refs and not asks_for_default(route):
             text = "the route has no parent, so it has no effect"
             index.report(route, "KGW305", Severity.WARNING, text, ("spec",))
         found = [

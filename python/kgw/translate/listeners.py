@@ -123,7 +123,7 @@ class Listeners:
         for listener in group:
             listener.accepted = Outcome(False, "PortUnavailable", message)
             path = ("spec", "listeners", listener.index, "port")
-            hint = "give one of them another port, or serve each Gateway by a process of its own"
+            hint = "give one of them another port, or each its own address with --address-pool"
             self._index.report(listener.owner, "KGW405", Severity.ERROR, message, path, hint=hint)
         if not any(one.usable for one in state.own):
             state.refusal = Outcome(False, "ListenersNotValid", "No valid listeners")

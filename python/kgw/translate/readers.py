@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from kgw.api.gateway.references import BackendObjectReference
+from kgw.attach.parents import asks_for_default
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -82,7 +83,7 @@ def _reads(state: RouteState) -> Iterator[Key]:
     route = state.route
     own = route.namespace
     yield ("Namespace", "", own)
-    if route.spec.use_default_gateways != "None":
+    if asks_for_default(route):
         yield UNRESOLVED  # any Gateway may become one
     for one in state.parents:
         yield (one.ref.kind, one.ref.namespace or own, one.ref.name)
