@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgw.attach.hostnames import covers, intersect, intersection
+from kgw.attach.hostnames import covers, intersect, intersection, wider
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,19 @@ def test_a_host_of_both_is_a_host_of_the_intersection(one: str, other: str, host
     assert both == (common is not None and is_host_of(host, common))
     if covers(one, other) and is_host_of(host, other):
         assert is_host_of(host, one)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("*", ["*"]),
+        ("a", ["a", "*"]),
+        ("a.b.c", ["a.b.c", "*.b.c", "*.c", "*"]),
+        ("*.b.c", ["*.b.c", "*.c", "*"]),
+        ("*.c", ["*.c", "*"]),
+    ],
+)
+def test_wider_hostnames_cover_the_given_one(host: str, expected: list[str]) -> None:
+    found = list(wider(host))
+    assert found == expected
+    assert all(covers(one, host) for one in found)

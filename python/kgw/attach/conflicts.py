@@ -7,7 +7,8 @@ later one does not get. Among the listeners of one object there is no winner (Ga
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from kgw.attach.index import Index
     from kgw.attach.listeners import ListenerState
@@ -46,7 +47,7 @@ def resolve(index: Index, listeners: Iterable[ListenerState]) -> None:
 
     What is said of a listener does not name others, which may be none of its owner's business.
     """
-    taken: dict[tuple[int, bool], list[ListenerState]] = defaultdict(list)
+    taken: dict[tuple[int, bool], _Taken] = defaultdict(_Taken)
     for _, group in groupby(listeners, key=lambda one: one.owner.key):
         left: dict[tuple[int, bool], list[ListenerState]] = defaultdict(list)
         for listener in group:
@@ -60,7 +61,7 @@ def resolve(index: Index, listeners: Iterable[ListenerState]) -> None:
             _report(index, listener, found, "another object with precedence has it")
         for port, rest in left.items():
             _among(index, rest)
-            taken[port] += rest
+            taken[port].add(rest)
 
 
 def _port(listener: ListenerState) -> tuple[int, bool]:
@@ -68,16 +69,28 @@ def _port(listener: ListenerState) -> tuple[int, bool]:
     return (listener.spec.port, listener.spec.protocol == "UDP")
 
 
-def _between(listener: ListenerState, earlier: list[ListenerState]) -> Outcome | None:
+@dataclass(slots=True)
+class _Taken:
+    """What earlier listeners have of a port."""
+
+    protocols: set[str] = field(default_factory=set)
+    hostnames: set[str] = field(default_factory=set)
+
+    def add(self, listeners: Iterable[ListenerState]) -> None:
+        """Takes what listeners ask for."""
+        for one in listeners:
+            self.protocols.add(one.spec.protocol)
+            self.hostnames.add(one.hostname)
+
+
+def _between(listener: ListenerState, taken: _Taken) -> Outcome | None:
     """Why a listener cannot stand beside earlier ones of its port, if so."""
     protocol = listener.spec.protocol
-    if any(not _compatible(protocol, one.spec.protocol) for one in earlier):
+    if any(not _compatible(protocol, one) for one in taken.protocols):
         return _PROTOCOL
-    if earlier and protocol in _ALONE:
+    if taken.protocols and protocol in _ALONE:
         return _PROTOCOL
-    if any(one.hostname == listener.hostname for one in earlier):
-        return _HOSTNAME
-    return None
+    return _HOSTNAME if listener.hostname in taken.hostnames else None
 
 
 def _compatible(one: str, other: str) -> bool:
@@ -101,8 +114,8 @@ def _among(index: Index, listeners: list[ListenerState]) -> None:
 
 
 def _same_hostname(listeners: list[ListenerState]) -> list[ListenerState]:
-    names = [one.hostname for one in listeners]
-    return [one for one in listeners if names.count(one.hostname) > 1]
+    names = Counter(one.hostname for one in listeners)
+    return [one for one in listeners if names[one.hostname] > 1]
 
 
 def _report(index: Index, listener: ListenerState, why: Outcome, more: str) -> None:
@@ -130,31 +143,46 @@ def overlaps(listeners: Iterable[ListenerState]) -> None:
     for sharing in ports.values():
         if len(sharing) < 2:
             continue
-        for listener in sharing:
-            for reason, what, names in _WHAT:
-                listener.overlap = listener.overlap or _overlap(
-                    listener, sharing, reason, what, names
-                )
+        for reason, what, names in _WHAT:
+            for listener, others in _overlapping(sharing, names):
+                if listener.overlap is None:
+                    listener.overlap = _overlap(listener, others, reason, what)
+
+
+def _overlapping(
+    sharing: list[ListenerState], names: Callable[[ListenerState], tuple[str, ...]]
+) -> Iterator[tuple[ListenerState, list[ListenerState]]]:
+    """The listeners whose names overlap with those of others, with some of these.
+
+    There may be thousands of listeners, so not each is compared with each.
+    """
+    owners: dict[str, list[ListenerState]] = defaultdict(list)
+    below: dict[str, list[ListenerState]] = defaultdict(list)
+    for one in sharing:
+        for name in names(one):
+            owners[name].append(one)
+    for one in sharing:
+        for name in names(one):
+            for wide in hostnames.wider(name):
+                if wide in owners and len(below[wide]) <= _MOST_NAMED:
+                    below[wide].append(one)
+    for one in sharing:
+        found: dict[ListenerState, None] = {}
+        for name in names(one):
+            found.update(dict.fromkeys(below[name]))
+            for wide in hostnames.wider(name):
+                found.update(dict.fromkeys(owners.get(wide, ())[: _MOST_NAMED + 1]))
+        found.pop(one, None)
+        if found:
+            yield one, list(found)
 
 
 def _overlap(
-    listener: ListenerState,
-    sharing: list[ListenerState],
-    reason: str,
-    what: str,
-    names: Callable[[ListenerState], tuple[str, ...]],
-) -> Outcome | None:
-    own = names(listener)
-    same = [
-        one
-        for one in sharing
-        if one is not listener
-        and any(hostnames.intersect(name, host) is not None for name in names(one) for host in own)
-    ]
-    if not same:
-        return None
-    near = [one.spec.name for one in same if one.owner is listener.owner]
-    which = f"listeners {', '.join(near)}" if near else "listeners of other objects"
+    listener: ListenerState, others: list[ListenerState], reason: str, what: str
+) -> Outcome:
+    near = [one.spec.name for one in others if one.owner is listener.owner]
+    more = " and others" if len(near) > _MOST_NAMED else ""
+    which = f"listeners {', '.join(near[:_MOST_NAMED])}{more}" if near else _ELSEWHERE
     return Outcome(True, reason, f"the {what} with those of {which}")
 
 
@@ -163,6 +191,11 @@ def _certified(listener: ListenerState) -> tuple[str, ...]:
     pairs = listener.tls.key_pairs if listener.tls is not None else ()
     return tuple(name for pair in pairs for name in native.certificate_names(pair.chain))
 
+
+_ELSEWHERE: Final = "listeners of other objects"
+
+_MOST_NAMED: Final = 4
+"""Listeners that are named in a message."""
 
 #: What may overlap: the reason, the words for it, and the names to compare.
 _WHAT: Final[tuple[tuple[str, str, Callable[[ListenerState], tuple[str, ...]]], ...]] = (

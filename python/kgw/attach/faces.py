@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: What no route sees of a Gateway or listener: how TLS ends, and what is made of other members.
 _UNSEEN: Final = frozenset(
-    {"gateway", "listeners", "sets", "addresses", "unplaced", "tls", "overlap", "_options"}
+    {"gateway", "own", "listeners", "sets", "addresses", "unplaced", "tls", "overlap", "_options"}
 )
 
 #: Members that are resources, or parts of them: these never change.

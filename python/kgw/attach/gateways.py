@@ -55,6 +55,8 @@ class GatewayState:
 
     gateway: Gateway
     role: Role
+    #: Its own listeners, without those of ListenerSets.
+    own: list[ListenerState]
     #: Its own listeners, then those of the ListenerSets that joined it, in order of precedence.
     listeners: list[ListenerState]
     #: The ListenerSets that want to join it, in order of precedence.
@@ -74,11 +76,6 @@ class GatewayState:
     def named(self) -> Named:
         """Namespace and name."""
         return (self.gateway.namespace, self.gateway.name)
-
-    @property
-    def own(self) -> list[ListenerState]:
-        """Its own listeners, without those of ListenerSets."""
-        return [one for one in self.listeners if one.owner is self.gateway]
 
     @property
     def programmed(self) -> Outcome:
@@ -143,7 +140,8 @@ def resolve(index: Index) -> dict[Named, GatewayState]:
                 hint=f"did you mean `{near}`?" if near else None,
             )
             continue
-        states[named] = GatewayState(gateway, role, listeners_of(gateway, gateway))
+        own = listeners_of(gateway, gateway)
+        states[named] = GatewayState(gateway, role, own, list(own))
     listener_sets.join(index, states)
     for state in states.values():
         _examine(index, state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 ANY = "*"
 """The hostname that stands for all."""
@@ -41,7 +41,20 @@ def intersection(listener: str, routes: tuple[str, ...]) -> tuple[str, ...]:
 
 def narrower(host: str, others: Iterable[str]) -> list[str]:
     """The hostnames, other than a given one, all hosts of which are its as well."""
+    if not host.startswith("*"):
+        return []
     return [one for one in others if one != host and covers(host, one)]
+
+
+def wider(host: str) -> Iterator[str]:
+    """The hostnames that have all hosts of a given one, itself first."""
+    yield host
+    rest = host.removeprefix("*.")
+    while "." in rest:
+        rest = rest.partition(".")[2]
+        yield f"*.{rest}"
+    if host != ANY:
+        yield ANY
 
 
 def specificity(host: str) -> tuple[bool, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kgw.attach.effects import settings_fields
 from kgw.attach.gateways import Role
@@ -14,8 +14,6 @@ from kgw.translate.destinations import Destinations
 from kgw.translate.streams import Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from kgw.api import Resource
     from kgw.attach.attachment import Attachment
     from kgw.attach.gateways import GatewayState
@@ -35,7 +33,8 @@ class Listeners:
         self._streams = Streams(attachment, tables)
         self._destinations = Destinations(attachment, tables, self._streams)
         self._options = options
-        self._bound: dict[str, str] = {}
+        #: Whose each address is, by port and family, and by host.
+        self._bound: dict[tuple[str, bool], dict[str, str]] = defaultdict(dict)
         #: Annotations of the Gateway at hand, and why they do nothing on its listeners so far.
         self._annotations: dict[FieldPath, str | None] = {}
 
@@ -113,13 +112,13 @@ class Listeners:
     def _claim(self, state: GatewayState, group: list[ListenerState], bind: list[str]) -> bool:
         """Takes addresses for a Gateway; two that share one would split its connections."""
         name = "/".join(state.named)
-        taken = [one for one in _overlaps(bind, self._bound) if self._bound[one] != name]
-        if not taken:
-            for one in bind:
-                if not one.endswith(":0"):
-                    self._bound[one] = name
+        places = [_place(one) for one in bind if not one.endswith(":0")]
+        taken = next((one for place in places if (one := self._taken(*place, name))), None)
+        if taken is None:
+            for place, host in places:
+                self._bound[place][host] = name
             return True
-        message = f"address {taken[0]} is taken by Gateway {self._bound[taken[0]]}"
+        message = f"address {taken[0]} is taken by Gateway {taken[1]}"
         for listener in group:
             listener.accepted = Outcome(False, "PortUnavailable", message)
             path = ("spec", "listeners", listener.index, "port")
@@ -128,6 +127,15 @@ class Listeners:
         if not any(one.usable for one in state.own):
             state.refusal = Outcome(False, "ListenersNotValid", "No valid listeners")
         return False
+
+    def _taken(self, place: tuple[str, bool], host: str, name: str) -> tuple[str, str] | None:
+        """An address of another Gateway that competes with a new one, and whose it is."""
+        bound = self._bound[place]
+        hosts = bound if host in _WILDCARDS else (host, *_WILDCARDS)
+        for one in hosts:
+            if bound.get(one, name) != name:
+                return f"{one}:{place[0]}", bound[one]
+        return None
 
     # === Policies ===
 
@@ -196,17 +204,11 @@ class Listeners:
         self._index.report(owner, "KGW413", Severity.WARNING, message, path)
 
 
-def _overlaps(bind: Iterable[str], bound: dict[str, str]) -> list[str]:
-    """The bound addresses that compete with new ones: the same, or a wildcard on the port."""
-    found = []
-    for one in bind:
-        host, _, port = one.rpartition(":")
-        if port == "0":
-            continue
-        for other in bound:
-            other_host, _, other_port = other.rpartition(":")
-            same_family = host.startswith("[") == other_host.startswith("[")
-            wildcard = {host, other_host} & {"0.0.0.0", "[::]"}
-            if port == other_port and same_family and (host == other_host or wildcard):
-                found.append(other)
-    return found
+def _place(bind: str) -> tuple[tuple[str, bool], str]:
+    """Port and family of an address, within which hosts compete, and the host."""
+    host, _, port = bind.rpartition(":")
+    return (port, host.startswith("[")), host
+
+
+#: Hosts that compete with all of their family.
+_WILDCARDS: Final = ("0.0.0.0", "[::]")

@@ -41,6 +41,7 @@ class Streams:
     def tls(self, gateway: GatewayState, listeners: list[ListenerState]) -> dict[str, Any]:
         """The traffic of the listeners of protocols HTTPS and TLS on one port."""
         chains: list[dict[str, Any]] = []
+        names = dict.fromkeys(one.hostname for one in listeners)
         for listener in listeners:
             if not listener.usable:
                 chains.append(_chain(listener.section, [listener.hostname], _refusal()))
@@ -48,7 +49,7 @@ class Streams:
                 action = {
                     "type": "http",
                     "tls": _server_tls(listener.tls),
-                    "route_table": self._tables.https(gateway, listener, listeners),
+                    "route_table": self._tables.https(gateway, listener, names),
                 }
                 chains.append(_chain(listener.section, [listener.hostname], action))
             else:

@@ -29,6 +29,8 @@ from kgw.translate import filters
 from kgw.translate.rules import DEFAULT_TIMEOUT_MS, REPLACED
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from kgw.api.core.service import ServicePort
     from kgw.attach.attachment import Attachment
     from kgw.attach.gateways import GatewayState
@@ -80,25 +82,28 @@ class Tables:
         return self._add(Table(name, gateway, port, own, hosts=hosts))
 
     def https(
-        self, gateway: GatewayState, listener: ListenerState, sharing: list[ListenerState]
+        self, gateway: GatewayState, listener: ListenerState, sharing: Collection[str]
     ) -> str:
-        """The table of a listener of protocol HTTPS.
+        """The table of a listener of protocol HTTPS, whose port has listeners for some hostnames.
 
-        A request for a host of another listener of the port is answered 421: the client has come
-        with the name of this one, and what the other asks of clients has not been asked.
+        A request for a host that is not the listener's is answered 421 where the port has others:
+        the client has come with the name of this one, and what another asks of clients has not been
+        asked.
         """
         port = listener.spec.port
         name = f"gateway/{'/'.join(gateway.named)}/{port}/{listener.section}"
         hosts: dict[str, list[dict[str, Any]]] = {listener.hostname: []}
-        others = {one.hostname for one in sharing} - {listener.hostname}
-        if others:
+        narrower = tuple(hostnames.narrower(listener.hostname, sharing))
+        if len(sharing) > 1:
             route = f"misdirected@{name}"
             direct = {"type": "direct", "status": 421}
             self.routes[route] = {"name": "misdirected", "filters": [], "action": direct}
             rank = {"created": None, "name": "", "rule": 0, "match": 0}
-            for host in others:
+            for host in dict.fromkeys((*narrower, hostnames.ANY)):
+                if host == listener.hostname:
+                    continue
                 hosts[host] = [{"path": {"prefix": "/"}, "rank": rank, "route": route}]
-        own = ((listener, _narrower(listener, sharing)),)
+        own = ((listener, narrower),)
         return self._add(Table(name, gateway, port, own, hosts=hosts))
 
     def clients(self, gateway: GatewayState, address: ServiceAddress) -> str:
