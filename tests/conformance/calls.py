@@ -41,11 +41,16 @@ class Echo(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def backend(name: str) -> Iterator[str]:
-    """A running pod and its address."""
+def backend(name: str, certificate: tuple[str, str] | None = None) -> Iterator[str]:
+    """A running pod and its address; with TLS if it has a certificate, and its key, as PEM."""
     server = grpc.server(ThreadPoolExecutor(8), options=OPTIONS)
     server.add_generic_rpc_handlers((Echo(name),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    if certificate is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        chain, key = (one.encode() for one in certificate)
+        credentials = grpc.ssl_server_credentials([(key, chain)])
+        port = server.add_secure_port("127.0.0.1:0", credentials)
     server.start()
     try:
         yield f"127.0.0.1:{port}"

@@ -7,10 +7,12 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.conformance.calls import ECHO, backends, call, channel
-from tests.conformance.infra import Infra, conditions, route
+import trustme
+from tests.conformance.calls import ECHO, backend, backends, call, channel
+from tests.conformance.infra import INFRA, Infra, conditions, route
 from tests.conformance.shares import expect_shares
 from tests.conformance.suite import conformance
+from tests.translate.certificates import config_map, issued
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,6 +208,62 @@ def test_GRPCRouteRequestHeaderModifier(grpc_infra: Infra) -> None:
             assert answer.received(name) == value, name
         answer = call(opened, "EchoThree", {"x-add": "old", "x-remove": "removed"})
         assert (answer.received("x-add"), answer.received("x-remove")) == ("old,new", None)
+
+
+@conformance("BackendTLSPolicyGRPCRoute")
+def test_BackendTLSPolicyGRPCRoute(infra: Infra) -> None:
+    """Of the backend's policies one is right, one asks for another name, one trusts others."""
+    kept = {
+        "grpc-test": ("abc.example.com", "right"),
+        "grpc-host-mismatch-test": ("mismatch.example.com", "right"),
+        "grpc-cert-mismatch-test": ("abc.example.com", "wrong"),
+    }
+    policies = [
+        f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {{name: {name}, namespace: gateway-conformance-infra}}
+spec:
+  targetRefs: [{{group: "", kind: Service, name: {name}, sectionName: main}}]
+  validation:
+    caCertificateRefs: [{{group: "", kind: ConfigMap, name: {authority}}}]
+    hostname: {hostname}
+"""
+        for name, (hostname, authority) in kept.items()
+    ]
+
+    def rule(method: str, service: str) -> str:
+        match = f"matches: [{{method: {{service: {ECHO}, method: {method}}}}}]"
+        return f"- {{{match}, backendRefs: [{{name: {service}, port: 443}}]}}"
+
+    others = trustme.CA(organization_name="others").cert_pem.bytes().decode()
+    rules = [rule("Echo", "grpc-test"), rule("EchoTwo", "grpc-host-mismatch-test")]
+    with backend("grpc-infra-backend-v1", issued("abc.example.com")) as address:
+        for number, name in enumerate(kept):
+            ip = f"10.96.4.{number + 1}"
+            infra.endpoints(name, INFRA, [address], port=443, cluster_ip=ip)
+        infra.apply(
+            config_map("right", namespace=INFRA),
+            config_map("wrong", namespace=INFRA, text=others),
+            *policies,
+            route("\n".join(rules), kind="GRPCRoute", name="good", hostnames=["abc.example.com"]),
+            route(
+                rule("Echo", "grpc-cert-mismatch-test"),
+                kind="GRPCRoute",
+                name="cert-mismatch",
+                hostnames=["cert-mismatch.example.com"],
+            ),
+        )
+        for name in kept:
+            (ancestor,) = infra.status("BackendTLSPolicy", name)["ancestors"]
+            assert ancestor["ancestorRef"]["name"] == "same-namespace"
+            assert conditions(ancestor)["Accepted"] == ("True", "Accepted")
+            assert conditions(ancestor)["ResolvedRefs"] == ("True", "ResolvedRefs")
+        with channel(port(infra), "abc.example.com") as opened:
+            assert call(opened).outcome == "grpc-infra-backend-v1"
+            assert call(opened, "EchoTwo").outcome == "UNAVAILABLE"
+        with channel(port(infra), "cert-mismatch.example.com") as opened:
+            assert call(opened).outcome == "UNAVAILABLE"
 
 
 @conformance("GRPCRouteWeight")
