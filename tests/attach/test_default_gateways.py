@@ -76,6 +76,31 @@ def test_a_route_that_does_not_ask_is_not_taken() -> None:
     assert codes(found) == ["KGW305"]
 
 
+@pytest.mark.parametrize("kind", ["GRPCRoute", "TCPRoute", "TLSRoute"])
+def test_every_kind_of_route_may_ask(kind: str) -> None:
+    listener = {
+        "GRPCRoute": "{name: http, port: 80, protocol: HTTP}",
+        "TCPRoute": "{name: tcp, port: 90, protocol: TCP}",
+        "TLSRoute": "{name: tls, port: 443, protocol: TLS, tls: {mode: Passthrough}}",
+    }[kind]
+    hostnames = "hostnames: [a.example]" if kind == "TLSRoute" else ""
+    found = run(
+        DEFAULT.replace("{name: http, port: 80, protocol: HTTP}", listener),
+        f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: {kind}
+metadata: {{name: route}}
+spec:
+  useDefaultGateways: All
+  {hostnames}
+  rules: [{{backendRefs: [{{name: web, port: 80}}]}}]
+""",
+    )
+    (parent,) = status(found, f"{kind} default/route").parents
+    assert parent.ref["name"] == "edge"
+    assert parent.conditions[0].status == "True"
+
+
 def test_a_refused_route_is_answered_where_it_would_be() -> None:
     broken = asking().replace("port: 80}", "port: 80, weight: -1}")
     found, findings = run_all(DEFAULT, broken)

@@ -84,6 +84,16 @@ def test_protocols_that_share_a_port_conflict_without_a_winner() -> None:
     assert found.ir["listeners"] == []
 
 
+def test_tcp_and_udp_may_have_the_same_port() -> None:
+    found = run(
+        edge("{name: tcp, port: 53, protocol: TCP}", "{name: udp, port: 53, protocol: UDP}")
+    )
+    for name in ("tcp", "udp"):
+        conflict = verdict(found, EDGE_GATEWAY, "Conflicted", f"listener {name}")
+        assert conflict == ("False", "NoConflicts")
+    assert verdict(found, EDGE_GATEWAY, "Programmed", "listener tcp")[0] == "True"
+
+
 @pytest.mark.parametrize(("protocol", "hint"), [("Https", "did you mean `HTTPS`?"), ("UDP", None)])
 def test_protocols_are_compared_as_they_are_written(protocol: str, hint: str | None) -> None:
     found = run(edge(HTTP, f"{{name: other, port: 53, protocol: {protocol}}}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 #: Names as the conformance suite knows them, which infers from them what to test. In order, as the
-#: Gateway API asks of ``GatewayClass.status.supportedFeatures``.
+#: Gateway API asks of ``GatewayClass.status.supportedFeatures``. Those of meshes are an XMesh's.
 SUPPORTED: Final = (
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
@@ -52,16 +52,6 @@ SUPPORTED: Final = (
     "HTTPRouteRetryConnectionError",
     "HTTPRouteSchemeRedirect",
     "ListenerSet",
-    "Mesh",
-    "MeshClusterIPMatching",
-    "MeshConsumerRoute",
-    "MeshHTTPRouteBackendRequestHeaderModification",
-    "MeshHTTPRouteNamedRouteRule",
-    "MeshHTTPRouteQueryParamMatching",
-    "MeshHTTPRouteRedirectPath",
-    "MeshHTTPRouteRedirectPort",
-    "MeshHTTPRouteRewritePath",
-    "MeshHTTPRouteSchemeRedirect",
     "ReferenceGrant",
     "TCPRoute",
     "TLSRoute",

@@ -63,9 +63,9 @@ class StatusFile:
     def __init__(self, path: str, manifests: Iterable[str]) -> None:
         self._path = Path(path)
         self._present: dict[tuple[str, str, str], dict[str, Any]] = {}
-        where = self._path.absolute()
+        where = self._path.resolve()
         for one in manifests:
-            directory = Path(one).absolute()
+            directory = Path(one).resolve()
             if where == directory or (
                 where.parent == directory and where.suffix.lower() in _MANIFESTS
             ):
