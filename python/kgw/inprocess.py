@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Host", "backend_of", "choose", "doorbell", "next_connection", "served_here", "unbound"]
 
 #: The id of a cluster (`docs/ir.md`). Names of Kubernetes have no underscores.
-_CLUSTER = re.compile(r"kube_([^_]+)_([^_]+)_([0-9]+)(?:_auto)?(?:@.*)?")
+_CLUSTER = re.compile(r"kube_([^_]+)_([^_]+)_([0-9]+)(?:_(?:auto|http2))?(?:@.*)?")
 
 _BACKEND = re.compile(r"[^/:_]+/[^/:_]+:[0-9]+")
 

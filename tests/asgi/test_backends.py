@@ -49,6 +49,13 @@ async def test_an_application_serves_a_port_of_the_proxy() -> None:
         assert await get(proxy, "/x") == (200, b"GET /x 0")
 
 
+async def test_an_application_serves_the_calls_of_a_grpc_route() -> None:
+    (way, service, http) = resources()
+    calls = {**http, "kind": "GRPCRoute"}
+    async with kgw.Proxy([way, service, calls], bind=BIND, backends={NAME: echo}) as proxy:
+        assert await get(proxy, "/pkg.Service/Method") == (200, b"GET /pkg.Service/Method 0")
+
+
 def test_a_program_without_an_event_loop_has_a_thread_for_it() -> None:
     with kgw.Proxy(resources(), bind=BIND, backends={NAME: echo}) as proxy:
         assert fetch(proxy.addresses[LISTENER][0], "/x") == (200, b"GET /x 0")
