@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.translate.certificates import issued, secret
+from tests.translate.support import MESH
 
 import kgw
 from kgw.explaining import Explanation, Question, explain
@@ -224,7 +225,7 @@ def test_the_server_name_chooses_and_the_host_of_another_listener_is_misdirected
 def test_a_server_name_that_nobody_has_is_no_answer() -> None:
     found = asked(GATEWAY + HTTPS, "https://c.example/")
 
-    assert found.closed == "no listener of the port takes TLS for c.example"
+    assert found.closed == "no listener of the port is for server name c.example"
 
 
 def test_a_connection_that_is_passed_through() -> None:
@@ -695,6 +696,84 @@ def test_a_short_name_is_of_the_clients_namespace() -> None:
     assert found.service is None
     assert found.closed is not None
     assert "no waypoint serves ollama:80" in found.closed
+
+
+SERVICE = '{group: "", kind: Service, name: web, namespace: default}'
+
+
+def of_service(kind: str, name: str, namespace: str, backend: str, more: str = "") -> str:
+    return f"""
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: {kind}
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  parentRefs: [{SERVICE}]
+  {more}
+  rules: [{{backendRefs: [{{name: {backend}, namespace: default, port: 80}}]}}]
+"""
+
+
+def test_clients_of_some_namespaces_have_routes_of_their_own() -> None:
+    manifests = (
+        MESH
+        + of_service("HTTPRoute", "ours", "default", "web")
+        + of_service("HTTPRoute", "theirs", "shop", "api")
+    )
+    shop = MeshIdentity("cluster.local", "shop", "cart")
+
+    assert asked(manifests, "http://web.default/").route is not None
+    found = asked(manifests, "http://web.default/", identity=shop)
+    assert found.route is not None
+    assert found.route.name == "shop/theirs/0/0"
+    (taken,) = (one for one in found.listeners if one.taken)
+    assert taken.reason.endswith("; the routes of the clients in namespace shop are used")
+    found = asked(manifests, "http://web.default/")
+    assert found.route is not None
+    assert found.route.name == "default/ours/0/0"
+
+
+def test_tls_to_a_service_is_passed_on_by_its_name() -> None:
+    manifests = MESH + of_service("TLSRoute", "tls", "default", "api", "hostnames: [a.example]")
+
+    found = asked(manifests, "https://a.example:80/", to="web")
+    assert [one.backend for one in found.passed_on] == ["default/api:80"]
+    found = asked(manifests, "https://b.example:80/", to="web")
+    assert found.closed == "no TLSRoute is for server name b.example"
+    assert asked(manifests, "http://web/").closed == "the service's TLSRoutes close what is no TLS"
+    # A port for requests does not take encrypted ones.
+    closed = asked(MESH, "https://web:80/").closed
+    assert closed == "the service port carries requests, which are not encrypted"
+
+
+def test_a_grpc_route_is_a_candidate_as_any_other() -> None:
+    calls = """
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: calls}
+spec:
+  parentRefs: [{name: edge}]
+  rules:
+  - matches: [{method: {type: RegularExpression, service: "shop[.].*", method: "Get.*"}}]
+    backendRefs: [{name: two, port: 80}]
+"""
+    manifests = GATEWAY + calls + route(ONE)
+
+    found = asked(manifests, "http://web.example/shop.Cart/GetItem", "POST", grpc=True)
+    assert found.route is not None
+    assert (found.route.name, found.route.resource) == (
+        "default/calls/0/0",
+        "GRPCRoute default/calls",
+    )
+    assert found.route.place is not None
+    assert [one.backend for one in found.branches] == ["default/two:80"]
+    assert not any(one.field == "timeouts.request" for one in found.settings)
+
+    found = asked(manifests, "http://web.example/shop.Cart/Put", "POST", grpc=True)
+    (call,) = (one for one in found.candidates if one.resource == "GRPCRoute default/calls")
+    assert call.reason.startswith("the path /shop.Cart/Put is not what the expression ")
+    assert "header" not in call.reason
 
 
 # === Questions ===

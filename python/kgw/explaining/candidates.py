@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kgw.attach.status import reference
 from kgw.routing import HeaderMatch, QueryMatch, Route, RouteTable
@@ -122,6 +122,10 @@ def unattached(config: Config, parents: Iterable[tuple[str, str, str]]) -> tuple
     return tuple(found)
 
 
+_PATH: Final = ":path"
+"""What a predicate on the path is called that stands beside another one."""
+
+
 def hosts_of(config: Config, table: str, authority: str) -> list[str]:
     """Returns the hostnames of a table that match a host, the most specific first."""
     hosts = [one["hostname"] for one in config.ir["route_tables"][table]["hosts"]]
@@ -160,9 +164,8 @@ def considered(
     # Of equal routes the first given wins, which in the representation the rank says.
     rules.sort(key=lambda one: (one[1]["rank"]["rule"], one[1]["rank"]["match"]))
     native = RouteTable([_route(hostname, rule) for hostname, rule in rules])
-    found = native.explain(
-        path, host=authority, method=method, headers=[*fields, (":path", path.partition("?")[0])]
-    )
+    given = [*fields, (_PATH, path.partition("?")[0])]
+    found = native.explain(path, host=authority, method=method, headers=given)
     return [(one.value, one) for one in found]
 
 
@@ -263,6 +266,9 @@ def _reason(
             return _path_miss(rule, path.partition("?")[0])
         case "method":
             return f"the method is {method}, not {rule['method']}"
+        case "header" if one.detail == _PATH:
+            expected = next(it for it in rule["headers"] if it["name"] == _PATH)
+            return f"the path {path.partition('?')[0]} is not {_wanted(expected)}"
         case "header":
             values = [value for name, value in fields if name.lower() == one.detail.lower()]
             return _value_miss("header", one.detail, rule["headers"], values, fold=True)
@@ -356,5 +362,5 @@ def predicates(rule: Rule) -> str:
         for one in named:
             how, value = _predicate(one)
             sign = {"exact": f"={value}", "regex": f"~{value}"}.get(how, "")
-            words.append(f"{what} {one['name']}{sign}")
+            words.append(f"path{sign}" if one["name"] == _PATH else f"{what} {one['name']}{sign}")
     return ", ".join(words)

@@ -6,7 +6,7 @@ What a listener's table does with the request is the engine's to say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kgw.addresses import Address, parse
@@ -222,9 +222,13 @@ def _chosen(group: Sequence[ListenerState], question: Question) -> ListenerState
 
 def _asked(question: Question, one: ListenerState) -> str:
     if one.spec.protocol in _TLS:
-        name = question.server_name
-        return "a client that names no server" if name is None else f"server name {name}"
+        return _server_name(question)
     return f"host {question.authority}"
+
+
+def _server_name(question: Question) -> str:
+    name = question.server_name
+    return "a client that names no server" if name is None else f"server name {name}"
 
 
 def _won(own: ListenerState, question: Question) -> str:
@@ -248,8 +252,6 @@ def _dialled(question: Question, port: int) -> Address:
 
 def _into(where: Taking, question: Question, traffic: Mapping[str, Any]) -> Taking:
     """What becomes of a connection on a listener of the IR."""
-    from dataclasses import replace
-
     match traffic["type"]:
         case "http":
             return replace(where, table=traffic["route_table"])
@@ -259,9 +261,8 @@ def _into(where: Taking, question: Question, traffic: Mapping[str, Any]) -> Taki
             chains = [Route("/", one, hosts=one["server_names"]) for one in traffic["chains"]]
             found = RouteTable(chains).match("/", host=question.server_name)
             if found is None:
-                name = question.server_name
-                asked = "without a server name" if name is None else f"for {name}"
-                return replace(where, why=f"no listener of the port takes TLS {asked}")
+                why = f"no listener of the port is for {_server_name(question)}"
+                return replace(where, why=why)
             action = found.value["action"]
             if action["type"] == "http":
                 return replace(where, table=action["route_table"])
@@ -318,8 +319,7 @@ def _names(destination: Mapping[str, Any], host: str, question: Question) -> boo
         return False
     domain = given.removesuffix(".cluster.local").removesuffix(".clusterset.local")
     labels = domain.removesuffix(".svc").split(".")
-    own = "default" if question.identity is None else question.identity.namespace
-    name, namespace = (*labels, own)[:2]
+    name, namespace = (*labels, _namespace(question) or "default")[:2]
     return len(labels) <= 2 and destination["service"] == f"{namespace}/{name}"
 
 
@@ -352,21 +352,47 @@ def _of_mesh(
     assert listener is not None  # it has the destination
     destination = _destinations(config, own, question)[0]
     section = own.proxy_listener
-    carried = destination
-    if question.identity is not None:
-        # Clients of some namespaces have routes of their own.
-        carried = destination.get("clients", {}).get(question.identity.namespace, destination)
-    refusal = None
-    if "tls" in carried:
-        refusal = "the service's TLSRoutes pass TLS on as it is, and close anything else"
-    return Taking(
+    carried = _for_client(destination, question)
+    if carried is not destination:
+        whose = f"the routes of the clients in namespace {_namespace(question)} are used"
+        considered = [
+            replace(one, reason=f"{one.reason}; {whose}") if one.taken else one
+            for one in considered
+        ]
+    where = Taking(
         tuple(considered),
         listener,
-        why=refusal,
-        table=carried.get("route_table"),
-        forward=carried.get("tcp") if "route_table" not in carried else None,
         gateway=own,
         section=None if section is None else section.section,
         service=destination["service"],
         local=Address(destination["address"], destination["port"]),
     )
+    return _carry(where, question, carried)
+
+
+def _namespace(question: Question) -> str | None:
+    """The namespace of who calls, if that is known."""
+    return None if question.identity is None else question.identity.namespace
+
+
+def _for_client(destination: Mapping[str, Any], question: Question) -> Mapping[str, Any]:
+    """What a client meets at a service port: in some namespaces they have routes of their own."""
+    found: Mapping[str, Any] = destination.get("clients", {}).get(_namespace(question), destination)
+    return found
+
+
+def _carry(where: Taking, question: Question, carried: Mapping[str, Any]) -> Taking:
+    """What becomes of a connection to a service port, which nobody ends TLS on."""
+    if "tls" in carried:
+        if not question.secure:
+            return replace(where, why="the service's TLSRoutes close what is no TLS")
+        routes = [Route("/", one, hosts=one["server_names"]) for one in carried["tls"]["routes"]]
+        found = RouteTable(routes).match("/", host=question.server_name)
+        if found is None:
+            return replace(where, why=f"no TLSRoute is for {_server_name(question)}")
+        return replace(where, forward=found.value["forward"])
+    if "route_table" in carried and not question.secure:
+        return replace(where, table=carried["route_table"])
+    if "tcp" in carried:
+        return replace(where, forward=carried["tcp"])
+    return replace(where, why="the service port carries requests, which are not encrypted")
