@@ -99,6 +99,20 @@ class Stats(TypedDict):
     """Questions that were given up because the client was gone."""
     python_filter_failure_allowed: int
     """Questions without an answer whose filter lets the message pass then."""
+    mirror_rq_total: int
+    """Copies of requests that were sent to mirrors, or were to be."""
+    mirror_rq_active: int
+    """Copies of requests under way."""
+    mirror_rq_overflow: int
+    """Copies of requests that were not made, since as many as may be were under way."""
+    mirror_rq_cut: int
+    """Copies of requests that were cut off: their mirror took the body too slowly, or the request
+    itself was given up.
+    """
+    mirror_rq_failed: int
+    """Copies of requests that a mirror gave no whole answer to."""
+    cors_preflight: int
+    """Preflight requests that were answered."""
     rate_limited: int
     """Requests that a token bucket refused."""
     no_route: int

@@ -10,6 +10,7 @@ Json = dict[str, Any]
 TYPES = "type.googleapis.com/envoy."
 LIMIT = "ratelimit/local"
 WEB = "envoy.filters.http.grpc_web"
+CORS = "envoy.filters.http.cors"
 UPSTREAM_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 IDENTITY = "peer_principal"
 REDIRECTS = {
@@ -247,6 +248,7 @@ def _http_chain(config: Json, listener: Json, table: str) -> Json:
         stat_prefix="http",
         common_http_protocol_options=common,
         http_filters=[
+            _typed(CORS, "extensions.filters.http.cors.v3.Cors"),
             _local_rate_limit(None) | {"disabled": True},
             _typed(WEB, "extensions.filters.http.grpc_web.v3.GrpcWeb") | {"disabled": True},
             _typed("envoy.filters.http.router", "extensions.filters.http.router.v3.Router"),
@@ -351,6 +353,8 @@ def _route(rule: Json, route: Json) -> Json:
         elif it["type"] == "grpc_web":
             enabled = {"@type": TYPES + "config.route.v3.FilterConfig", "config": {}}
             rendered["typed_per_filter_config"] = {WEB: enabled}
+        elif it["type"] == "cors":
+            rendered["typed_per_filter_config"] = {CORS: _cors(it)["typed_config"]}
     action = route["action"]
     if action["type"] == "redirect":
         return rendered | {"redirect": _redirect(action)}
@@ -359,7 +363,9 @@ def _route(rule: Json, route: Json) -> Json:
         if "body" in action:
             answer["body"] = {"inline_string": action["body"]}
         return rendered | {"direct_response": answer}
-    return rendered | {"route": _forward(action)}
+    mirrors = [_mirror(it) for it in route["filters"] if it["type"] == "mirror"]
+    forward = _forward(action) | ({"request_mirror_policies": mirrors} if mirrors else {})
+    return rendered | {"route": forward}
 
 
 def _match(rule: Json) -> Json:
@@ -450,7 +456,7 @@ def _redirect(action: Json) -> Json:
 def _headers(filters: list[Json]) -> Json:
     rendered: Json = {}
     for mutation in filters:
-        if mutation["type"] in ("local_rate_limit", "grpc_web"):
+        if mutation["type"] not in ("request_headers", "response_headers"):
             continue
         fields = mutation["type"]
         added = [
@@ -466,6 +472,28 @@ def _headers(filters: list[Json]) -> Json:
 
 
 APPEND_ACTIONS = {"set": "OVERWRITE_IF_EXISTS_OR_ADD", "add": "APPEND_IF_EXISTS_OR_ADD"}
+
+
+def _mirror(mirror: Json) -> Json:
+    assert mirror["denominator"] == 100
+    share = {"default_value": {"numerator": mirror["numerator"], "denominator": "HUNDRED"}}
+    return {"cluster": mirror["cluster"], "runtime_fraction": share}
+
+
+def _cors(cors: Json) -> Json:
+    return _typed(
+        CORS,
+        "extensions.filters.http.cors.v3.CorsPolicy",
+        allow_origin_string_match=[
+            {"safe_regex": {"regex": re.escape(it).replace(r"\*", ".*")}}
+            for it in cors["allow_origins"]
+        ],
+        allow_credentials=cors["allow_credentials"],
+        allow_methods=", ".join(cors["allow_methods"]),
+        allow_headers=", ".join(cors["allow_headers"]),
+        expose_headers=", ".join(cors["expose_headers"]),
+        max_age=str(cors["max_age_s"]),
+    )
 
 
 def _local_rate_limit(limit: Json | None) -> Json:

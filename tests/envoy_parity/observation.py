@@ -46,7 +46,8 @@ def observe(
     for index, response in enumerate(responses):
         fields = response.pop("fields")
         _add(found, f"response.{index}", response, fields)
-    for index, record in enumerate(upstream):
+    # A copy of a request may come to its mirror first.
+    for index, record in enumerate(sorted(upstream, key=lambda one: str(one.get("upstream")))):
         pairs = [line.partition(":") for line in record.pop("fields")]
         _add(found, f"upstream.{index}", record, [(name, value) for name, _, value in pairs])
     for index, line in enumerate(log):

@@ -302,6 +302,8 @@ def _tables(lane: Lane) -> dict[str, list[Host]]:
             ("rw.test", _rewrites(rule, to)),
             ("rd.test", _redirects(rule)),
             ("dr.test", _direct(rule)),
+            ("mirror.test", _mirrored(rule, to, lane)),
+            ("cors.test", _shared(rule)),
             ("hd.test", _modifiers(rule, to)),
             ("tr.test", _splits(rule, lane)),
             ("err.test", _errors(rule, to)),
@@ -397,6 +399,33 @@ def _redirects(rule: Any) -> list[Json]:
         *[redirect(f"c{status}", status, hostname="o.test") for status in (302, 303, 307, 308)],
         redirect("all", scheme="https", hostname="h.test", port=444, path={"full": "/p"}),
     ]
+
+
+def _mirrored(rule: Any, to: Any, lane: Lane) -> list[Json]:
+    def mirror(share: int) -> Json:
+        cluster = lane.named("d")
+        return {"type": "mirror", "cluster": cluster, "numerator": share, "denominator": 100}
+
+    change = _modify(set="new")
+    rewrite = {"hostname": "new.test", "path": {"prefix": {"from": "/changed", "to": "/new"}}}
+    return [
+        rule("changed", "/changed", to("a", rewrite=rewrite), filters=[*change, mirror(100)]),
+        rule("never", "/never", filters=[mirror(0)]),
+        rule("mirrored", filters=[mirror(100)]),
+    ]
+
+
+def _shared(rule: Any) -> list[Json]:
+    cors = {
+        "type": "cors",
+        "allow_origins": ["https://www.foo.com", "https://*.bar.com"],
+        "allow_credentials": True,
+        "allow_methods": ["GET", "PUT"],
+        "allow_headers": ["x-1", "x-2"],
+        "expose_headers": ["x-3"],
+        "max_age_s": 60,
+    }
+    return [rule("shared", filters=[cors, *_modify(set="new")])]
 
 
 def _direct(rule: Any) -> list[Json]:

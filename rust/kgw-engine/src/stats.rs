@@ -114,6 +114,19 @@ stats! {
     python_filter_abandoned,
     /// Questions without an answer whose filter lets the message pass then.
     python_filter_failure_allowed,
+    /// Copies of requests that were sent to mirrors, or were to be.
+    mirror_rq_total,
+    /// Copies of requests under way.
+    mirror_rq_active,
+    /// Copies of requests that were not made, since as many as may be were under way.
+    mirror_rq_overflow,
+    /// Copies of requests that were cut off: their mirror took the body too slowly, or the request itself
+    /// was given up.
+    mirror_rq_cut,
+    /// Copies of requests that a mirror gave no whole answer to.
+    mirror_rq_failed,
+    /// Preflight requests that were answered.
+    cors_preflight,
     /// Requests that a token bucket refused.
     rate_limited,
     /// Requests without a route.

@@ -283,6 +283,11 @@ impl Request {
         self.framing
     }
 
+    /// States that the body is framed in another way than it was received: it was translated.
+    pub fn set_framing(&mut self, framing: Framing) {
+        self.framing = framing;
+    }
+
     /// Returns whether the client lets the connection live after this request (RFC 9112 §9.3).
     pub fn keep_alive(&self) -> bool {
         self.keep_alive

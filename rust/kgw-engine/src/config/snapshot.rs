@@ -12,8 +12,9 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 use kgw_proxyproto::MeshIdentity;
 
-use super::ir::{self, HttpOptions, PathRewrite, UpstreamProtocol};
+use super::ir::{self, HttpOptions, Redirect, UpstreamProtocol};
 use crate::filter::RequestFilter;
+use crate::filter::cors::Cors;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::filter::python::PythonFilter;
 use crate::listen::socket::BindKey;
@@ -249,6 +250,7 @@ pub(crate) struct Policy {
     pub(crate) response_filters: Box<[Arc<PythonFilter>]>,
     /// gRPC-Web requests are translated.
     pub(crate) grpc_web: bool,
+    pub(crate) cors: Option<Box<Cors>>,
     pub(crate) action: Action,
 }
 
@@ -267,15 +269,47 @@ pub(crate) struct Forward {
     pub(crate) total_weight: u64,
     /// The smaller of the route's and the backend's time-out. Milliseconds; 0 is none.
     pub(crate) timeout_ms: u64,
-    pub(crate) hostname: Option<String>,
-    pub(crate) path: Option<PathRewrite>,
+    pub(crate) rewrite: ir::Rewrite,
     /// Protocols that requests may switch to, beside the listener's.
     pub(crate) upgrades: Box<[String]>,
     /// Status where there is no backend to go to.
     pub(crate) unresolved_status: u16,
+    pub(crate) mirrors: Box<[Arc<Mirror>]>,
 }
 
+/// Copies of requests to a cluster.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    pub(crate) cluster: Arc<Cluster>,
+    /// Of this share of the requests there is a copy.
+    pub(crate) numerator: u32,
+    pub(crate) denominator: u32,
+    /// What a copy is forwarded with: a time-out.
+    pub(crate) forward: Forward,
+}
+
+/// Time for a copy of a request whose route has no time-out: nobody waits for the answer, so nobody else
+/// ends it. Milliseconds; kgateway's time-out of a route.
+const COPY_TIMEOUT_MS: u64 = 15_000;
+
 impl Forward {
+    /// What a copy of a request is forwarded with, which may take as long as the request itself, as in
+    /// Envoy.
+    pub(crate) fn of_copy(timeout_ms: u64) -> Self {
+        Self {
+            backends: Box::default(),
+            total_weight: 0,
+            timeout_ms: match timeout_ms {
+                0 => COPY_TIMEOUT_MS,
+                given => given,
+            },
+            rewrite: ir::Rewrite::default(),
+            upgrades: Box::default(),
+            unresolved_status: 500,
+            mirrors: Box::default(),
+        }
+    }
+
     /// Picks a backend by weight; none if no weight is positive.
     pub(crate) fn pick(&self) -> Option<&Backend> {
         pick(&self.backends, self.total_weight, |backend| backend.weight)
@@ -289,6 +323,22 @@ impl Forward {
 }
 
 impl Policy {
+    /// The clusters that its requests, and copies of them, go to.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &Cluster> {
+        let forward = match &self.action {
+            Action::Forward(forward) => Some(forward),
+            Action::Redirect(_) | Action::Direct { .. } => None,
+        };
+        let backends = forward.into_iter().flat_map(|forward| &forward.backends);
+        let of_backends = backends
+            .clone()
+            .filter_map(|backend| backend.cluster.as_deref());
+        let of_rule = forward.into_iter().flat_map(|forward| &forward.mirrors);
+        let own = backends.filter_map(|backend| backend.own.as_deref());
+        let mirrors = of_rule.chain(own.flat_map(|own| &own.mirrors));
+        of_backends.chain(mirrors.map(|mirror| &*mirror.cluster))
+    }
+
     /// The names of the backends that exist.
     pub(crate) fn backend_names(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let backends: &[Backend] = match &self.action {
@@ -307,6 +357,20 @@ pub(crate) struct Backend {
     pub(crate) weight: u32,
     pub(crate) request_headers: Box<[HeaderMutation]>,
     pub(crate) response_headers: Box<[HeaderMutation]>,
+    /// Its other filters, which few have.
+    pub(crate) own: Option<Box<OwnFilters>>,
+}
+
+/// Filters of one backend that are not changes of header fields.
+#[derive(Debug, Default)]
+pub(crate) struct OwnFilters {
+    /// In place of the rule's.
+    pub(crate) cors: Option<Box<Cors>>,
+    pub(crate) redirect: Option<Redirect>,
+    /// What it has is in place of the rule's.
+    pub(crate) rewrite: ir::Rewrite,
+    /// Beside the rule's.
+    pub(crate) mirrors: Box<[Arc<Mirror>]>,
 }
 
 impl Backend {
@@ -326,16 +390,6 @@ impl Backend {
         };
         Some(service().unwrap_or(Cow::Borrowed(cluster)))
     }
-}
-
-/// A redirect.
-#[derive(Debug)]
-pub(crate) struct Redirect {
-    pub(crate) scheme: Option<String>,
-    pub(crate) hostname: Option<String>,
-    pub(crate) port: Option<u16>,
-    pub(crate) path: Option<PathRewrite>,
-    pub(crate) status: u16,
 }
 
 /// Endpoints of equal standing.

@@ -14,7 +14,6 @@ use crate::clock::Nanos;
 use crate::pipeline::edge;
 use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::{Reply, transport_failure};
-use crate::pipeline::rewrite::rewritten_path;
 use crate::telemetry::access_log::{Point, WireBytes};
 use crate::telemetry::flags::ResponseFlag;
 use crate::upstream::acquire::{Acquired, Unavailable, acquire};
@@ -44,7 +43,7 @@ pub(crate) async fn forward<D: Downstream>(
     dispatch: &Dispatch<'_>,
     switching: bool,
 ) -> Next {
-    address(&mut conn.request, dispatch);
+    state_timeout(&mut conn.request, dispatch);
     exchange.attempts = 1;
     let mut asks_to_continue = conn.request.expects_continue();
     if asks_to_continue {
@@ -280,15 +279,10 @@ impl<D: Downstream> Attempt<'_, '_, D> {
     async fn run<U: Upstream>(&mut self, up: &mut U) -> Attempted {
         up.limit_output(self.target.listener.http.buffer_bytes);
         let before = up.traffic();
-        let framing = match self.conn.request.framing() {
-            // Translation changes the length.
-            Framing::Length(1..) if self.exchange.grpc_web.is_some() => Framing::Chunked,
-            framing => framing,
-        };
-        let framing = match self.exchange.request_body_mut() {
-            Some(body) => body.framing(framing, None).0,
-            None => framing,
-        };
+        let framing = body_framing(&self.conn.request, self.exchange);
+        if let Some(feeds) = &mut self.exchange.feeds {
+            feeds.begin_attempt();
+        }
         self.exchange.upstream_wire = WireBytes {
             header_sent: up.send_head(&self.conn.request, framing),
             ..WireBytes::default()
@@ -333,6 +327,19 @@ impl<D: Downstream> Attempt<'_, '_, D> {
             untouched,
             after_tunnel,
         }
+    }
+}
+
+/// How the body of a request is framed towards its backend.
+pub(super) fn body_framing(request: &Request, exchange: &mut Exchange<'_>) -> Framing {
+    let framing = match request.framing() {
+        // Translation changes the length.
+        Framing::Length(1..) if exchange.grpc_web.is_some() => Framing::Chunked,
+        framing => framing,
+    };
+    match exchange.request_body_mut() {
+        Some(body) => body.framing(framing, None).0,
+        None => framing,
     }
 }
 
@@ -491,24 +498,9 @@ fn is_idempotent(method: Method) -> bool {
     )
 }
 
-/// Rewrites host and path, and states the time-out.
-fn address(request: &mut Request, dispatch: &Dispatch<'_>) {
+/// States the time-out.
+fn state_timeout(request: &mut Request, dispatch: &Dispatch<'_>) {
     let forward = dispatch.forward;
-    if let Some(rewrite) = &forward.path {
-        let path = rewritten_path(rewrite, request.path());
-        let original = request.path().to_vec();
-        request
-            .headers_mut()
-            .set(b"x-envoy-original-path", &original);
-        request.set_path(&path);
-    }
-    if let Some(hostname) = &forward.hostname {
-        let original = request.authority().to_vec();
-        request
-            .headers_mut()
-            .set(b"x-envoy-original-host", &original);
-        request.set_authority(hostname.as_bytes());
-    }
     if forward.timeout_ms > 0 {
         let mut number = itoa::Buffer::new();
         let text = number.format(forward.timeout_ms).as_bytes();

@@ -4,14 +4,16 @@ use kgw_h1::{Method, PathOutcome, RequestError, TargetForm, Version, strip_hop_b
 
 use super::filtering::{self, Asked};
 use super::message::Downstream;
-use super::{Addressed, Conn, Target, attempt, local, waypoint};
+use super::{Addressed, Conn, Target, attempt, local, mirror, waypoint};
 use crate::clock::Nanos;
-use crate::config::snapshot::{Action, Route};
+use crate::config::ir::Redirect;
+use crate::config::snapshot::{Action, OwnFilters, Route};
 use crate::filter::RequestFilter;
 use crate::filter::grpc_web::GrpcWeb;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::Reply;
+use crate::pipeline::rewrite::rewrite;
 use crate::pipeline::route_view::RouteView;
 use crate::pipeline::{edge, grpc, redirect};
 use crate::runtime::Pressure;
@@ -152,6 +154,20 @@ pub(crate) async fn serve<D: Downstream>(
         Action::Redirect(_) | Action::Direct { .. } => None,
     };
     exchange.cluster = backend.and_then(|backend| backend.cluster.as_deref());
+    let own = backend.and_then(|backend| backend.own.as_deref());
+    if let Some(cors) = own
+        .and_then(|own| own.cors.as_deref())
+        .or(route.cors.as_deref())
+    {
+        match cors.on_request(&conn.request) {
+            Ok(sharing) => exchange.sharing = Some(sharing),
+            Err(reply) => {
+                // Envoy: the route's changes of header fields are not for these.
+                conn.worker.stats().cors_preflight.increment();
+                return local::reply(conn, target, exchange, reply, &[]).await;
+            }
+        }
+    }
 
     for filter in &route.request_filters {
         if let RequestFilter::Python(filter) = filter {
@@ -189,33 +205,66 @@ pub(crate) async fn serve<D: Downstream>(
                 }
                 let response_headers: &[&[HeaderMutation]] =
                     &[&backend.response_headers, &route.response_headers];
+                let own = backend.own.as_deref();
+                if let Some(redirect) = own.and_then(|own| own.redirect.as_ref()) {
+                    let reply = redirected(conn, redirect);
+                    return local::reply(conn, target, exchange, reply, response_headers).await;
+                }
                 let dispatch = Dispatch {
                     forward,
                     cluster,
                     response_headers,
                 };
-                return if connect {
-                    Box::pin(attempt::tunnel(conn, target, exchange, &dispatch)).await
-                } else {
-                    attempt::forward(conn, target, exchange, &dispatch, switching).await
-                };
+                if connect {
+                    return Box::pin(attempt::tunnel(conn, target, exchange, &dispatch)).await;
+                }
+                rewrite(
+                    &mut conn.request,
+                    &forward.rewrite,
+                    own.map(|own| &own.rewrite),
+                );
+                if !switching {
+                    copy(conn, target, &mut exchange, &dispatch, own);
+                }
+                return attempt::forward(conn, target, exchange, &dispatch, switching).await;
             }
             None => Reply::no_backend(forward.unresolved_status),
         },
         (Action::Forward(forward), None) => Reply::no_backend(forward.unresolved_status),
-        (Action::Redirect(redirect), _) => {
-            let port = conn.peers.local.port();
-            let scheme = if conn.peers.is_secure {
-                "https"
-            } else {
-                "http"
-            };
-            let location = redirect::location(redirect, &conn.request, scheme, port);
-            Reply::redirect(redirect.status, location)
-        }
+        (Action::Redirect(redirect), _) => redirected(conn, redirect),
         (Action::Direct { status, body }, _) => Reply::direct(*status, body.clone()),
     };
     local::reply(conn, target, exchange, reply, response_headers).await
+}
+
+/// Sends copies of a request to the mirrors of its rule and of its backend. As in Envoy there are none
+/// where nobody is there to serve the request itself.
+fn copy<D: Downstream>(
+    conn: &Conn<D>,
+    target: &Target,
+    exchange: &mut Exchange<'_>,
+    dispatch: &Dispatch<'_>,
+    own: Option<&OwnFilters>,
+) {
+    let of_rule = &*dispatch.forward.mirrors;
+    let own = own.map_or(&[][..], |own| &own.mirrors);
+    if of_rule.is_empty() && own.is_empty() || dispatch.cluster.endpoints.is_empty() {
+        return;
+    }
+    let framing = attempt::body_framing(&conn.request, exchange);
+    mirror::start(conn, target, exchange, framing, of_rule.iter().chain(own));
+}
+
+/// The answer that sends a client elsewhere.
+fn redirected<D>(conn: &Conn<D>, redirect: &Redirect) -> Reply {
+    let scheme = if conn.peers.is_secure {
+        "https"
+    } else {
+        "http"
+    };
+    let port = conn.peers.local.port();
+    let location = redirect::location(redirect, &conn.request, scheme, port);
+    Reply::redirect(redirect.status, location)
 }
 
 /// What answers a request that is none for a route: no path, a host that the connection does not lead

@@ -44,6 +44,11 @@ impl<T: Lendable> Lent<T> {
         Self(None)
     }
 
+    /// What is there already.
+    pub(crate) fn of(storage: T) -> Self {
+        Self(Some(Box::new(storage)))
+    }
+
     /// Gives the storage back, empty.
     pub(crate) fn give_back(&mut self) {
         let Some(mut storage) = self.0.take() else {

@@ -60,6 +60,9 @@ pub(crate) async fn reply<D: Downstream>(
     for mutation in response_headers.iter().copied().flatten() {
         mutation.apply(headers);
     }
+    if let Some(sharing) = &exchange.sharing {
+        sharing.apply(headers);
+    }
     if exchange.awaits_response_filters() {
         match Box::pin(filtering::on_reply(conn, &mut exchange, &mut reply)).await {
             Asked::Passed => {

@@ -13,6 +13,7 @@ pub(crate) mod io;
 mod lent;
 mod local;
 pub(crate) mod message;
+pub(crate) mod mirror;
 pub(crate) mod pipe;
 mod proxy_header;
 mod relay;

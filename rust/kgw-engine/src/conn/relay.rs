@@ -233,6 +233,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
     fn receive_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
         if self.exchange.grpc_web.is_none()
             && !self.exchange.has_filtered_request()
+            && !self.exchange.is_body_copied()
             && let (Some(down), Some(up)) = (self.conn.down.http1(), self.up.http1())
             && let Some(polled) = spliced(down.poll_splice(cx, up), &self.conn.worker)
         {
@@ -273,16 +274,20 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 Ok(Piece::Data(data)) => {
                     self.exchange.bytes_received += data.len() as u64;
                     match &mut self.exchange.grpc_web {
-                        None => self.up.pass_data(cx, data).map(|written| {
-                            if written {
-                                self.note_written();
-                            }
-                        }),
+                        None => {
+                            self.exchange.copy_data(data);
+                            self.up.pass_data(cx, data).map(|written| {
+                                if written {
+                                    self.note_written();
+                                }
+                            })
+                        }
                         Some(web) => {
                             let mut messages = Vec::with_capacity(data.len());
                             if web.request_data(data, &mut messages).is_err() {
                                 return Err(self.fail(Reply::bad_grpc_web()));
                             }
+                            self.exchange.copy_data(&messages);
                             self.up.send_data(&messages)
                         }
                     }
@@ -293,6 +298,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                     if web.is_some_and(|web| web.request_end().is_err()) {
                         return Err(self.fail(Reply::bad_grpc_web()));
                     }
+                    self.exchange.copy_end(trailers);
                     self.up.send_end(trailers)
                 }
                 Err(error) => Err(error),
@@ -319,6 +325,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         let mut moved = filtered.map_err(|reply| self.fail(reply))?;
         while self.up.has_room() && !body.unsent().is_empty() {
             let count = body.unsent().len();
+            self.exchange.copy_data(body.unsent());
             if self.up.send_data(body.unsent()).is_err() {
                 return Err(self.fail(Reply::upstream_protocol_error()));
             }
@@ -326,7 +333,9 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             moved = true;
         }
         if body.is_end_due() {
-            if self.up.send_end(body.end()).is_err() {
+            let trailers = body.end();
+            self.exchange.copy_end(trailers);
+            if self.up.send_end(trailers).is_err() {
                 return Err(self.fail(Reply::upstream_protocol_error()));
             }
             moved = true;
@@ -547,6 +556,9 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         }
         for mutation in self.dispatch.response_headers.iter().copied().flatten() {
             mutation.apply(headers);
+        }
+        if let Some(sharing) = &self.exchange.sharing {
+            sharing.apply(headers);
         }
     }
 

@@ -3,6 +3,7 @@
 //! A route holds only the filters that apply to it, resolved and merged when the configuration was
 //! compiled, in the order that the configuration layer decided.
 
+pub(crate) mod cors;
 pub(crate) mod grpc_web;
 pub(crate) mod header_mutation;
 pub(crate) mod local_rate_limit;

@@ -264,6 +264,11 @@ fn is_alias(name: &[u8]) -> bool {
             .is_some_and(|rest| STRIPPED.contains(&rest))
 }
 
+/// States one hop more in `x-forwarded-for`.
+pub(crate) fn append_hop(headers: &mut Headers, address: IpAddr) {
+    append_forwarded_for(headers, ip_text(address, &mut [0; 64]));
+}
+
 /// All `x-forwarded-for` lines become one, with the client at its end.
 fn append_forwarded_for(headers: &mut Headers, client: &[u8]) {
     let mut chain = Vec::new();

@@ -12,7 +12,9 @@ use crate::config::snapshot::{Cluster, Forward, Route};
 use crate::conn::filtering::Filtered;
 use crate::conn::io::Traffic;
 use crate::conn::message::{Lost, Side};
+use crate::conn::mirror::Feeds;
 use crate::conn::{Conn, Target};
+use crate::filter::cors::Sharing;
 use crate::filter::grpc_web::GrpcWeb;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::pipeline::reply::Reply;
@@ -50,6 +52,10 @@ pub(crate) struct Exchange<'a> {
     pub(crate) call_deadline: Nanos,
     /// The client speaks gRPC-Web.
     pub(crate) grpc_web: Option<GrpcWeb>,
+    /// What the answer is to say about origins.
+    pub(crate) sharing: Option<Sharing<'a>>,
+    /// What the body is copied to.
+    pub(crate) feeds: Option<Box<Feeds>>,
     /// What filters that were waited for left here.
     pub(crate) filtered: Option<Box<Filtered>>,
     /// The answer's trailer fields.
@@ -86,7 +92,8 @@ pub(crate) struct Exchange<'a> {
     before: Traffic,
     has_request: bool,
     local_body: Cow<'static, str>,
-    active: Active,
+    /// None of a copy, which is not logged.
+    active: Option<Active>,
 }
 
 /// Counts a request while it is served.
@@ -104,6 +111,14 @@ impl Exchange<'_> {
     /// An exchange whose request's first byte arrived at `began`.
     pub(crate) fn new<D: Side>(conn: &Conn<D>, target: &Target, began: Nanos) -> Self {
         conn.worker.stats().downstream_rq_active.increment();
+        Self {
+            active: Some(Active(Rc::clone(&conn.worker))),
+            ..Self::of_copy(conn, target, began)
+        }
+    }
+
+    /// An exchange whose request is a copy of another one's.
+    pub(crate) fn of_copy<D: Side>(conn: &Conn<D>, target: &Target, began: Nanos) -> Self {
         let mut timings = Timings::new();
         timings.set(Point::DownstreamRxBegin, began.0);
         Self {
@@ -116,6 +131,8 @@ impl Exchange<'_> {
             is_grpc: false,
             call_deadline: Nanos::NEVER,
             grpc_web: None,
+            sharing: None,
+            feeds: None,
             filtered: None,
             trailers: None,
             request_complete: false,
@@ -140,7 +157,7 @@ impl Exchange<'_> {
             before: conn.down.traffic(),
             has_request: true,
             local_body: Cow::Borrowed(""),
-            active: Active(Rc::clone(&conn.worker)),
+            active: None,
         }
     }
 
@@ -230,6 +247,12 @@ impl Exchange<'_> {
 
     /// Counts the exchange and writes its access log lines.
     pub(crate) fn finish<D: Side>(mut self, conn: &Conn<D>, target: &Target) {
+        if self.active.is_none() {
+            if self.has_copy_failed() {
+                conn.worker.stats().mirror_rq_failed.increment();
+            }
+            return;
+        }
         let now = conn.worker.now();
         self.timings.set(Point::StreamEnd, now.0);
         self.count(conn);
@@ -246,9 +269,35 @@ impl Exchange<'_> {
         taps.log(conn.worker.index(), &record);
     }
 
+    /// Whether a copy got no whole answer, though it was not cut off.
+    fn has_copy_failed(&self) -> bool {
+        let is_cut = self
+            .flags
+            .contains(ResponseFlag::DownstreamConnectionTermination);
+        !is_cut && self.details.as_deref() != Some("via_upstream")
+    }
+
+    /// Adds to what is sent to copies of the request, if there are any.
+    pub(crate) fn copy_data(&mut self, data: &[u8]) {
+        if let Some(feeds) = &mut self.feeds {
+            feeds.data(data);
+        }
+    }
+
+    /// Ends what is sent to copies of the request, if there are any.
+    pub(crate) fn copy_end(&mut self, trailers: Option<&Headers>) {
+        if let Some(feeds) = &mut self.feeds {
+            feeds.end(trailers);
+        }
+    }
+
+    /// Whether copies of the request want its body.
+    pub(crate) fn is_body_copied(&self) -> bool {
+        self.feeds.as_ref().is_some_and(|feeds| feeds.is_wanted())
+    }
+
     fn count<D>(&self, conn: &Conn<D>) {
-        let stats = self.active.0.stats();
-        debug_assert!(std::ptr::eq(stats, conn.worker.stats()));
+        let stats = conn.worker.stats();
         match self.code {
             200..=299 => stats.downstream_rq_2xx.increment(),
             300..=399 => stats.downstream_rq_3xx.increment(),

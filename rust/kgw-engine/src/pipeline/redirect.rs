@@ -3,7 +3,7 @@
 use kgw_h1::Request;
 
 use super::rewrite::rewritten_path;
-use crate::config::snapshot::Redirect;
+use crate::config::ir::Redirect;
 
 /// Returns the absolute URL that `request`, received on `port` by `scheme`, is redirected to.
 ///
@@ -53,63 +53,124 @@ mod tests {
     use super::*;
     use kgw_h1::Limits;
 
-    fn redirected(scheme: Option<&str>, port: Option<u16>, listener_port: u16) -> String {
-        let own = if listener_port == 443 {
-            "https"
-        } else {
-            "http"
+    use crate::config::ir::PathRewrite;
+
+    fn request(target: &str) -> Request {
+        let limits = Limits {
+            max_head_bytes: 1024,
+            max_fields: 10,
         };
         let mut request = Request::new();
+        let bytes = format!("GET {target} HTTP/1.1\r\nhost: example.org:9999\r\n\r\n");
+        request.parse(bytes.as_bytes(), &limits).unwrap();
         request
-            .parse(
-                b"GET /a?b=c HTTP/1.1\r\nhost: example.org:9999\r\n\r\n",
-                &Limits {
-                    max_head_bytes: 1024,
-                    max_fields: 10,
-                },
-            )
-            .unwrap();
-        let redirect = Redirect {
-            scheme: scheme.map(str::to_owned),
-            hostname: None,
-            port,
-            path: None,
-            status: 302,
-        };
-        String::from_utf8(location(&redirect, &request, own, listener_port)).unwrap()
     }
 
+    fn redirect() -> Redirect {
+        Redirect {
+            scheme: None,
+            hostname: None,
+            port: None,
+            path: None,
+            status: 302,
+        }
+    }
+
+    fn location_of(redirect: &Redirect, target: &str, port: u16, secure: bool) -> String {
+        let scheme = if secure { "https" } else { "http" };
+        String::from_utf8(location(redirect, &request(target), scheme, port)).unwrap()
+    }
+
+    /// The table of the Gateway API's `HTTPRouteRedirectPortAndScheme`.
     #[test]
     fn the_port_is_the_filters_then_the_schemes_then_the_listeners() {
-        for (listener, scheme, port, expected) in [
-            (80, None, None, "http://example.org/a?b=c"),
-            (80, None, Some(80), "http://example.org/a?b=c"),
-            (80, None, Some(8080), "http://example.org:8080/a?b=c"),
-            (80, Some("https"), None, "https://example.org/a?b=c"),
-            (80, Some("https"), Some(443), "https://example.org/a?b=c"),
+        for (listener, secure, scheme, port, expected) in [
+            (80, false, None, None, "http://example.org/a?b=c"),
+            (80, false, None, Some(80), "http://example.org/a?b=c"),
+            (80, false, None, Some(8080), "http://example.org:8080/a?b=c"),
+            (80, false, Some("https"), None, "https://example.org/a?b=c"),
             (
                 80,
+                false,
+                Some("https"),
+                Some(443),
+                "https://example.org/a?b=c",
+            ),
+            (
+                80,
+                false,
                 Some("https"),
                 Some(8443),
                 "https://example.org:8443/a?b=c",
             ),
-            (8080, None, None, "http://example.org:8080/a?b=c"),
-            (8080, None, Some(80), "http://example.org/a?b=c"),
-            (8080, Some("https"), None, "https://example.org/a?b=c"),
-            (443, None, None, "https://example.org/a?b=c"),
-            (443, None, Some(443), "https://example.org/a?b=c"),
-            (443, None, Some(8443), "https://example.org:8443/a?b=c"),
-            (443, Some("http"), None, "http://example.org/a?b=c"),
-            (443, Some("http"), Some(80), "http://example.org/a?b=c"),
+            (8080, false, None, None, "http://example.org:8080/a?b=c"),
+            (8080, false, None, Some(80), "http://example.org/a?b=c"),
+            (
+                8080,
+                false,
+                Some("https"),
+                None,
+                "https://example.org/a?b=c",
+            ),
+            (443, true, None, None, "https://example.org/a?b=c"),
+            (443, true, None, Some(443), "https://example.org/a?b=c"),
             (
                 443,
+                true,
+                None,
+                Some(8443),
+                "https://example.org:8443/a?b=c",
+            ),
+            (443, true, Some("http"), None, "http://example.org/a?b=c"),
+            (
+                443,
+                true,
+                Some("http"),
+                Some(80),
+                "http://example.org/a?b=c",
+            ),
+            (
+                443,
+                true,
                 Some("http"),
                 Some(8080),
                 "http://example.org:8080/a?b=c",
             ),
+            (8443, true, None, None, "https://example.org:8443/a?b=c"),
         ] {
-            assert_eq!(redirected(scheme, port, listener), expected);
+            let redirect = Redirect {
+                scheme: scheme.map(str::to_owned),
+                port,
+                ..redirect()
+            };
+            let found = location_of(&redirect, "/a?b=c", listener, secure);
+            assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn host_and_path_are_replaced_and_the_query_is_kept() {
+        let redirect = Redirect {
+            hostname: Some("other.example".to_owned()),
+            path: Some(PathRewrite::Prefix {
+                from: "/a".to_owned(),
+                to: "/z/".to_owned(),
+            }),
+            ..redirect()
+        };
+        for (target, expected) in [
+            ("/a", "http://other.example/z"),
+            ("/a/", "http://other.example/z/"),
+            ("/a/b?c=/a", "http://other.example/z/b?c=/a"),
+        ] {
+            assert_eq!(location_of(&redirect, target, 80, false), expected);
+        }
+        let full = Redirect {
+            path: Some(PathRewrite::Full("/full".to_owned())),
+            ..redirect
+        };
+        let found = location_of(&full, "/a/b?c=d", 80, false);
+        assert_eq!(found, "http://other.example/full?c=d");
     }
 
     #[test]

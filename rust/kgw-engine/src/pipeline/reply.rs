@@ -246,6 +246,14 @@ impl Reply {
         }
     }
 
+    /// A preflight request, answered.
+    pub(crate) fn cors(answer: Answer) -> Self {
+        Self {
+            extra: Extra::Answer(Box::new(answer)),
+            ..Self::new(200, "", "cors_response", None)
+        }
+    }
+
     /// The filter of this name did not decide. Envoy's `ext_proc` answers in the same way, with
     /// `ext_proc_error_...`.
     pub(crate) fn filter_failed(filter: &str, failure: Failure, is_of_request: bool) -> Self {

@@ -1,6 +1,30 @@
-//! Path replacement, shared by `URLRewrite` and `RequestRedirect`.
+//! `URLRewrite`, and the path replacement that it shares with `RequestRedirect`.
 
-use crate::config::ir::PathRewrite;
+use kgw_h1::Request;
+
+use crate::config::ir::{PathRewrite, Rewrite};
+
+/// Gives a request the host and path that its rule says, or its backend does. What they were is stated
+/// in `x-envoy-original-host` and `x-envoy-original-path`, as Envoy does.
+pub(crate) fn rewrite(request: &mut Request, rule: &Rewrite, backend: Option<&Rewrite>) {
+    let path = backend.and_then(|own| own.path.as_ref());
+    if let Some(path) = path.or(rule.path.as_ref()) {
+        let path = rewritten_path(path, request.path());
+        let original = request.path().to_vec();
+        request
+            .headers_mut()
+            .set(b"x-envoy-original-path", &original);
+        request.set_path(&path);
+    }
+    let hostname = backend.and_then(|own| own.hostname.as_ref());
+    if let Some(hostname) = hostname.or(rule.hostname.as_ref()) {
+        let original = request.authority().to_vec();
+        request
+            .headers_mut()
+            .set(b"x-envoy-original-host", &original);
+        request.set_authority(hostname.as_bytes());
+    }
+}
 
 /// Returns the path with query that `rewrite` makes of `path` (with query).
 ///

@@ -23,6 +23,7 @@ use crate::bridge::Bridge;
 use crate::clock::{Clock, Nanos, Timer};
 use crate::config::snapshot::Snapshot;
 use crate::conn::http2::StreamTasks;
+use crate::conn::mirror;
 use crate::listen::balance::Inbox;
 use crate::listen::limit::ConnectionLimit;
 use crate::listen::reserve::Reserve;
@@ -52,6 +53,7 @@ pub(crate) struct Worker {
     snapshot: RefCell<Arc<Snapshot>>,
     pub(crate) pools: RefCell<Pools>,
     pub(crate) stream_tasks: StreamTasks,
+    pub(crate) mirrors: mirror::Load,
     date: RefCell<(u64, String)>,
     connections: Cell<u64>,
     /// When the task that runs was woken.
@@ -219,6 +221,7 @@ impl Worker {
             snapshot: RefCell::new(snapshot),
             pools: RefCell::default(),
             stream_tasks: StreamTasks::default(),
+            mirrors: mirror::Load::default(),
             date: RefCell::default(),
             connections: Cell::new(0),
             moment: Cell::new(shared.clock.now()),

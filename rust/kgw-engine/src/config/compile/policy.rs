@@ -10,8 +10,9 @@ use hashbrown::HashTable;
 use super::bucket::Buckets;
 use crate::bridge::Bridge;
 use crate::config::ir;
-use crate::config::snapshot::{Action, Backend, Cluster, Forward, Policy, Redirect};
+use crate::config::snapshot::{Action, Backend, Cluster, Forward, Mirror, OwnFilters, Policy};
 use crate::filter::RequestFilter;
+use crate::filter::cors::Cors;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::filter::local_rate_limit::LocalRateLimit;
 use crate::filter::python::Chain as PythonChain;
@@ -129,14 +130,7 @@ impl Known {
         if self.problem.is_some() {
             return true;
         }
-        match &self.policy.action {
-            Action::Forward(forward) => forward
-                .backends
-                .iter()
-                .filter_map(|backend| backend.cluster.as_deref())
-                .any(|cluster| is(&cluster.name)),
-            Action::Redirect(_) | Action::Direct { .. } => false,
-        }
+        self.policy.clusters().any(|cluster| is(&cluster.name))
     }
 }
 
@@ -183,6 +177,8 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
         let mut request_filters = Vec::new();
         let mut response_headers = Vec::new();
         let mut grpc_web = false;
+        let mut cors = None;
+        let mut mirrors = Vec::new();
         let mut python = PythonChain::of(scope.unwrap_or_default(), self.bridge.clone());
         for filter in filters {
             match filter {
@@ -207,6 +203,11 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                     response_headers.push(HeaderMutation::compile(mutation)?);
                 }
                 ir::Filter::GrpcWeb => grpc_web = true,
+                ir::Filter::Cors(filter) => cors = Some(Box::new(Cors::compile(filter)?)),
+                ir::Filter::Mirror(mirror) => mirrors.push(mirror),
+                ir::Filter::Redirect(_) | ir::Filter::Rewrite(_) => {
+                    return Err("a redirect or rewrite can be a backend's own only".to_owned());
+                }
                 ir::Filter::Python(filter) => python.add(filter, &mut request_filters)?,
             }
         }
@@ -218,11 +219,12 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
             response_headers: response_headers.into_boxed_slice(),
             response_filters: python.responses(),
             grpc_web,
-            action: self.action(action)?,
+            cors,
+            action: self.action(action, &mirrors)?,
         })
     }
 
-    fn action(&self, action: &ir::Action) -> Result<Action, String> {
+    fn action(&self, action: &ir::Action, mirrors: &[&ir::Mirror]) -> Result<Action, String> {
         match action {
             ir::Action::Forward {
                 backends,
@@ -235,23 +237,16 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                 if !(400..600).contains(unresolved_status) {
                     return Err(format!("{unresolved_status} is not the status of an error"));
                 }
-                if let Some(hostname) = &rewrite.hostname
-                    && !kgw_h1::is_valid_authority(hostname.as_bytes())
-                {
-                    return Err(format!("{hostname:?} is not a host"));
-                }
-                if let Some(path) = &rewrite.path {
-                    check_path(path)?;
-                }
-                let backends = backends
-                    .iter()
-                    .map(|backend| self.backend(backend))
-                    .collect::<Result<Box<[_]>, _>>()?;
+                check_target(rewrite.hostname.as_deref(), rewrite.path.as_ref())?;
                 let timeout_ms = [*request_timeout_ms, *backend_request_timeout_ms]
                     .into_iter()
                     .filter(|&milliseconds| milliseconds > 0)
                     .min()
                     .unwrap_or(0);
+                let backends = backends
+                    .iter()
+                    .map(|backend| self.backend(backend, timeout_ms))
+                    .collect::<Result<Box<[_]>, _>>()?;
                 Ok(Action::Forward(Forward {
                     total_weight: backends
                         .iter()
@@ -259,37 +254,15 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                         .sum(),
                     backends,
                     timeout_ms,
-                    hostname: rewrite.hostname.clone(),
-                    path: rewrite.path.clone(),
+                    rewrite: rewrite.clone(),
                     upgrades: upgrades.clone().into_boxed_slice(),
                     unresolved_status: *unresolved_status,
+                    mirrors: self.mirrors(mirrors, timeout_ms)?,
                 }))
             }
-            ir::Action::Redirect {
-                scheme,
-                hostname,
-                port,
-                path,
-                status,
-            } => {
-                if let Some(hostname) = hostname
-                    && !kgw_h1::is_valid_authority(hostname.as_bytes())
-                {
-                    return Err(format!("{hostname:?} is not a host"));
-                }
-                if let Some(path) = path {
-                    check_path(path)?;
-                }
-                if !(300..400).contains(status) {
-                    return Err(format!("{status} is not the status of a redirect"));
-                }
-                Ok(Action::Redirect(Redirect {
-                    scheme: scheme.clone(),
-                    hostname: hostname.clone(),
-                    port: *port,
-                    path: path.clone(),
-                    status: *status,
-                }))
+            ir::Action::Redirect(redirect) => {
+                check_redirect(redirect)?;
+                Ok(Action::Redirect(redirect.clone()))
             }
             ir::Action::Direct { status, body } => {
                 if !(200..600).contains(status) {
@@ -303,16 +276,13 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
         }
     }
 
-    fn backend(&self, backend: &ir::Backend) -> Result<Backend, String> {
-        let cluster = match &backend.cluster {
-            None => None,
-            Some(id) => match (self.cluster)(id) {
-                Some(cluster) => Some(cluster),
-                None => return Err(format!("no cluster {id:?}")),
-            },
-        };
+    fn backend(&self, backend: &ir::Backend, timeout_ms: u64) -> Result<Backend, String> {
+        let cluster = backend.cluster.as_deref();
+        let cluster = cluster.map(|id| self.cluster(id)).transpose()?;
         let mut request_headers = Vec::new();
         let mut response_headers = Vec::new();
+        let mut own = OwnFilters::default();
+        let mut mirrors = Vec::new();
         for filter in &backend.filters {
             match filter {
                 ir::Filter::RequestHeaders(mutation) => {
@@ -321,17 +291,57 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                 ir::Filter::ResponseHeaders(mutation) => {
                     response_headers.push(HeaderMutation::compile(mutation)?);
                 }
+                ir::Filter::Cors(filter) => own.cors = Some(Box::new(Cors::compile(filter)?)),
+                ir::Filter::Mirror(mirror) => mirrors.push(mirror),
+                ir::Filter::Redirect(redirect) => {
+                    check_redirect(redirect)?;
+                    own.redirect = Some(redirect.clone());
+                }
+                ir::Filter::Rewrite(rewrite) => {
+                    check_target(rewrite.hostname.as_deref(), rewrite.path.as_ref())?;
+                    own.rewrite = rewrite.clone();
+                }
                 ir::Filter::LocalRateLimit { .. } | ir::Filter::GrpcWeb | ir::Filter::Python(_) => {
-                    return Err("only header changes can be a backend's own".to_owned());
+                    return Err("this filter cannot be a backend's own".to_owned());
                 }
             }
         }
+        own.mirrors = self.mirrors(&mirrors, timeout_ms)?;
+        let has_own = own.cors.is_some()
+            || own.redirect.is_some()
+            || own.rewrite != ir::Rewrite::default()
+            || !own.mirrors.is_empty();
         Ok(Backend {
             cluster,
             weight: backend.weight,
             request_headers: request_headers.into_boxed_slice(),
             response_headers: response_headers.into_boxed_slice(),
+            own: has_own.then(|| Box::new(own)),
         })
+    }
+
+    /// The mirrors of requests that may take `timeout_ms`, each of which may take as long.
+    fn mirrors(
+        &self,
+        mirrors: &[&ir::Mirror],
+        timeout_ms: u64,
+    ) -> Result<Box<[Arc<Mirror>]>, String> {
+        let mirrors = mirrors.iter().map(|mirror| {
+            if mirror.denominator == 0 {
+                return Err("the share of a mirror has a denominator of 0".to_owned());
+            }
+            Ok(Arc::new(Mirror {
+                cluster: self.cluster(&mirror.cluster)?,
+                numerator: mirror.numerator,
+                denominator: mirror.denominator,
+                forward: Forward::of_copy(timeout_ms),
+            }))
+        });
+        mirrors.collect()
+    }
+
+    fn cluster(&self, id: &str) -> Result<Arc<Cluster>, String> {
+        (self.cluster)(id).ok_or_else(|| format!("no cluster {id:?}"))
     }
 }
 
@@ -343,11 +353,35 @@ pub(super) fn broken() -> Policy {
         response_headers: Box::default(),
         response_filters: Box::default(),
         grpc_web: false,
+        cors: None,
         action: Action::Direct {
             status: 500,
             body: body.to_owned(),
         },
     }
+}
+
+fn check_redirect(redirect: &ir::Redirect) -> Result<(), String> {
+    check_target(redirect.hostname.as_deref(), redirect.path.as_ref())?;
+    if let Some(scheme) = &redirect.scheme
+        && !["http", "https"].contains(&scheme.as_str())
+    {
+        return Err(format!("{scheme:?} is not a scheme to redirect to"));
+    }
+    if !(300..400).contains(&redirect.status) {
+        let status = redirect.status;
+        return Err(format!("{status} is not the status of a redirect"));
+    }
+    Ok(())
+}
+
+fn check_target(hostname: Option<&str>, path: Option<&ir::PathRewrite>) -> Result<(), String> {
+    if let Some(hostname) = hostname
+        && !kgw_h1::is_valid_authority(hostname.as_bytes())
+    {
+        return Err(format!("{hostname:?} is not a host"));
+    }
+    path.map_or(Ok(()), check_path)
 }
 
 fn check_path(rewrite: &ir::PathRewrite) -> Result<(), String> {

@@ -16,7 +16,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 mod destination;
+mod filters;
 
+pub use self::filters::{Cors, Mirror, Redirect};
 pub use destination::{Destination, ForClients, TlsForward, TlsForwardRoute};
 
 /// The version of this representation that the engine reads.
@@ -708,6 +710,15 @@ pub enum Filter {
     RequestHeaders(HeaderMutation),
     /// Changes to the response's header fields.
     ResponseHeaders(HeaderMutation),
+    /// Which pages of other origins may use the route. The last one of a chain counts, and one of a
+    /// backend before those of the rule.
+    Cors(Cors),
+    /// Copies of the requests that are forwarded.
+    Mirror(Mirror),
+    /// A redirect; of backends only. Rules have an action for it.
+    Redirect(Redirect),
+    /// Rewrites of host and path in place of the rule's; of backends only.
+    Rewrite(Rewrite),
     /// gRPC-Web requests become gRPC ones, and the answers gRPC-Web (Envoy `grpc_web`).
     GrpcWeb,
     /// Python code that decides about requests and responses (`kgw.Proxy.filter`).
@@ -825,22 +836,7 @@ pub enum Action {
         unresolved_status: u16,
     },
     /// A redirect answered by the proxy.
-    Redirect {
-        /// New scheme.
-        #[serde(default)]
-        scheme: Option<String>,
-        /// New host.
-        #[serde(default)]
-        hostname: Option<String>,
-        /// New port.
-        #[serde(default)]
-        port: Option<u16>,
-        /// New path.
-        #[serde(default)]
-        path: Option<PathRewrite>,
-        /// Status: 301, 302, 303, 307 or 308.
-        status: u16,
-    },
+    Redirect(Redirect),
     /// A fixed answer.
     Direct {
         /// Status.

@@ -9,5 +9,6 @@ mod stream;
 mod tasks;
 mod upstream;
 
+pub(crate) use data::Data;
 pub(crate) use tasks::StreamTasks;
 pub(crate) use upstream::ServerStream;
