@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from kgw.api import ResourceKey
-from kgw.api.gateway.references import GATEWAY_GROUP
+from kgw.api.gateway.references import GATEWAY_GROUP, BackendRef
 from kgw.attach.index import SERVICE_KINDS
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from kgw.api.core.service import ServicePort
-    from kgw.api.gateway.references import BackendRef
+    from kgw.api.gateway.backend_object import BackendObjectReference
     from kgw.attach.index import AnyService, Index
     from kgw.attach.parents import Route
     from kgw.source.memory import FieldPath
@@ -37,13 +37,18 @@ _REASONS: Final = (
 class Backend:
     """A backendRef and what it resolves to."""
 
-    ref: BackendRef
+    ref: BackendObjectReference
     service: AnyService | None
     port: ServicePort | None
     #: Why there is no service and port.
     problem: Outcome | None
     #: Why a route of a Gateway may not refer to it; routes of the mesh need no grant (GEP-1294).
     denial: Outcome | None
+
+    @property
+    def weight(self) -> int:
+        """The share of the requests that it gets, against that of the others."""
+        return self.ref.weight if isinstance(self.ref, BackendRef) else 1
 
     def failure(self, mesh: bool) -> Outcome | None:
         """Why requests cannot go there, if so; the spec's order of reasons."""
@@ -67,7 +72,14 @@ def report_denials(index: Index, route: Route, rules: Iterable[Iterable[Backend]
                 index.report(route, "KGW308", Severity.ERROR, backend.denial.message, path)
 
 
-def resolve(index: Index, route: Route, ref: BackendRef, path: FieldPath) -> Backend:
+def report_filter_denials(index: Index, route: Route, filters: Mapping[FieldPath, Backend]) -> None:
+    """The same of references in filters, by the places of these."""
+    for path, backend in filters.items():
+        if backend.denial is not None:
+            index.report(route, "KGW308", Severity.ERROR, backend.denial.message, path)
+
+
+def resolve(index: Index, route: Route, ref: BackendObjectReference, path: FieldPath) -> Backend:
     """Resolves a backendRef, reporting what is wrong with it on the route."""
     key = ResourceKey(ref.group, ref.kind, ref.namespace or route.namespace, ref.name)
     if (ref.group, ref.kind) not in SERVICE_KINDS:

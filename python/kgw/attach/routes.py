@@ -17,12 +17,14 @@ from kgw.attach.parents import Parents, ParentState, asks_for_default
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterable, Sequence
+    from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 
     from kgw.api import ResourceKey
-    from kgw.api.gateway.grpc_route import GRPCRule
+    from kgw.api.gateway.backend_object import BackendObjectReference
+    from kgw.api.gateway.filters import Filter
+    from kgw.api.gateway.grpc_route import GRPCBackendRef, GRPCFilter, GRPCRule
     from kgw.api.gateway.http_route import Rule
-    from kgw.api.gateway.references import BackendRef
+    from kgw.api.gateway.references import BackendRef, HTTPBackendRef
     from kgw.attach.backends import Backend
     from kgw.attach.frontends import ServiceAddress
     from kgw.attach.gateways import GatewayState
@@ -49,6 +51,8 @@ class RouteState:
     parents: list[ParentState]
     #: The backends of each rule.
     backends: list[list[Backend]]
+    #: The backends that filters refer to, by the place of the filter.
+    filter_backends: dict[FieldPath, Backend] = field(default_factory=dict)
     #: Faults of the route's own rules: `(rule, what was done, why)`; the rest is served.
     faults: dict[tuple[int, str, str], None] = field(default_factory=dict)
     #: Rules that a broken policy has replaced by an error: `(rule, why)`.
@@ -67,7 +71,14 @@ class RouteState:
 
     def resolved(self, mesh: bool) -> Outcome:
         """Whether all references resolve, for a parent of the mesh or a Gateway."""
-        return backends.resolved((one for rule in self.backends for one in rule), mesh)
+        return backends.resolved(self.all_backends, mesh)
+
+    @property
+    def all_backends(self) -> Iterator[Backend]:
+        """The backends of its rules, and those that their filters refer to."""
+        for rule in self.backends:
+            yield from rule
+        yield from self.filter_backends.values()
 
     @property
     def listeners(self) -> dict[str, tuple[str, ...]]:
@@ -127,10 +138,11 @@ class Routes:
                 index.report(route, "KGW305", Severity.WARNING, text, ("spec",))
             parents = [self._parents.resolve(route, ref, number) for number, ref in refs]
             parents += self._parents.defaults(route)
-            found = self._backends(route)
+            found, named = self._backends(route), self._filter_backends(route)
             if any(parent.accepted.ok and not parent.mesh for parent in parents):
                 backends.report_denials(index, route, found)
-        state = RouteState(route, parents, found, refusal=refusal, findings=findings)
+                backends.report_filter_denials(index, route, named)
+        state = RouteState(route, parents, found, named, refusal=refusal, findings=findings)
         state.claims = (*state.listeners, *state.ports)
         return state
 
@@ -187,6 +199,13 @@ class Routes:
             for i, rule in enumerate(rules)
         ]
 
+    def _filter_backends(self, route: RequestRoute) -> dict[FieldPath, Backend]:
+        return {
+            path: backends.resolve(self._index, route, ref, (*path, *where))
+            for path, one in filters_of(route)
+            for where, ref in filter_refs(one)
+        }
+
     def _backend(self, route: RequestRoute, ref: BackendRef, path: FieldPath) -> Backend:
         # A grant is for one kind of route.
         key = (route.kind, route.namespace, id(ref))
@@ -213,6 +232,26 @@ def resolve(
             routes.put(route.key, routes.attach(route))
     routes.settle()
     return routes
+
+
+def filters_of(route: RequestRoute) -> Iterator[tuple[FieldPath, Filter | GRPCFilter]]:
+    """The filters of a route and of its backends, with their places."""
+    rules: Sequence[Rule | GRPCRule] = route.spec.rules
+    for i, rule in enumerate(rules):
+        of_rule: Sequence[Filter | GRPCFilter] = rule.filters
+        for k, one in enumerate(of_rule):
+            yield ("spec", "rules", i, "filters", k), one
+        refs: Sequence[HTTPBackendRef | GRPCBackendRef] = rule.backend_refs
+        for j, ref in enumerate(refs):
+            own: Sequence[Filter | GRPCFilter] = ref.filters
+            for k, one in enumerate(own):
+                yield ("spec", "rules", i, "backendRefs", j, "filters", k), one
+
+
+def filter_refs(one: Filter | GRPCFilter) -> Iterator[tuple[FieldPath, BackendObjectReference]]:
+    """What a filter sends requests to, with its place in the filter; one reference at most."""
+    if one.request_mirror is not None:
+        yield ("requestMirror", "backendRef"), one.request_mirror.backend_ref
 
 
 def _count(counter: Counter[_K], keys: Iterable[_K], by: int) -> None:

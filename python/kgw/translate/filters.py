@@ -1,8 +1,9 @@
 """Filter chains: the order of filters, and filters from header modifiers.
 
 gRPC-Web is translated first, so that what refuses a request is told in the client's own protocol.
-For the rest the order is kgateway's: policy filters run in stages in front of the router, the
-Gateway API's header modifiers are applied by the router when it has chosen the backend. So a
+For the rest the order is kgateway's: CORS comes before anything that could refuse a preflight
+request, policy filters run in stages in front of the router, the Gateway API's header modifiers are
+applied by the router when it has chosen the backend, and mirrors get what the backend gets. So a
 request that is refused by a limit has not been modified, while response modifiers hold for the
 refusal as for any answer.
 """
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kgw.api.core.service import ServicePort
+    from kgw.api.gateway.cors import CORS
     from kgw.api.gateway.filters import Filter, HeaderModifier, LocalObjectReference
     from kgw.api.gateway.grpc_route import GRPCFilter
     from kgw.attach.gateways import GatewayState
@@ -25,7 +27,17 @@ if TYPE_CHECKING:
     from kgw.attach.policies import Limit
 
 #: The filters of the IR in the order in which they run.
-ORDER: Final = ("grpc_web", "python", "local_rate_limit", "request_headers", "response_headers")
+ORDER: Final = (
+    "grpc_web",
+    "cors",
+    "python",
+    "local_rate_limit",
+    "request_headers",
+    "response_headers",
+    "redirect",
+    "rewrite",
+    "mirror",
+)
 
 #: Fields that say how a message is framed, or where it goes: not a route's to change.
 PROTECTED: Final = frozenset(
@@ -98,11 +110,13 @@ def is_python(ref: LocalObjectReference) -> bool:
 
 
 def rule_filters(filters: Iterable[Filter | GRPCFilter]) -> list[dict[str, Any]]:
-    """The filters of header modifiers, and those in Python that are named."""
+    """The filters of header modifiers and CORS, and those in Python that are named."""
     found: list[dict[str, Any]] = []
     for one in filters:
         if one.extension_ref is not None and is_python(one.extension_ref):
             found.append({"type": "python", "filter": one.extension_ref.name})
+        if one.cors is not None:
+            found.append(_cors(one.cors))
         for kind, modifier in (
             ("request_headers", one.request_header_modifier),
             ("response_headers", one.response_header_modifier),
@@ -110,6 +124,29 @@ def rule_filters(filters: Iterable[Filter | GRPCFilter]) -> list[dict[str, Any]]
             if modifier is not None:
                 found.append({"type": kind, **_mutation(modifier)})
     return found
+
+
+def mirror(cluster: str, share: tuple[int, int]) -> dict[str, Any]:
+    """The filter that sends copies of a share of the requests to a cluster."""
+    numerator, denominator = share
+    return {
+        "type": "mirror",
+        "cluster": cluster,
+        "numerator": numerator,
+        "denominator": denominator,
+    }
+
+
+def _cors(cors: CORS) -> dict[str, Any]:
+    return {
+        "type": "cors",
+        "allow_origins": list(cors.allow_origins),
+        "allow_credentials": cors.allow_credentials,
+        "allow_methods": list(cors.allow_methods),
+        "allow_headers": list(cors.allow_headers),
+        "expose_headers": list(cors.expose_headers),
+        "max_age_s": cors.max_age,
+    }
 
 
 def _mutation(modifier: HeaderModifier) -> dict[str, Any]:

@@ -95,9 +95,7 @@ def _reads(state: RouteState) -> Iterator[Key]:
             yield listener(attached.id)
     for address in state.ports:
         yield port(address)
-    if state.refusal is not None or any(
-        backend.problem is not None for rule in state.backends for backend in rule
-    ):
+    if state.refusal is not None or any(one.problem is not None for one in state.all_backends):
         yield UNRESOLVED
     for ref in _references(state):
         namespace = ref.namespace or own

@@ -13,17 +13,29 @@ from kgw.attach import hostnames, protocols
 from kgw.attach.policies import Place
 from kgw.diagnostics import Severity
 from kgw.translate import filters
-from kgw.translate.rules import REPLACED, CompiledMatch, CompiledRule, RuleCompiler, action
+from kgw.translate.rules import (
+    REPLACED,
+    CompiledMatch,
+    CompiledRule,
+    RuleCompiler,
+    action,
+    own_filters,
+)
 from kgw.translate.tables import bucket_scope
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kgw.api.core.service import ServicePort
-    from kgw.api.gateway.grpc_route import GRPCRule
+    from kgw.api.gateway.filters import Filter
+    from kgw.api.gateway.grpc_route import GRPCBackendRef, GRPCFilter, GRPCRule
     from kgw.api.gateway.http_route import Rule
+    from kgw.api.gateway.references import HTTPBackendRef
     from kgw.attach.attachment import Attachment
     from kgw.attach.listeners import ListenerState
     from kgw.attach.routes import RouteState
     from kgw.diagnostics import Finding
+    from kgw.source.memory import FieldPath
     from kgw.translate.tables import Table, Tables
 
 
@@ -64,8 +76,8 @@ class _Target:
     backends: list[dict[str, Any]]
     port: int
     timeout: int | None
-    #: Filters that are there because of the backends.
-    web: list[dict[str, Any]]
+    #: Filters that are there because of the backends, or that have some.
+    own: list[dict[str, Any]]
     #: What requests may switch to because of the backends.
     upgrades: list[str]
     #: The clusters of the backends.
@@ -186,7 +198,7 @@ class Recorder:
                     limits = filters.local_rate_limit(limit, scope)
                 routes[ident] = {
                     "name": name,
-                    "filters": filters.chain([*target.web, *limits, *rule.filters]),
+                    "filters": filters.chain([*target.own, *limits, *rule.filters]),
                     "action": target.of(match),
                 }
         return found
@@ -222,12 +234,14 @@ class Recorder:
         reported = len(state.findings)
         backends = self._backends(table, state, rule)
         ports = [one.port for one in state.backends[rule.index]]
-        web = filters.grpc_web(table.gateway, listener, ports)
+        own = filters.grpc_web(table.gateway, listener, ports)
+        where: FieldPath = ("spec", "rules", rule.index, "filters")
+        own += self._mirrors(table, state, source.filters, where)
         clusters = [one["cluster"] for one in backends if one["cluster"] is not None]
         upgrades = _upgrades(ports)
         # 503 is UNAVAILABLE to a client of gRPC, as the Gateway API wants it.
         status = 503 if state.route.kind == "GRPCRoute" else None
-        found = _Target(source, backends, table.port, timeout, web, upgrades, clusters, status)
+        found = _Target(source, backends, table.port, timeout, own, upgrades, clusters, status)
         # What is reported is to be reported on each rule.
         if plain and len(state.findings) == reported:
             if len(self._targets) >= _MOST_TARGETS:
@@ -240,7 +254,9 @@ class Recorder:
     ) -> list[dict[str, Any]]:
         gateway, mesh = table.gateway, table.service is not None
         found = []
-        refs = rule.source.backend_refs if rule.source else ()
+        refs: Sequence[HTTPBackendRef | GRPCBackendRef] = (
+            rule.source.backend_refs if rule.source else ()
+        )
         for place, backend in enumerate(state.backends[rule.index]):
             cluster = None
             usable = backend.failure(mesh) is None and place not in rule.broken_backends
@@ -248,15 +264,33 @@ class Recorder:
                 calls = state.route.kind == "GRPCRoute"
                 cluster = self._tables.cluster(gateway, backend.service, backend.port, calls=calls)
                 self._declared(state, rule, place, backend.port, cluster)
+            own: list[dict[str, Any]] = []
+            if usable and refs[place].filters:
+                where: FieldPath = ("spec", "rules", rule.index, "backendRefs", place, "filters")
+                prefix = rule.matches[0].prefix if rule.matches else ""
+                own = own_filters(refs[place], prefix, table.port)
+                own += self._mirrors(table, state, refs[place].filters, where)
             found.append(
-                {
-                    "cluster": cluster,
-                    "weight": backend.ref.weight,
-                    "filters": filters.chain(filters.rule_filters(refs[place].filters))
-                    if usable
-                    else [],
-                }
+                {"cluster": cluster, "weight": backend.weight, "filters": filters.chain(own)}
             )
+        return found
+
+    def _mirrors(
+        self, table: Table, state: RouteState, given: Sequence[Filter | GRPCFilter], path: FieldPath
+    ) -> list[dict[str, Any]]:
+        """The mirrors among filters; one whose backend cannot be used is left out."""
+        gateway, mesh = table.gateway, table.service is not None
+        calls = state.route.kind == "GRPCRoute"
+        found = []
+        for place, one in enumerate(given):
+            if one.request_mirror is None:
+                continue
+            backend = state.filter_backends[(*path, place)]
+            usable = backend.failure(mesh) is None
+            if usable and backend.service is not None and backend.port is not None:
+                cluster = self._tables.cluster(gateway, backend.service, backend.port, calls=calls)
+                if cluster is not None:
+                    found.append(filters.mirror(cluster, one.request_mirror.share))
         return found
 
     def _declared(

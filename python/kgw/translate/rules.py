@@ -17,7 +17,7 @@ from kgw.translate import calls, filters
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from kgw.api.gateway.filters import Filter, PathModifier
+    from kgw.api.gateway.filters import Filter, PathModifier, RequestRedirect, URLRewrite
     from kgw.api.gateway.grpc_route import GRPCBackendRef, GRPCFilter, GRPCRouteMatch, GRPCRule
     from kgw.api.gateway.http_route import Rule
     from kgw.api.gateway.references import HTTPBackendRef
@@ -36,9 +36,11 @@ DEFAULT_TIMEOUT_MS: Final = 15_000
 _PATHS: Final = {"Exact": "exact", "PathPrefix": "prefix", "RegularExpression": "regex"}
 
 _SUPPORTED: Final = (
+    "CORS",
     "RequestHeaderModifier",
-    "ResponseHeaderModifier",
+    "RequestMirror",
     "RequestRedirect",
+    "ResponseHeaderModifier",
     "URLRewrite",
 )
 
@@ -170,9 +172,7 @@ class RuleCompiler:
                 else:
                     policies.append(found)
                 continue
-            if one.type not in _SUPPORTED or (
-                backend and one.type not in ("RequestHeaderModifier", "ResponseHeaderModifier")
-            ):
+            if one.type not in _SUPPORTED:
                 spot = " of a backend" if backend else ""
                 message = f"filter {one.type}{spot} is not supported by this version of kgw"
                 self._index.report(state.route, "KGW502", Severity.ERROR, message, (*where, "type"))
@@ -259,22 +259,8 @@ def action(
         timeout: time for a request by a policy, if the rule gives none. Milliseconds.
     """
     for one in rule.filters:
-        redirect = one.request_redirect
-        if redirect is None:
-            continue
-        default = {"http": 80, "https": 443}.get(redirect.scheme or "", port)
-        found: dict[str, Any] = {
-            "type": "redirect",
-            "port": redirect.port or default,
-            "status": redirect.status_code,
-        }
-        if redirect.scheme is not None:
-            found["scheme"] = redirect.scheme
-        if redirect.hostname is not None:
-            found["hostname"] = redirect.hostname
-        if redirect.path is not None:
-            found["path"] = _path(redirect.path, match.prefix)
-        return found
+        if one.request_redirect is not None:
+            return redirect(one.request_redirect, match.prefix, port)
     timeouts = rule.timeouts
     request: int | None = timeouts.request
     if request is None:
@@ -284,15 +270,55 @@ def action(
     found = {"type": "forward", "backends": backends, "request_timeout_ms": int(request)}
     if timeouts.backend_request:
         found["backend_request_timeout_ms"] = int(timeouts.backend_request)
-    rewrite: dict[str, Any] = {}
     for one in rule.filters:
+        if one.url_rewrite is not None and (given := rewrite(one.url_rewrite, match.prefix)):
+            found["rewrite"] = given
+    return found
+
+
+def own_filters(
+    ref: HTTPBackendRef | GRPCBackendRef, prefix: str, port: int
+) -> list[dict[str, Any]]:
+    """The filters of a backend alone, apart from its mirrors.
+
+    Args:
+        ref: the backend.
+        prefix: the path prefix of the rule's match, if the backend replaces it.
+        port: the port that clients connect to, for redirects that name none.
+    """
+    found = filters.rule_filters(ref.filters)
+    for one in ref.filters:
+        if one.request_redirect is not None:
+            found.append(redirect(one.request_redirect, prefix, port))
         if one.url_rewrite is not None:
-            if one.url_rewrite.hostname is not None:
-                rewrite["hostname"] = one.url_rewrite.hostname
-            if one.url_rewrite.path is not None:
-                rewrite["path"] = _path(one.url_rewrite.path, match.prefix)
-    if rewrite:
-        found["rewrite"] = rewrite
+            found.append({"type": "rewrite", **rewrite(one.url_rewrite, prefix)})
+    return found
+
+
+def redirect(given: RequestRedirect, prefix: str, port: int) -> dict[str, Any]:
+    """A redirect in the IR: an action, or a filter of a backend."""
+    default = {"http": 80, "https": 443}.get(given.scheme or "", port)
+    found: dict[str, Any] = {
+        "type": "redirect",
+        "port": given.port or default,
+        "status": given.status_code,
+    }
+    if given.scheme is not None:
+        found["scheme"] = given.scheme
+    if given.hostname is not None:
+        found["hostname"] = given.hostname
+    if given.path is not None:
+        found["path"] = _path(given.path, prefix)
+    return found
+
+
+def rewrite(given: URLRewrite, prefix: str) -> dict[str, Any]:
+    """A new host and path in the IR; what stays is left out."""
+    found: dict[str, Any] = {}
+    if given.hostname is not None:
+        found["hostname"] = given.hostname
+    if given.path is not None:
+        found["path"] = _path(given.path, prefix)
     return found
 
 

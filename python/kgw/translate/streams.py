@@ -123,7 +123,7 @@ class Streams:
             cluster = None
             if one.failure(mesh) is None and one.service is not None and one.port is not None:
                 cluster = self._tables.cluster(gateway, one.service, one.port)
-            backends.append({"cluster": cluster, "weight": one.ref.weight})
+            backends.append({"cluster": cluster, "weight": one.weight})
         return {"name": state.name, "backends": backends}
 
 

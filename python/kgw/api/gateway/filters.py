@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, Strict, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from kgw.api.base import Model, Port, contradiction, given
+from kgw.api.gateway.backend_object import BackendObjectReference
+from kgw.api.gateway.cors import CORS
+from kgw.api.gateway.mirror import Fraction, RequestMirror
 from kgw.api.names import Group, HeaderName, HeaderValue, Kind, ObjectName, PreciseHostname
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kgw.api.gateway.grpc_route import GRPCFilter
+    from kgw.api.gateway.references import Backend
 
 
 class HTTPHeader(Model):
@@ -117,26 +121,6 @@ class LocalObjectReference(Model):
     """The name of the object."""
 
 
-class RequestMirror(Model):
-    """A copy of each request, or of a share of them, to another backend."""
-
-    backend_ref: Any
-    """The backend that gets the copies."""
-    percent: Annotated[int, Strict(), Field(ge=0, le=100)] | None = None
-    """The share of the requests that are copied, in percent."""
-    fraction: Any = None
-    """The share of the requests that are copied, as a fraction."""
-
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        if self.percent is not None and self.fraction is not None:
-            raise contradiction(
-                "Only one of percent or fraction may be specified in HTTPRequestMirrorFilter",
-                "fraction",
-            )
-        return self
-
-
 #: The field of each filter type.
 FIELDS: Final = {
     "RequestHeaderModifier": "request_header_modifier",
@@ -179,15 +163,15 @@ class Filter(Model):
     response_header_modifier: HeaderModifier | None = None
     """Edits of the header of responses."""
     request_mirror: RequestMirror | None = None
-    """A copy of requests to another backend; not supported."""
+    """A copy of requests to another backend."""
     request_redirect: RequestRedirect | None = None
     """An answer that sends the client elsewhere."""
     url_rewrite: URLRewrite | None = None
     """A new host or path towards the backend."""
     extension_ref: LocalObjectReference | None = None
     """A filter by its name; ``kgw.dev`` PythonFilter is one of ``kgw.Proxy.filter``."""
-    cors: Any = None
-    """Which other origins may read the answers; not supported."""
+    cors: CORS | None = None
+    """Which pages of other origins may use the route."""
     external_auth: Any = None
     """A service that decides about requests; not supported."""
 
@@ -241,6 +225,55 @@ class Filter(Model):
         """Changes host or path for the backend; *prefix* is a new one for the match's."""
         fields = given(hostname=hostname, path=_path(path, prefix))
         return cls(type="URLRewrite", url_rewrite=URLRewrite(**fields))
+
+    @classmethod
+    def mirror(
+        cls,
+        target: Backend,
+        *,
+        percent: int | None = None,
+        fraction: tuple[int, int] | None = None,
+    ) -> Self:
+        """Copies requests, or a share of them, to another backend.
+
+        Args:
+            target: a Service with one port, ``name:port``, or a reference.
+            percent: the share of the requests, in percent.
+            fraction: the share of the requests, as numerator and denominator.
+        """
+        from kgw.api.gateway.references import BackendRef  # it imports filters
+
+        ref = target if isinstance(target, BackendObjectReference) else BackendRef.of(target)
+        fields = ref.model_dump(
+            exclude_unset=True, include=set(BackendObjectReference.model_fields)
+        )
+        share = given(
+            percent=percent,
+            fraction=fraction and Fraction(numerator=fraction[0], denominator=fraction[1]),
+        )
+        mirror = RequestMirror(backend_ref=BackendObjectReference(**fields), **share)
+        return cls(type="RequestMirror", request_mirror=mirror)
+
+    @classmethod
+    def cross_origin(
+        cls,
+        *origins: str,
+        credentials: bool | None = None,
+        methods: Iterable[str] = (),
+        headers: Iterable[str] = (),
+        expose: Iterable[str] = (),
+        max_age: int | None = None,
+    ) -> Self:
+        """Lets pages of other origins use the route; ``*`` stands for all."""
+        cors = CORS.of(
+            *origins,
+            credentials=credentials,
+            methods=methods,
+            headers=headers,
+            expose=expose,
+            max_age=max_age,
+        )
+        return cls(type="CORS", cors=cors)
 
     @classmethod
     def python(cls, name: str) -> Self:

@@ -13,10 +13,10 @@ from kgw.api.gateway.filters import (
     FIELDS,
     HeaderModifier,
     LocalObjectReference,
-    RequestMirror,
     filter_rules,
 )
 from kgw.api.gateway.http_route import HeaderMatch, Timeouts, total_rules
+from kgw.api.gateway.mirror import RequestMirror
 from kgw.api.gateway.references import (
     BackendRef,
     ParentReference,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 from pydantic import Field, Strict, model_validator
 
 from kgw.api.base import Model, Port, contradiction, given, repeated
+from kgw.api.gateway.backend_object import BackendObjectReference as BackendObjectReference
 from kgw.api.gateway.filters import Filter, filter_rules
 from kgw.api.kinds import GATEWAY_GROUP as GATEWAY_GROUP
 from kgw.api.names import Group, Kind, NamespaceName, ObjectName, SectionName
@@ -120,27 +121,6 @@ class SecretObjectReference(ObjectReference):
     """The API group of the object; empty for a Secret."""
     kind: Kind = "Secret"
     """The kind of the object."""
-
-
-class BackendObjectReference(Model):
-    """What traffic goes to."""
-
-    group: Group = ""
-    """The API group of the backend; empty for a Service."""
-    kind: Kind = "Service"
-    """The kind of the backend."""
-    namespace: NamespaceName | None = None
-    """The namespace of the backend; one in another must be allowed by a ReferenceGrant."""
-    name: ObjectName
-    """The name of the backend."""
-    port: Port | None = None
-    """The port of the Service (not that of its pods)."""
-
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        if self.group == "" and self.kind == "Service" and self.port is None:
-            raise ValueError("Must have port for Service reference")
-        return self
 
 
 class BackendRef(BackendObjectReference):
