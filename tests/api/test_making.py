@@ -179,6 +179,9 @@ spec:
                     Filter.request_headers(set={"a": "1"}, add={"b": "2"}, remove=["c"]),
                     Filter.response_headers(remove=["server"]),
                     Filter.rewrite(hostname="inner.example.org"),
+                    Filter.mirror("far/next:80", fraction=(1, 3)),
+                    Filter.mirror(Service.of("new", 8080), percent=5),
+                    Filter.cross_origin("https://*.a.org", methods=["PUT"], credentials=True),
                     Filter.python("auth"),
                 ],
                 timeout="3s",
@@ -216,6 +219,14 @@ spec:
       responseHeaderModifier: {remove: [server]}
     - type: URLRewrite
       urlRewrite: {hostname: inner.example.org}
+    - type: RequestMirror
+      requestMirror:
+        backendRef: {namespace: far, name: next, port: 80}
+        fraction: {numerator: 1, denominator: 3}
+    - type: RequestMirror
+      requestMirror: {backendRef: {name: new, port: 8080}, percent: 5}
+    - type: CORS
+      cors: {allowOrigins: ["https://*.a.org"], allowMethods: [PUT], allowCredentials: true}
     - type: ExtensionRef
       extensionRef: {group: kgw.dev, kind: PythonFilter, name: auth}
     backendRefs: [{name: users, port: 80}]

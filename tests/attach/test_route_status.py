@@ -288,6 +288,9 @@ def test_a_route_without_a_parent_is_warned_about() -> None:
 
 # === Rules that cannot be used ===
 
+#: A filter that nobody knows.
+UNUSABLE = "{type: ExtensionRef, extensionRef: {group: x.example, kind: Thing, name: z}}"
+
 
 def rules(text: str) -> str:
     return ROUTE.replace("rules: [{backendRefs: [{name: web, port: 80}]}]", f"rules: {text}")
@@ -297,7 +300,7 @@ def test_a_rule_that_cannot_be_used_makes_the_route_partially_invalid() -> None:
     found = run(
         EDGE,
         rules(
-            "[{filters: [{type: CORS, cors: {}}], backendRefs: [{name: web, port: 80}]}, "
+            f"[{{filters: [{UNUSABLE}], backendRefs: [{{name: web, port: 80}}]}}, "
             "{matches: [{path: {value: /ok}}], backendRefs: [{name: web, port: 80}]}]"
         ),
     )
@@ -305,13 +308,11 @@ def test_a_rule_that_cannot_be_used_makes_the_route_partially_invalid() -> None:
     assert verdict(found, HTTP_ROUTE, "PartiallyInvalid") == ("True", "UnsupportedValue")
     programmed = condition(found, HTTP_ROUTE, "kgateway.dev/Programmed")
     assert (programmed.status, programmed.reason) == ("False", "RouteRuleReplaced")
-    assert programmed.message.startswith("Replaced Rule (0): filter CORS")
+    assert programmed.message.startswith("Replaced Rule (0): extension")
 
 
 def test_a_route_without_a_usable_rule_is_not_accepted() -> None:
-    found = run(
-        EDGE, rules("[{filters: [{type: CORS, cors: {}}], backendRefs: [{name: web, port: 80}]}]")
-    )
+    found = run(EDGE, rules(f"[{{filters: [{UNUSABLE}], backendRefs: [{{name: web, port: 80}}]}}]"))
     assert verdict(found, HTTP_ROUTE, "Accepted") == ("False", "UnsupportedValue")
     assert status(found, "Gateway default/edge").listeners[0].attached_routes == 0
 

@@ -231,6 +231,8 @@ class Infra:
     """The servers behind Services, by ``namespace/name``."""
     requests: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """What each echo server saw, by ``namespace/name``, the first first."""
+    _known: dict[str, list[tuple[tuple[str, str], dict[str, Any]]]] = field(default_factory=dict)
+    """The objects of a kind, in the files as they are: each request asks where Gateways are."""
     _proxy: kgw.BlockingProxy | None = None
     _config: kgw.Config | None = None
     _exits: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -322,6 +324,7 @@ ports: [{{name: main, port: {at}, protocol: {protocol}}}]
     def write(self, name: str, manifest: str) -> None:
         """Writes a file, which the next `apply` serves."""
         (self.directory / f"{name}.yaml").write_text(textwrap.dedent(manifest))
+        self._known.clear()
 
     def apply(self, *manifests: str, name: str = "test") -> None:
         """Writes manifests as a file and serves all files; a file of that name is replaced."""
@@ -332,6 +335,7 @@ ports: [{{name: main, port: {at}, protocol: {protocol}}}]
     def delete(self, name: str = "test") -> None:
         """Takes a file away and serves the rest."""
         (self.directory / f"{name}.yaml").unlink()
+        self._known.clear()
         self._serve()
 
     @property
@@ -410,7 +414,10 @@ ports: [{{name: main, port: {at}, protocol: {protocol}}}]
     def _objects(self, kind: str) -> list[tuple[tuple[str, str], dict[str, Any]]]:
         import yaml
 
-        found = []
+        known = self._known.get(kind)
+        if known is not None:
+            return known
+        found = self._known[kind] = []
         for path in sorted(self.directory.glob("*.yaml")):
             for one in yaml.safe_load_all(path.read_text()):
                 if one and one["kind"] == kind:

@@ -20,8 +20,11 @@ spec:
   parentRefs: [{name: edge}]
   rules:
   - {matches: [{path: {type: RegularExpression, value: "("}}]}
-  - {filters: [{type: CORS, cors: {}}]}
+  - {filters: [{type: ExtensionRef, extensionRef: {group: x.example, kind: Thing, name: z}}]}
   - {matches: [{path: {value: /b}}], backendRefs: [{name: none, port: 80}]}
+  - matches: [{path: {value: /m}}]
+    filters: [{type: RequestMirror, requestMirror: {backendRef: {name: none, port: 80}}}]
+    backendRefs: [{name: web, port: 80}]
   - matches: [{path: {value: /c}}]
     filters:
     - type: RequestRedirect

@@ -106,6 +106,13 @@ route_filters = st.one_of(
         header,
     ),
     st.just({"type": "CORS", "cors": {}}),
+    st.builds(
+        lambda name: {
+            "type": "RequestMirror",
+            "requestMirror": {"backendRef": {"name": name, "port": 80}},
+        },
+        names,
+    ),
 )
 matches = fields(
     {

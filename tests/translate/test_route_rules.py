@@ -229,6 +229,146 @@ def test_a_backend_has_filters_of_its_own() -> None:
     assert backend == {"cluster": WEB, "weight": 1, "filters": CHAIN}
 
 
+def test_a_backend_redirects_and_rewrites_by_itself() -> None:
+    located = "path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}"
+    given = (
+        f"{{type: RequestRedirect, requestRedirect: {{{located}}}}}",
+        f"{{type: URLRewrite, urlRewrite: {{hostname: b, {located}}}}}",
+    )
+    refs = ", ".join(f"{{name: web, port: 80, filters: [{one}]}}" for one in given)
+    text = rules(f"[{{matches: [{{path: {{value: /a}}}}], backendRefs: [{refs}]}}]")
+    path = {"prefix": {"from": "/a", "to": "/b"}}
+    assert [one["filters"] for one in only_action(text)["backends"]] == [
+        [{"type": "redirect", "port": 80, "status": 302, "path": path}],
+        [{"type": "rewrite", "hostname": "b", "path": path}],
+    ]
+
+
+# === Mirrors and CORS ===
+
+
+def mirror(text: str = "", name: str = "web") -> str:
+    ref = f"backendRef: {{name: {name}, port: 80}}"
+    return f"{{type: RequestMirror, requestMirror: {{{ref}{text}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("share", "numerator", "denominator"),
+    [
+        ("", 100, 100),
+        (", percent: 0", 0, 100),
+        (", percent: 20", 20, 100),
+        (", fraction: {numerator: 25, denominator: 50}", 25, 50),
+        (", fraction: {numerator: 7}", 7, 100),
+    ],
+)
+def test_mirrors(share: str, numerator: int, denominator: int) -> None:
+    found = run(EDGE, rule(f"filters: [{mirror(share)}]"))
+    ((one,),) = filters(found).values()
+    assert one == {
+        "type": "mirror",
+        "cluster": WEB,
+        "numerator": numerator,
+        "denominator": denominator,
+    }
+    assert found.findings == ()
+
+
+def test_mirrors_stand_behind_the_filters_whose_changes_they_get() -> None:
+    (chain,) = filters(run(EDGE, rule(MODIFIERS.replace("[", f"[{mirror()}, ", 1)))).values()
+    assert [one["type"] for one in chain] == ["request_headers", "response_headers", "mirror"]
+
+
+def test_a_backend_has_mirrors_of_its_own() -> None:
+    ref = f"{{name: web, port: 80, filters: [{mirror()}]}}"
+    found = run(EDGE, rules(f"[{{backendRefs: [{ref}]}}]"))
+    (action,) = actions(found).values()
+    assert [one["cluster"] for one in action["backends"][0]["filters"]] == [WEB]
+
+
+@pytest.mark.parametrize("on_backend", [False, True])
+@pytest.mark.parametrize(
+    ("name", "reason", "code"),
+    [
+        ("none", "BackendNotFound", "KGW307"),
+        ("web, namespace: other", "RefNotPermitted", "KGW307"),
+        ("web, group: x.example", "InvalidKind", "KGW309"),
+    ],
+)
+def test_a_mirror_that_cannot_be_used_is_left_out_and_told(
+    name: str, reason: str, code: str, on_backend: bool
+) -> None:
+    given = f"filters: [{mirror(name=name)}]"
+    text = (
+        rules(f"[{{backendRefs: [{{name: web, port: 80, {given}}}]}}]")
+        if on_backend
+        else rule(given)
+    )
+    found = run(EDGE, text)
+    ((),) = filters(found).values()
+    (action,) = actions(found).values()
+    (backend,) = action["backends"]
+    assert (backend["cluster"], backend["filters"]) == (WEB, [])
+    assert verdict(found, "HTTPRoute default/route", "Accepted") == ("True", "Accepted")
+    assert verdict(found, "HTTPRoute default/route", "ResolvedRefs") == ("False", reason)
+    assert code in codes(found)
+
+
+def test_a_grant_lets_a_mirror_be_in_another_namespace() -> None:
+    other = """
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: other}
+spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: {name: routes, namespace: other}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: default}]
+  to: [{group: "", kind: Service}]
+"""
+    text = rule(f"filters: [{mirror(name='web, namespace: other')}]")
+    service, grant = other.split("---")
+    refused = run(EDGE, text, service)
+    assert list(filters(refused).values()) == [[]]
+    assert codes(refused) == ["KGW308"]
+    ((one,),) = filters(run(EDGE, text, service, grant)).values()
+    assert one["cluster"] == "kube_other_web_80"
+
+
+def test_cors() -> None:
+    text = (
+        "{type: CORS, cors: {allowOrigins: ['https://*.example.com'], allowMethods: [PUT], "
+        "allowHeaders: [x-a], exposeHeaders: [x-b], allowCredentials: true, maxAge: 60}}"
+    )
+    expected = {
+        "type": "cors",
+        "allow_origins": ["https://*.example.com"],
+        "allow_credentials": True,
+        "allow_methods": ["PUT"],
+        "allow_headers": ["x-a"],
+        "expose_headers": ["x-b"],
+        "max_age_s": 60,
+    }
+    # It comes before anything that could refuse a preflight request.
+    (chain,) = filters(run(EDGE, rule(f"filters: [{text}]"), LIMIT)).values()
+    assert chain[0] == expected
+    assert [one["type"] for one in chain] == ["cors", "local_rate_limit"]
+    backend = f"[{{backendRefs: [{{name: web, port: 80, filters: [{text}]}}]}}]"
+    assert only_action(rules(backend))["backends"][0]["filters"] == [expected]
+    ((bare,),) = filters(run(EDGE, rule("filters: [{type: CORS, cors: {}}]"))).values()
+    assert bare == {
+        "type": "cors",
+        "allow_origins": [],
+        "allow_credentials": False,
+        "allow_methods": [],
+        "allow_headers": [],
+        "expose_headers": [],
+        "max_age_s": 5,
+    }
+
+
 @pytest.mark.parametrize("name", ["Host", "content-length", "Transfer-Encoding", "connection"])
 @pytest.mark.parametrize("change", ["{set: [{name: %s, value: x}]}", "{remove: [%s]}"])
 def test_a_field_that_frames_or_routes_a_message_may_not_be_changed(name: str, change: str) -> None:
@@ -272,8 +412,6 @@ def test_filters_in_python_are_named_in_order_before_the_others() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "{type: CORS, cors: {}}",
-        "{type: RequestMirror, requestMirror: {backendRef: {name: web, port: 80}}}",
         "{type: ExternalAuth, externalAuth: {}}",
         "{type: ExtensionRef, extensionRef: {group: x.example, kind: Thing, name: z}}",
     ],
@@ -301,7 +439,8 @@ def test_a_backend_has_no_filter_in_python() -> None:
 
 
 def test_a_backend_filter_that_is_not_supported_costs_the_backends_share() -> None:
-    backend = "{name: web, port: 80, filters: [{type: URLRewrite, urlRewrite: {}}]}"
+    ref = "{group: x.example, kind: Thing, name: z}"
+    backend = f"{{name: web, port: 80, filters: [{{type: ExtensionRef, extensionRef: {ref}}}]}}"
     found = run(EDGE, rules(f"[{{backendRefs: [{backend}, {{name: web, port: 80}}]}}]"))
     (action,) = actions(found).values()
     assert [one["cluster"] for one in action["backends"]] == [None, WEB]
