@@ -20,6 +20,7 @@ mod filter;
 pub mod fuzzing;
 mod listen;
 mod pipeline;
+mod room;
 pub mod runtime;
 mod stats;
 pub mod telemetry;

@@ -127,6 +127,18 @@ stats! {
     mirror_rq_failed,
     /// Preflight requests that were answered.
     cors_preflight,
+    /// Requests that an authorization service let pass.
+    ext_authz_ok,
+    /// Requests that an authorization service refused.
+    ext_authz_denied,
+    /// Requests that an authorization service was not there for, or did not decide about.
+    ext_authz_error,
+    /// Those of them that it took too long for.
+    ext_authz_timeout,
+    /// Those of them that went on nevertheless.
+    ext_authz_failure_mode_allowed,
+    /// Requests with a body that is longer than an authorization service is told.
+    ext_authz_too_large,
     /// Requests that a token bucket refused.
     rate_limited,
     /// Requests without a route.

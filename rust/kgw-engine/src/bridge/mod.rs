@@ -30,4 +30,4 @@ pub use verdict::{Answer, Edits, Failure, FieldEdit, Verdict};
 
 pub(crate) use head::{About, Body, note};
 pub use kgw_h1::Headers as Fields;
-pub(crate) use queue::{Held, OpenSession, Waiting};
+pub(crate) use queue::{OpenSession, Waiting};

@@ -14,20 +14,20 @@ use super::declaration::Declaration;
 use super::job::{Job, Message, Place};
 use super::session::{Session, Sessions};
 use super::verdict::{Failure, Verdict};
+use crate::room::{Held, Room};
 
 /// A bounded queue of [`Job`]s, and a file descriptor that is readable while there are some.
 #[derive(Debug)]
 pub struct Bridge {
     declarations: Box<[Declaration]>,
     capacity: usize,
-    max_bytes: usize,
     jobs: ArrayQueue<Job>,
     /// Jobs that were taken, perhaps, and are no longer waited for.
     cancelled: ArrayQueue<u64>,
     /// Jobs that exist, waiting and running.
     taken: Arc<AtomicUsize>,
-    /// Bytes of bodies that are held until a filter can have them as a whole.
-    held: AtomicUsize,
+    /// Room for bodies that are held until a filter can have them as a whole.
+    room: Arc<Room>,
     sessions: Sessions,
     next_id: AtomicU64,
     /// The reader was told, and has not looked yet.
@@ -49,11 +49,10 @@ impl Bridge {
         Ok(Self {
             declarations: declarations.into_boxed_slice(),
             capacity,
-            max_bytes,
             jobs: ArrayQueue::new(capacity),
             cancelled: ArrayQueue::new(capacity),
             taken: Arc::default(),
-            held: AtomicUsize::new(0),
+            room: Arc::new(Room::new(max_bytes)),
             sessions: Sessions::default(),
             next_id: AtomicU64::new(0),
             armed: AtomicBool::new(false),
@@ -74,7 +73,7 @@ impl Bridge {
 
     /// Returns how many bytes of bodies are held.
     pub fn held(&self) -> usize {
-        self.held.load(Ordering::Acquire)
+        self.room.used()
     }
 
     // === The reader's side ===
@@ -175,11 +174,8 @@ impl Bridge {
     }
 
     /// Begins to hold a body.
-    pub(crate) fn hold(self: &Arc<Self>) -> Held {
-        Held {
-            bridge: Arc::clone(self),
-            bytes: 0,
-        }
+    pub(crate) fn hold(&self) -> Held {
+        self.room.hold()
     }
 
     /// Tells the reader that nobody waits for a job any longer.
@@ -217,33 +213,6 @@ impl Drop for OpenSession {
         if self.bridge.sessions.end(&self.session) {
             self.bridge.wake();
         }
-    }
-}
-
-/// Bytes of a body that is held, counted while this is there.
-#[derive(Debug)]
-pub(crate) struct Held {
-    bridge: Arc<Bridge>,
-    bytes: usize,
-}
-
-impl Held {
-    /// Counts it as a body of so many bytes, if there is room for it.
-    pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), Failure> {
-        let more = bytes.saturating_sub(self.bytes);
-        let held = &self.bridge.held;
-        if held.fetch_add(more, Ordering::AcqRel) + more > self.bridge.max_bytes {
-            held.fetch_sub(more, Ordering::AcqRel);
-            return Err(Failure::Overflow);
-        }
-        self.bytes += more;
-        Ok(())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.bridge.held.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 
@@ -431,20 +400,6 @@ mod tests {
         assert!(bridge.pop().unwrap().is_last());
         drop(last);
         assert!(bridge.ended().is_empty());
-    }
-
-    #[test]
-    fn only_so_many_bytes_are_held() {
-        let bridge = bridge(1);
-        let (mut one, mut other) = (bridge.hold(), bridge.hold());
-        assert_eq!((one.grow_to(50), one.grow_to(60)), (Ok(()), Ok(())));
-        assert_eq!(other.grow_to(41), Err(Failure::Overflow));
-        assert_eq!(other.grow_to(40), Ok(()));
-        assert_eq!(bridge.held(), 100);
-        drop(one);
-        assert_eq!(other.grow_to(100), Ok(()));
-        drop(other);
-        assert_eq!(bridge.held(), 0);
     }
 
     /// Threads that ask and one that answers: every job is answered once, whatever the timing.

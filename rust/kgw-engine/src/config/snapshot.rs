@@ -323,7 +323,7 @@ impl Forward {
 }
 
 impl Policy {
-    /// The clusters that its requests, and copies of them, go to.
+    /// The clusters that its requests, copies of them, and questions about them go to.
     pub(crate) fn clusters(&self) -> impl Iterator<Item = &Cluster> {
         let forward = match &self.action {
             Action::Forward(forward) => Some(forward),
@@ -336,7 +336,11 @@ impl Policy {
         let of_rule = forward.into_iter().flat_map(|forward| &forward.mirrors);
         let own = backends.filter_map(|backend| backend.own.as_deref());
         let mirrors = of_rule.chain(own.flat_map(|own| &own.mirrors));
-        of_backends.chain(mirrors.map(|mirror| &*mirror.cluster))
+        let filters = self.request_filters.iter();
+        let asked = filters.filter_map(RequestFilter::cluster);
+        of_backends
+            .chain(mirrors.map(|mirror| &*mirror.cluster))
+            .chain(asked)
     }
 
     /// The names of the backends that exist.

@@ -199,6 +199,7 @@ pub(crate) async fn tunnel<D: Downstream>(
     for mutation in dispatch.response_headers.iter().copied().flatten() {
         mutation.apply(headers);
     }
+    exchange.edit_response(headers);
     if headers.get_known(Known::Date).is_none() {
         let now = conn.worker.now();
         conn.worker

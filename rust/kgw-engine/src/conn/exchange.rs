@@ -4,7 +4,7 @@ use kgw_h1::{Method, PathOutcome, RequestError, TargetForm, Version, strip_hop_b
 
 use super::filtering::{self, Asked};
 use super::message::Downstream;
-use super::{Addressed, Conn, Target, attempt, local, mirror, waypoint};
+use super::{Addressed, Conn, Target, attempt, authorizing, local, mirror, waypoint};
 use crate::clock::Nanos;
 use crate::config::ir::Redirect;
 use crate::config::snapshot::{Action, OwnFilters, Route};
@@ -170,9 +170,24 @@ pub(crate) async fn serve<D: Downstream>(
     }
 
     for filter in &route.request_filters {
-        if let RequestFilter::Python(filter) = filter {
-            // Boxed: only exchanges with such a filter pay for what waiting needs.
-            match Box::pin(filtering::on_request(conn, &mut exchange, filter, options)).await {
+        // Boxed: only exchanges with such a filter pay for what waiting needs.
+        let asked = match filter {
+            RequestFilter::Python(filter) => {
+                Some(Box::pin(filtering::on_request(conn, &mut exchange, filter, options)).await)
+            }
+            RequestFilter::ExtAuthz(filter) => Some(
+                Box::pin(authorizing::on_request(
+                    conn,
+                    &mut exchange,
+                    filter,
+                    options,
+                ))
+                .await,
+            ),
+            RequestFilter::Headers(_) | RequestFilter::LocalRateLimit(_) => None,
+        };
+        if let Some(asked) = asked {
+            match asked {
                 Asked::Passed => {}
                 Asked::Answered(reply) => {
                     return local::reply(conn, target, exchange, reply, response_headers).await;

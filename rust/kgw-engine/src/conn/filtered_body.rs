@@ -17,11 +17,12 @@ use kgw_h1::{Framing, Headers};
 
 use super::Conn;
 use super::filtering::{self, Way};
-use crate::bridge::{Chunk, Failure, Held, Message, ResponseHead, Verdict, Waiting};
+use crate::bridge::{Chunk, Failure, Message, ResponseHead, Verdict, Waiting};
 use crate::clock::Nanos;
 use crate::filter::python::PythonFilter;
 use crate::pipeline::exchange_log::Exchange;
 use crate::pipeline::reply::Reply;
+use crate::room::Held;
 
 /// What a filter gets at a time, and what may wait on either side of the filters. Bytes.
 const CHUNK: usize = 16 * 1024;
@@ -139,16 +140,21 @@ impl FilteredBody {
             return Poll::Ready(Err(Failure::TooLarge));
         }
         if let Some(held) = &mut self.held
-            && let Err(failure) = held.grow_to(length)
+            && !held.grow_to(length)
         {
             self.limit = None;
-            return Poll::Ready(Err(failure));
+            return Poll::Ready(Err(Failure::Overflow));
         }
         if !self.output_end {
             return Poll::Pending;
         }
         self.limit = None;
         Poll::Ready(Ok(Bytes::copy_from_slice(&self.output)))
+    }
+
+    /// The first bytes of what came out, at most so many.
+    pub(super) fn beginning(&self, most: usize) -> Bytes {
+        Bytes::copy_from_slice(&self.output[..self.output.len().min(most)])
     }
 
     /// Whether it is being collected.

@@ -10,13 +10,14 @@
 //! A filter that wants a body as a whole is asked once it is there, and what it is asked about waits
 //! until then; [`FilteredBody`] has what came in so far. The other bodies go on while filters see them.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use kgw_h1::Method;
+use kgw_h1::{Headers, Method};
 use serde_json::{Map, Value};
 
 use super::Conn;
@@ -28,6 +29,7 @@ use crate::bridge::{
 };
 use crate::clock::Nanos;
 use crate::config::ir::{HttpOptions, OnError};
+use crate::filter::ext_authz::Edit;
 use crate::filter::python::PythonFilter;
 use crate::pipeline::exchange_log::Exchange;
 use crate::pipeline::reply::Reply;
@@ -77,6 +79,10 @@ pub(crate) struct Filtered {
     pub(crate) upstream: Option<Box<str>>,
     /// What the request's rate is counted by.
     pub(crate) rate_limit_key: Option<Box<str>>,
+    /// What a service that let the request pass does to its answer.
+    pub(super) response_edits: Vec<Edit>,
+    /// What such services noted, by namespace.
+    pub(super) service_metadata: BTreeMap<&'static str, Map<String, Value>>,
     /// The request's body, once a filter has to do with it.
     pub(super) request_body: Option<FilteredBody>,
     /// The client has been asked for the body.
@@ -109,15 +115,19 @@ impl Filtered {
         &sessions[at].1
     }
 
-    /// What filters noted, in the form of access logs: under one namespace.
+    /// What filters noted, in the form of access logs: by namespace.
     pub(crate) fn log_metadata(&self) -> Option<Map<String, Value>> {
-        if self.metadata.is_empty() {
-            return None;
+        let services = self.service_metadata.iter();
+        let services = services.filter(|(_, noted)| !noted.is_empty());
+        let mut all: Map<String, Value> = services
+            .map(|(name, noted)| ((*name).to_owned(), Value::Object(noted.clone())))
+            .collect();
+        if !self.metadata.is_empty() {
+            let noted = self.metadata.iter();
+            let noted = noted.map(|(key, value)| (key.clone(), Value::from(value.as_str())));
+            all.insert(NAMESPACE.to_owned(), Value::Object(noted.collect()));
         }
-        let noted = self.metadata.iter();
-        let noted = noted.map(|(key, value)| (key.clone(), Value::from(value.as_str())));
-        let noted = Value::Object(noted.collect());
-        Some(Map::from_iter([(NAMESPACE.to_owned(), noted)]))
+        (!all.is_empty()).then_some(all)
     }
 }
 
@@ -176,19 +186,34 @@ async fn ask_about_request<D: Downstream>(
     filter: &PythonFilter,
     body: Option<Bytes>,
 ) -> Result<Verdict, Lost> {
-    let worker = Rc::clone(&conn.worker);
     let chunks_follow = filter.on_request_chunk && has_request_body(conn, exchange);
     let is_last = !chunks_follow && ends_session(filter, Way::Request, exchange);
     let message = Message::RequestHead(request_head(conn, exchange, filter, body));
-    let deadline = worker.now().after_ms(filter.timeout_ms);
+    let deadline = conn.worker.now().after_ms(filter.timeout_ms);
     let mut waiting = match ask(conn, exchange, filter, message, is_last) {
         Ok(waiting) => waiting,
         Err(failure) => return Ok(Verdict::Failed(failure)),
     };
+    let verdict = while_client_waits(conn, exchange, deadline, |cx| waiting.poll(cx)).await?;
+    Ok(verdict.unwrap_or(Verdict::Failed(Failure::Timeout)))
+}
+
+/// Waits for a decision about a request, as long as its client does. None if there is none by the
+/// `deadline`.
+///
+/// # Errors
+/// Nobody waits for it any longer.
+pub(super) async fn while_client_waits<D: Downstream, T>(
+    conn: &mut Conn<D>,
+    exchange: &Exchange<'_>,
+    deadline: Nanos,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Result<Option<T>, Lost> {
+    let worker = Rc::clone(&conn.worker);
     poll_fn(|cx| {
         conn.registration.update(cx);
-        if let Poll::Ready(verdict) = waiting.poll(cx) {
-            return Poll::Ready(Ok(verdict));
+        if let Poll::Ready(decided) = poll(cx) {
+            return Poll::Ready(Ok(Some(decided)));
         }
         let complete = exchange.request_complete;
         if let Some(lost) = poll_client_gone(&mut conn.down, complete, cx) {
@@ -197,8 +222,7 @@ async fn ask_about_request<D: Downstream>(
         if worker.phase() == Phase::Closing {
             return Poll::Ready(Err(Lost::Closed));
         }
-        let late = conn.timer.poll(cx, deadline);
-        late.map(|()| Ok(Verdict::Failed(Failure::Timeout)))
+        conn.timer.poll(cx, deadline).map(|()| Ok(None))
     })
     .await
 }
@@ -408,6 +432,13 @@ impl Exchange<'_> {
                 .filtered
                 .as_ref()
                 .is_some_and(|filtered| filtered.is_answer_seen)
+    }
+
+    /// Changes the fields of an answer as services want it that have let the request pass.
+    pub(crate) fn edit_response(&self, headers: &mut Headers) {
+        for edit in self.filtered.iter().flat_map(|one| &one.response_edits) {
+            edit.apply(headers);
+        }
     }
 
     /// Prepares for an answer to be shown to response filters, to those that have not decided about one

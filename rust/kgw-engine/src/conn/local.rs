@@ -63,6 +63,7 @@ pub(crate) async fn reply<D: Downstream>(
     if let Some(sharing) = &exchange.sharing {
         sharing.apply(headers);
     }
+    exchange.edit_response(headers);
     if exchange.awaits_response_filters() {
         match Box::pin(filtering::on_reply(conn, &mut exchange, &mut reply)).await {
             Asked::Passed => {

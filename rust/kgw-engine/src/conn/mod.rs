@@ -1,6 +1,7 @@
 //! One downstream connection: one task, which owns the upstream connection that it uses.
 
 mod attempt;
+mod authorizing;
 mod detect;
 mod exchange;
 mod filtered_body;

@@ -560,6 +560,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         if let Some(sharing) = &self.exchange.sharing {
             sharing.apply(headers);
         }
+        self.exchange.edit_response(headers);
     }
 
     /// Moves what has arrived of the answer's body to the client.

@@ -1,4 +1,4 @@
-//! A request's body for filters that want it as a whole: received before the request goes anywhere, within
+//! A request's body for filters that want it as a whole, or the beginning of it: received before the request goes anywhere, within
 //! the listener's time for requests.
 
 use std::future::poll_fn;
@@ -18,6 +18,7 @@ use crate::config::ir::HttpOptions;
 use crate::filter::python::PythonFilter;
 use crate::pipeline::exchange_log::Exchange;
 use crate::pipeline::reply::Reply;
+use crate::room::Held;
 use crate::runtime::Phase;
 use crate::upstream::acquire::poll_client_gone;
 
@@ -28,6 +29,24 @@ pub(super) enum Uncollected {
     ClientGone(Lost),
 }
 
+/// What is wanted of a body.
+pub(super) struct Wanted {
+    /// The longest that is taken. Bytes.
+    pub(super) most: usize,
+    /// Where it is counted.
+    pub(super) held: Held,
+    /// Of a longer one the beginning is wanted.
+    pub(super) beginning_will_do: bool,
+}
+
+/// A body that is there.
+#[derive(Debug, Default)]
+pub(super) struct Collected {
+    pub(super) bytes: Bytes,
+    /// There is more of it.
+    pub(super) is_beginning: bool,
+}
+
 /// Waits for the request's body, if the filter wants it as a whole. None if it does not, or if what
 /// follows the head is no body.
 pub(super) async fn whole_body<D: Downstream>(
@@ -36,19 +55,44 @@ pub(super) async fn whole_body<D: Downstream>(
     filter: &PythonFilter,
     http: &HttpOptions,
 ) -> Result<Option<Bytes>, Uncollected> {
-    if !filter.request_body || is_tunnel(conn) {
+    if !filter.request_body {
+        return Ok(None);
+    }
+    let wanted = Wanted {
+        most: filter.max_body,
+        held: filter.bridge.hold(),
+        beginning_will_do: false,
+    };
+    let collected = collect(conn, exchange, wanted, http).await?;
+    Ok(collected.map(|collected| collected.bytes))
+}
+
+/// Waits for the request's body, which stays there for whom the request goes to. None if what follows
+/// the head is no body.
+pub(super) async fn collect<D: Downstream>(
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+    wanted: Wanted,
+    http: &HttpOptions,
+) -> Result<Option<Collected>, Uncollected> {
+    if is_tunnel(conn) {
         return Ok(None);
     }
     if !has_request_body(conn, exchange) {
-        return Ok(Some(Bytes::new()));
+        return Ok(Some(Collected::default()));
     }
+    let Wanted {
+        most,
+        held,
+        beginning_will_do,
+    } = wanted;
     let stated = conn.request.framing().length().unwrap_or(0);
     let filtered = exchange.filtered.get_or_insert_default();
-    if filtered.request_body.is_none() && stated > filter.max_body as u64 {
+    if filtered.request_body.is_none() && stated > most as u64 && !beginning_will_do {
         return Err(Uncollected::Failed(Failure::TooLarge));
     }
     let mut body = filtered.request_body.take().unwrap_or_default();
-    body.collect(filter.max_body, filter.bridge.hold());
+    body.collect(most, held);
     if conn.request.expects_continue() && !exchange.request_complete && !filtered.is_continued {
         filtered.is_continued = true;
         conn.down.send_continue();
@@ -59,6 +103,16 @@ pub(super) async fn whole_body<D: Downstream>(
         poll_whole(cx, conn, exchange, &mut body, http, &mut moved_at)
     })
     .await;
+    let collected = match collected {
+        Err(Uncollected::Failed(Failure::TooLarge)) if beginning_will_do => Ok(Collected {
+            bytes: body.beginning(most),
+            is_beginning: true,
+        }),
+        collected => collected.map(|bytes| Collected {
+            bytes,
+            is_beginning: false,
+        }),
+    };
     let filtered = exchange.filtered.get_or_insert_default();
     filtered.request_body = Some(body);
     collected.map(Some)

@@ -4,6 +4,7 @@
 //! compiled, in the order that the configuration layer decided.
 
 pub(crate) mod cors;
+pub(crate) mod ext_authz;
 pub(crate) mod grpc_web;
 pub(crate) mod header_mutation;
 pub(crate) mod local_rate_limit;
@@ -14,7 +15,9 @@ use std::sync::Arc;
 use kgw_h1::Request;
 
 use crate::clock::Nanos;
+use crate::config::snapshot::Cluster;
 use crate::pipeline::reply::Reply;
+use ext_authz::ExtAuthz;
 use header_mutation::HeaderMutation;
 use local_rate_limit::LocalRateLimit;
 use python::PythonFilter;
@@ -24,11 +27,21 @@ use python::PythonFilter;
 pub(crate) enum RequestFilter {
     Headers(HeaderMutation),
     LocalRateLimit(LocalRateLimit),
+    /// One that is waited for: see `conn::authorizing`.
+    ExtAuthz(Box<ExtAuthz>),
     /// One that is waited for: see `conn::filtering`.
     Python(Arc<PythonFilter>),
 }
 
 impl RequestFilter {
+    /// The cluster of the service that it asks, if it asks one.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        match self {
+            Self::ExtAuthz(filter) => filter.cluster.as_deref(),
+            Self::Headers(_) | Self::LocalRateLimit(_) | Self::Python(_) => None,
+        }
+    }
+
     /// Lets the request pass, possibly changed, or answers it. Its rate is counted by `key`, if there is
     /// one.
     pub(crate) fn on_request(
@@ -43,7 +56,7 @@ impl RequestFilter {
                 Ok(())
             }
             Self::LocalRateLimit(limit) => limit.on_request(now, key),
-            Self::Python(_) => Ok(()),
+            Self::ExtAuthz(_) | Self::Python(_) => Ok(()),
         }
     }
 }

@@ -334,7 +334,7 @@ impl Exchange<'_> {
 
     /// The client's address: its connection's, or the one that proxies in front state, which has no
     /// port.
-    fn remote<D>(&self, conn: &Conn<D>) -> SocketAddr {
+    pub(crate) fn remote<D>(&self, conn: &Conn<D>) -> SocketAddr {
         let peer = conn.peers.remote;
         if peer.ip() == self.client {
             peer

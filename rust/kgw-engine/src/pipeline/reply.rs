@@ -254,6 +254,36 @@ impl Reply {
         }
     }
 
+    /// What a service that decides about requests says instead of letting one pass (Envoy `ext_authz`).
+    pub(crate) fn unauthorized(answer: Answer) -> Self {
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        let flag = Some(ResponseFlag::UnauthorizedExternalService);
+        let reply = Self::new(answer.status, body, "ext_authz_denied", flag);
+        Self {
+            extra: Extra::Answer(Box::new(answer)),
+            ..reply
+        }
+    }
+
+    /// A service did not decide about the request (Envoy `ext_authz`).
+    pub(crate) fn authorization_failed(status: u16) -> Self {
+        let flag = Some(ResponseFlag::UnauthorizedExternalService);
+        Self::new(status, "", "ext_authz_error", flag)
+    }
+
+    /// There is no such service as is to decide about the request (Gateway API: a filter that cannot be
+    /// resolved is not skipped).
+    pub(crate) fn no_authorizer() -> Self {
+        let flag = Some(ResponseFlag::UnauthorizedExternalService);
+        Self::new(500, "", "ext_authz_unresolved", flag)
+    }
+
+    /// The request's body is longer than a filter may hold (Envoy: any filter that buffers).
+    pub(crate) fn payload_too_large() -> Self {
+        let details = "request_payload_too_large";
+        Self::new(413, "Payload Too Large", details, None).closing()
+    }
+
     /// The filter of this name did not decide. Envoy's `ext_proc` answers in the same way, with
     /// `ext_proc_error_...`.
     pub(crate) fn filter_failed(filter: &str, failure: Failure, is_of_request: bool) -> Self {

@@ -16,8 +16,12 @@ use crate::listen::balance::{Balance, Inbox};
 use crate::listen::call::Call;
 use crate::listen::limit::ConnectionLimit;
 use crate::listen::socket::Sockets;
+use crate::room::Room;
 use crate::stats::Stats;
 use crate::telemetry::access_log::Taps;
+
+/// Most bytes of bodies that are held at a time until services can have them as a whole.
+const MAX_BODIES: usize = 256 * 1024 * 1024;
 
 /// The phases of an engine's life; they only go up.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -50,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) stats: Box<[Stats]>,
     /// Who reads the access log in this process.
     pub(crate) taps: Arc<Taps>,
+    /// Room for bodies that are held until a service can have them as a whole.
+    pub(crate) body_room: Arc<Room>,
     generation: AtomicU64,
     phase: AtomicU8,
     /// When a lame duck stops accepting.
@@ -93,6 +99,7 @@ impl Shared {
             clock,
             stats: (0..workers).map(|_| Stats::default()).collect(),
             taps: Arc::new(Taps::new(workers)),
+            body_room: Arc::new(Room::new(MAX_BODIES)),
             generation: AtomicU64::new(snapshot.generation),
             phase: AtomicU8::new(Phase::Running as u8),
             accepts_until: AtomicU64::new(u64::MAX),

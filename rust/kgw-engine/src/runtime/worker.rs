@@ -29,6 +29,7 @@ use crate::listen::limit::ConnectionLimit;
 use crate::listen::reserve::Reserve;
 use crate::listen::socket::{BindKey, BoundAddress};
 use crate::listen::{accept, call};
+use crate::room::Room;
 use crate::stats::Stats;
 use crate::telemetry::access_log::Taps;
 use crate::upstream::pool::{PoolKey, Pools, SWEEP_INTERVAL};
@@ -276,6 +277,11 @@ impl Worker {
     /// Whether memory is so short that idle connections are closed.
     pub(crate) fn must_shrink(&self) -> bool {
         self.pressure() != Pressure::Normal
+    }
+
+    /// Room for bodies that are held until a service can have them as a whole.
+    pub(crate) fn body_room(&self) -> &Arc<Room> {
+        &self.shared.body_room
     }
 
     /// The limit of all listeners together.

@@ -1,6 +1,7 @@
 //! Upstream connections.
 
 pub(crate) mod acquire;
+pub(crate) mod call;
 pub(crate) mod connect;
 pub(crate) mod http2;
 pub(crate) mod in_process;

@@ -13,6 +13,7 @@ use crate::config::ir;
 use crate::config::snapshot::{Action, Backend, Cluster, Forward, Mirror, OwnFilters, Policy};
 use crate::filter::RequestFilter;
 use crate::filter::cors::Cors;
+use crate::filter::ext_authz::ExtAuthz;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::filter::local_rate_limit::LocalRateLimit;
 use crate::filter::python::Chain as PythonChain;
@@ -125,7 +126,7 @@ impl Known {
         }
     }
 
-    /// Whether any backend is of a cluster of which `is` is true, or may be.
+    /// Whether any backend, or any service of a filter, is of a cluster of which `is` is true, or may be.
     pub(super) fn may_use(&self, is: impl Fn(&str) -> bool) -> bool {
         if self.problem.is_some() {
             return true;
@@ -207,6 +208,11 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                 ir::Filter::Mirror(mirror) => mirrors.push(mirror),
                 ir::Filter::Redirect(_) | ir::Filter::Rewrite(_) => {
                     return Err("a redirect or rewrite can be a backend's own only".to_owned());
+                }
+                ir::Filter::ExtAuthz(filter) => {
+                    let cluster = filter.cluster.as_deref().map(|id| self.cluster(id)).transpose()?;
+                    let filter = Box::new(ExtAuthz::compile(filter, cluster)?);
+                    request_filters.push(RequestFilter::ExtAuthz(filter));
                 }
                 ir::Filter::Python(filter) => python.add(filter, &mut request_filters)?,
             }
@@ -301,7 +307,10 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                     check_target(rewrite.hostname.as_deref(), rewrite.path.as_ref())?;
                     own.rewrite = rewrite.clone();
                 }
-                ir::Filter::LocalRateLimit { .. } | ir::Filter::GrpcWeb | ir::Filter::Python(_) => {
+                ir::Filter::LocalRateLimit { .. }
+                | ir::Filter::ExtAuthz(_)
+                | ir::Filter::GrpcWeb
+                | ir::Filter::Python(_) => {
                     return Err("this filter cannot be a backend's own".to_owned());
                 }
             }

@@ -16,8 +16,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 mod destination;
+mod ext_authz;
 mod filters;
 
+pub use self::ext_authz::{AuthorizationBody, AuthorizationService, ExtAuthz};
 pub use self::filters::{Cors, Mirror, Redirect};
 pub use destination::{Destination, ForClients, TlsForward, TlsForwardRoute};
 
@@ -721,6 +723,8 @@ pub enum Filter {
     Rewrite(Rewrite),
     /// gRPC-Web requests become gRPC ones, and the answers gRPC-Web (Envoy `grpc_web`).
     GrpcWeb,
+    /// A service that decides about requests (Envoy `ext_authz`).
+    ExtAuthz(Box<ExtAuthz>),
     /// Python code that decides about requests and responses (`kgw.Proxy.filter`).
     Python(PythonFilter),
 }
