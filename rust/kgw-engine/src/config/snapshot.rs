@@ -11,6 +11,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 use kgw_proxyproto::MeshIdentity;
+use tokio::sync::futures::Notified;
 
 use super::ir::{self, HttpOptions, Redirect, UpstreamProtocol};
 use crate::filter::RequestFilter;
@@ -20,6 +21,7 @@ use crate::filter::python::PythonFilter;
 use crate::listen::socket::BindKey;
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::{self, chain::Chains};
+use crate::upstream::dns::{Addresses, Host};
 use crate::upstream::in_process;
 use crate::upstream::pool::PoolKey;
 use crate::upstream::proxy_protocol::ProxyProtocol;
@@ -36,10 +38,23 @@ pub(crate) type ServiceNames = FastMap<(Box<[u8]>, u16), Option<SocketAddr>>;
 pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     pub(crate) listeners: FastMap<Arc<str>, Arc<Listener>>,
-    /// Every endpoint of every cluster: pooled connections to others are dropped.
+    /// Every endpoint that a cluster was given: pooled connections to others are dropped.
     pub(crate) endpoints: Arc<FastSet<PoolKey>>,
+    /// The names of clusters, by their numbers: endpoints are what they are found at.
+    pub(crate) hosts: Arc<FastMap<u64, Arc<Host>>>,
     /// What could not be compiled and was replaced or left out.
     pub(crate) problems: Vec<String>,
+}
+
+impl Snapshot {
+    /// Whether a cluster has an endpoint of this address, reached in this way.
+    pub(crate) fn has_endpoint(&self, key: &PoolKey) -> bool {
+        self.endpoints.contains(key)
+            || self
+                .hosts
+                .get(&key.transport)
+                .is_some_and(|host| host.has(&key.endpoint))
+    }
 }
 
 /// A listener.
@@ -401,6 +416,8 @@ impl Backend {
 pub(crate) struct Cluster {
     pub(crate) name: String,
     pub(crate) endpoints: Box<[SocketAddr]>,
+    /// What has endpoints in place of these: a name.
+    pub(crate) host: Option<Arc<Host>>,
     /// What serves in place of the one endpoint, which is its address.
     pub(crate) in_process: Option<Arc<in_process::Backend>>,
     pub(crate) connect_timeout: Duration,
@@ -447,7 +464,8 @@ impl Cluster {
 
     /// Every endpoint once, from the next one in the worker's turn on.
     pub(crate) fn endpoints_in_turn(&self, worker: usize) -> impl Iterator<Item = SocketAddr> {
-        let count = self.endpoints.len();
+        let addresses = self.addresses();
+        let count = addresses.len();
         let next = if count > 1 {
             let turn = &self.turns[worker].0;
             let next = turn.load(Ordering::Relaxed);
@@ -456,7 +474,19 @@ impl Cluster {
         } else {
             0
         };
-        let (before, from) = self.endpoints.split_at(next);
-        from.iter().chain(before).copied()
+        (0..count).map(move |at| addresses[(next + at) % count])
+    }
+
+    /// The endpoints.
+    pub(crate) fn addresses(&self) -> Addresses<'_> {
+        match &self.host {
+            None => Addresses::Given(&self.endpoints),
+            Some(host) => Addresses::Found(host.addresses()),
+        }
+    }
+
+    /// What tells when its endpoints were looked up for the first time, if they were not yet.
+    pub(crate) fn awaited(&self) -> Option<Notified<'_>> {
+        self.host.as_ref()?.awaited()
     }
 }

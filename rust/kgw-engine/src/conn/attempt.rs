@@ -16,7 +16,7 @@ use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::{Reply, transport_failure};
 use crate::telemetry::access_log::{Point, WireBytes};
 use crate::telemetry::flags::ResponseFlag;
-use crate::upstream::acquire::{Acquired, Unavailable, acquire};
+use crate::upstream::acquire::{Acquired, Unavailable, acquire, resolved};
 use crate::upstream::connect::ConnectError;
 
 /// Time for the client to take what there is of an answer that was cut short. Milliseconds.
@@ -357,12 +357,15 @@ async fn connection<D: Downstream>(
     dispatch: &Dispatch<'_>,
     fresh: bool,
 ) -> Result<Acquired, Failed> {
+    let began = conn.worker.now();
+    let deadlines = Deadlines::new(began, exchange, dispatch);
+    if let Err(unavailable) = resolved(conn, exchange, dispatch.cluster, deadlines.first()).await {
+        return Err(deadlines.failed(conn, exchange, unavailable));
+    }
     let Some(endpoint) = dispatch.cluster.next_endpoint(conn.worker.index()) else {
         return Err(Failed::Answer(Reply::no_healthy_upstream()));
     };
     exchange.endpoints.push(endpoint);
-    let began = conn.worker.now();
-    let deadlines = Deadlines::new(began, exchange, dispatch);
     match acquire(
         conn,
         exchange,
@@ -392,12 +395,15 @@ async fn open<D: Downstream>(
     exchange: &mut Exchange<'_>,
     dispatch: &Dispatch<'_>,
 ) -> Result<crate::upstream::connect::Opened, Failed> {
-    let Some(endpoint) = dispatch.cluster.next_endpoint(conn.worker.index()) else {
+    let deadlines = Deadlines::new(conn.worker.now(), exchange, dispatch);
+    let cluster = dispatch.cluster;
+    if let Err(unavailable) = resolved(conn, exchange, cluster, deadlines.first()).await {
+        return Err(deadlines.failed(conn, exchange, unavailable));
+    }
+    let Some(endpoint) = cluster.next_endpoint(conn.worker.index()) else {
         return Err(Failed::Answer(Reply::no_healthy_upstream()));
     };
     exchange.endpoints.push(endpoint);
-    let deadlines = Deadlines::new(conn.worker.now(), exchange, dispatch);
-    let cluster = dispatch.cluster;
     crate::upstream::acquire::open(conn, exchange, cluster, endpoint, deadlines.first())
         .await
         .map_err(|unavailable| deadlines.failed(conn, exchange, unavailable))

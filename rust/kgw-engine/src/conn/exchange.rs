@@ -263,7 +263,7 @@ fn copy<D: Downstream>(
 ) {
     let of_rule = &*dispatch.forward.mirrors;
     let own = own.map_or(&[][..], |own| &own.mirrors);
-    if of_rule.is_empty() && own.is_empty() || dispatch.cluster.endpoints.is_empty() {
+    if of_rule.is_empty() && own.is_empty() || dispatch.cluster.addresses().is_empty() {
         return;
     }
     let framing = attempt::body_framing(&conn.request, exchange);

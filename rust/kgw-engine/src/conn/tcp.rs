@@ -1,10 +1,13 @@
 //! A connection that is passed on as bytes: one backend, one endpoint, one tunnel.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+
+use tokio::sync::futures::Notified;
 
 use super::detect::{Gone, Protocol, detect, is_http, poll_detect};
 use super::io::{BODY_BUFFER, Stream};
@@ -266,6 +269,11 @@ async fn reach<D: Pipe>(
 ) -> Option<Stream> {
     let worker = Rc::clone(client.worker);
     let stats = worker.stats();
+    if let Some(told) = cluster.awaited() {
+        let deadline = worker.now();
+        let deadline = deadline.after_ms(cluster.connect_timeout.as_millis() as u64);
+        Box::pin(until_resolved(client, told, deadline)).await?;
+    }
     let endpoints = cluster.endpoints_in_turn(worker.index());
     let mut tried = false;
     for endpoint in endpoints.take(MAX_ATTEMPTS) {
@@ -305,6 +313,39 @@ async fn reach<D: Pipe>(
     None
 }
 
+/// Waits until the endpoints were looked up, or the deadline. None if the client is gone.
+async fn until_resolved<D: Pipe>(
+    client: &mut Client<'_, D>,
+    told: Notified<'_>,
+    deadline: Nanos,
+) -> Option<()> {
+    let mut told = pin!(told);
+    poll_fn(|cx| {
+        client.registration.update(cx);
+        if told.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(()));
+        }
+        if is_gone(client.down, cx) || client.worker.phase() == Phase::Closing {
+            return Poll::Ready(None);
+        }
+        client.timer.poll(cx, deadline).map(Some)
+    })
+    .await
+}
+
+/// Whether the client is gone. One that has finished sending is not; what it sends is taken up to a
+/// limit.
+fn is_gone<D: Pipe>(down: &mut D, cx: &mut Context<'_>) -> bool {
+    while !down.has_ended() {
+        match down.poll_fill(cx, BODY_BUFFER) {
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(_)) => return true,
+            Poll::Pending => break,
+        }
+    }
+    false
+}
+
 /// Opens a connection that is ready for the client's bytes, while the client is there. A client that
 /// has finished sending is; what it sends meanwhile is taken up to a limit.
 async fn open<D: Pipe>(
@@ -319,16 +360,7 @@ async fn open<D: Pipe>(
         registration: client.registration,
         timer: client.timer,
     };
-    let mut is_client_gone = |cx: &mut Context<'_>| {
-        while !down.has_ended() {
-            match down.poll_fill(cx, BODY_BUFFER) {
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => return true,
-                Poll::Pending => break,
-            }
-        }
-        false
-    };
+    let mut is_client_gone = |cx: &mut Context<'_>| is_gone(down, cx);
     let in_process = cluster.in_process.as_deref();
     let opened = connect(waiting, endpoint, in_process, deadline, &mut is_client_gone);
     let mut opened = opened.await?;

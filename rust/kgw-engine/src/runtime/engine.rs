@@ -24,6 +24,7 @@ use crate::listen::call::{self, Call, Caller};
 use crate::listen::socket::{self, Inherited, Leases, Sockets};
 use crate::stats;
 use crate::telemetry::access_log::{LogProgram, LogWriter, Tap, WriterOptions};
+use crate::upstream::dns::Resolver;
 use crate::upstream::in_process;
 
 /// How to run an engine.
@@ -124,6 +125,7 @@ pub struct Engine {
     max_connections: u64,
     memory: Option<MemoryLimit>,
     bridge: Option<Arc<Bridge>>,
+    resolver: Arc<Resolver>,
     /// The process that has the threads.
     owner: u32,
     /// Held while a configuration is compiled, which can take seconds.
@@ -198,19 +200,23 @@ impl Engine {
         let workers = options.workers.unwrap_or_else(|| {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
         });
+        let clock = if options.manual_clock {
+            Clock::manual()
+        } else {
+            Clock::system()
+        };
+        let resolver = Arc::new(Resolver::new(clock.clone()));
+        let looked_up = Arc::clone(&resolver);
         Self {
-            clock: if options.manual_clock {
-                Clock::manual()
-            } else {
-                Clock::system()
-            },
+            clock,
+            resolver,
             workers: workers.max(1),
             max_connections: options.max_connections,
             memory: options.memory.clone(),
             bridge: options.bridge.clone(),
             owner: process::id(),
             compiling: Mutex::new(Compiling {
-                compiler: Compiler::new(options.bridge.clone(), in_process),
+                compiler: Compiler::new(options.bridge.clone(), in_process, looked_up),
                 ..Compiling::default()
             }),
             life: Mutex::default(),
@@ -447,6 +453,9 @@ impl Engine {
         }
         let active = self.bridge.as_ref().map_or(0, |bridge| bridge.active());
         stats.insert("python_filter_active".to_owned(), active.into());
+        let (looked_up, not_found) = self.resolver.counts();
+        stats.insert("dns_lookup_total".to_owned(), looked_up.into());
+        stats.insert("dns_lookup_fail".to_owned(), not_found.into());
         let logs = running.logs.sinks().into_iter().map(|sink| {
             let counters = sink.counters();
             serde_json::json!({
@@ -508,6 +517,7 @@ impl Engine {
         };
         let ended = shared.wait_acknowledged(u64::MAX, timeout) && shared.phase() != Phase::Closing;
         shared.enter(Phase::Closing);
+        self.resolver.end();
         let running = self.life.lock().running.take();
         if let Some(running) = running {
             for thread in running.threads {
@@ -527,6 +537,7 @@ impl Engine {
         let shared = self.shared()?;
         self.clock.advance(by);
         shared.wake();
+        self.resolver.wake();
         Ok(())
     }
 
@@ -568,8 +579,9 @@ impl Drop for Engine {
             self.join(Duration::ZERO);
         } else {
             // A child of fork has the engine's memory but not its threads, and would wait for them
-            // for ever.
+            // for ever, as for a lock that one of them had.
             std::mem::forget(self.life.get_mut().running.take());
+            std::mem::forget(Arc::clone(&self.resolver));
         }
     }
 }

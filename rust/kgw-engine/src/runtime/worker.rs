@@ -323,7 +323,7 @@ impl Worker {
 
     /// Whether the snapshot in use has an endpoint of this address, reached in this way.
     pub(crate) fn has_endpoint(&self, key: &PoolKey) -> bool {
-        self.snapshot.borrow().endpoints.contains(key)
+        self.snapshot.borrow().has_endpoint(key)
     }
 
     /// Starts and stops accepting so that the sockets in use are those of the snapshot.

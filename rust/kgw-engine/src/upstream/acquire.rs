@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use tokio::sync::futures::Notified;
+
 use super::connect::{ConnectError, Opened, Waiting, connect, secure};
 use super::http2::Http2Connection;
 use super::pool::{Http2Take, PoolKey, UpstreamConnection};
@@ -53,7 +55,7 @@ pub(crate) async fn acquire<D: Downstream>(
     {
         // Whether the endpoint lets streams switch is among its first words (RFC 8441 3).
         while let Some(greeting) = connection.awaited_greeting() {
-            Box::pin(wait(conn, exchange, greeting, deadline)).await?;
+            Box::pin(wait(conn, exchange, greeting.notified(), deadline)).await?;
         }
     }
     Ok(acquired)
@@ -98,7 +100,9 @@ async fn take_or_open<D: Downstream>(
         let take = worker.pools.borrow_mut().take_http2(&worker, &key);
         match take {
             Http2Take::Connection(connection) => return Ok(Acquired::Http2(connection, true)),
-            Http2Take::Wait(notify) => wait(conn, exchange, &notify, deadline).await?,
+            Http2Take::Wait(notify) => {
+                wait(conn, exchange, notify.notified(), deadline).await?;
+            }
             Http2Take::Open(opening) => {
                 let acquired = establish(conn, exchange, cluster, key, deadline, true).await?;
                 if let Acquired::Http2(connection, _) = &acquired {
@@ -209,14 +213,32 @@ async fn establish<D: Downstream>(
         .map_err(|_| Unavailable::Protocol)
 }
 
-/// Waits until somebody else's connection is there, or is not.
+/// Waits until the endpoints of a cluster were looked up for the first time, or `deadline`. What is
+/// asked for a moment after it was configured is no error.
+pub(crate) async fn resolved<D: Downstream>(
+    conn: &mut Conn<D>,
+    exchange: &Exchange<'_>,
+    cluster: &Cluster,
+    deadline: Nanos,
+) -> Result<(), Unavailable> {
+    let Some(told) = cluster.awaited() else {
+        return Ok(());
+    };
+    match Box::pin(wait(conn, exchange, told, deadline)).await {
+        // There are none.
+        Err(Unavailable::NotConnected(ConnectError::TimedOut)) => Ok(()),
+        waited => waited,
+    }
+}
+
+/// Waits until somebody tells that something is there, or is not: another's connection, endpoints.
 async fn wait<D: Downstream>(
     conn: &mut Conn<D>,
     exchange: &Exchange<'_>,
-    notify: &tokio::sync::Notify,
+    told: Notified<'_>,
     deadline: Nanos,
 ) -> Result<(), Unavailable> {
-    let mut told = std::pin::pin!(notify.notified());
+    let mut told = std::pin::pin!(told);
     let worker = Rc::clone(&conn.worker);
     std::future::poll_fn(|cx| {
         conn.registration.update(cx);

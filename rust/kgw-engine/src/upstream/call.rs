@@ -81,6 +81,11 @@ pub(crate) async fn call(worker: &Rc<Worker>, call: &Call<'_>) -> Result<Called,
     };
     let mut fresh = false;
     loop {
+        if let Some(told) = call.cluster.awaited() {
+            // What is asked a moment after it was configured is no error.
+            let mut told = pin!(told);
+            caller.wait(|cx| told.as_mut().poll(cx)).await?;
+        }
         let endpoint = call.cluster.next_endpoint(worker.index());
         let endpoint = endpoint.ok_or(CallError::NoEndpoint)?;
         let key = call.cluster.pool_key(endpoint);

@@ -242,23 +242,27 @@ impl Pools {
         }
     }
 
-    /// Drops connections that are too old or that their peers have closed.
+    /// Drops connections that are too old, that their peers have closed, or to addresses that a name no
+    /// longer has.
     pub(crate) fn sweep(&mut self, worker: &Worker) {
         let now = worker.now();
         self.keep(worker, |connection| {
-            connection.is_fresh(now) && connection.is_quiet()
+            connection.is_fresh(now)
+                && connection.is_quiet()
+                && worker.has_endpoint(&connection.key)
         });
-        self.keep_http2(|connection| connection.is_usable() && is_in_use(connection, now));
+        self.keep_http2(|connection| {
+            connection.is_usable()
+                && is_in_use(connection, now)
+                && worker.has_endpoint(&connection.key)
+        });
     }
 
     /// Drops connections to endpoints that `snapshot` no longer has, or reaches in another way.
     pub(crate) fn retain(&mut self, worker: &Worker, snapshot: &Snapshot) {
-        self.keep(worker, |connection| {
-            snapshot.endpoints.contains(&connection.key)
-        });
-        self.keep_http2(|connection| snapshot.endpoints.contains(&connection.key));
-        self.http1_only
-            .retain(|key| snapshot.endpoints.contains(key));
+        self.keep(worker, |connection| snapshot.has_endpoint(&connection.key));
+        self.keep_http2(|connection| snapshot.has_endpoint(&connection.key));
+        self.http1_only.retain(|key| snapshot.has_endpoint(key));
     }
 
     /// Drops everything. Streams under way go on.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::state::{State, merged};
 use crate::config::ir;
-use crate::config::snapshot::{Cluster, FastSet, Turn};
+use crate::config::snapshot::{Cluster, FastMap, FastSet, Turn};
 use crate::tls::intern::Interned;
+use crate::upstream::dns::{Host, Hosts};
 use crate::upstream::in_process::{Backend, InProcess};
 use crate::upstream::pool::PoolKey;
 use crate::upstream::proxy_protocol::ProxyProtocol;
@@ -19,6 +20,8 @@ pub(super) struct ClusterChanges {
     pub(super) problems: BTreeMap<String, Option<Vec<String>>>,
     /// All endpoints.
     pub(super) endpoints: Arc<FastSet<PoolKey>>,
+    /// All names, by their numbers.
+    pub(super) hosts: Arc<FastMap<u64, Arc<Host>>>,
 }
 
 impl ClusterChanges {
@@ -28,6 +31,7 @@ impl ClusterChanges {
         state: &State,
         workers: usize,
         tls: &mut Interned,
+        hosts: &mut Hosts,
         in_process: &InProcess,
     ) -> Self {
         let mut changed = BTreeMap::new();
@@ -40,7 +44,7 @@ impl ClusterChanges {
                         let backend = in_process.get(name);
                         compile_in_process(&id, &cluster, backend, workers, &mut of_cluster)
                     }
-                    None => compile(&id, &cluster, workers, tls, &mut of_cluster),
+                    None => compile(&id, &cluster, workers, tls, hosts, &mut of_cluster),
                 };
                 Arc::new(compiled)
             });
@@ -50,20 +54,25 @@ impl ClusterChanges {
             }
             changed.insert(id, compiled);
         }
-        let endpoints = if changed.is_empty() {
-            Arc::clone(&state.endpoints)
+        let (endpoints, hosts) = if changed.is_empty() {
+            (Arc::clone(&state.endpoints), Arc::clone(&state.hosts))
         } else {
             let clusters = merged(&state.clusters, &changed);
             let keys = clusters.flat_map(|(_, cluster)| {
                 let endpoints = cluster.endpoints.iter();
                 endpoints.map(|&at| cluster.pool_key(at))
             });
-            Arc::new(keys.collect())
+            let endpoints = Arc::new(keys.collect());
+            let clusters = merged(&state.clusters, &changed);
+            let hosts = clusters.filter_map(|(_, cluster)| cluster.host.as_ref());
+            let hosts = hosts.map(|host| (host.transport, Arc::clone(host)));
+            (endpoints, Arc::new(hosts.collect()))
         };
         Self {
             changed,
             problems,
             endpoints,
+            hosts,
         }
     }
 
@@ -82,14 +91,20 @@ fn compile(
     cluster: &ir::Cluster,
     workers: usize,
     tls: &mut Interned,
+    hosts: &mut Hosts,
     problems: &mut Vec<String>,
 ) -> Cluster {
     let mut endpoints = cluster.endpoints.clone().into_boxed_slice();
+    let mut name = cluster.dns.as_ref();
+    if name.is_some() {
+        endpoints = Box::default();
+    }
     let proxy_protocol = cluster.proxy_protocol.as_ref().map(ProxyProtocol::compile);
     let proxy_protocol = proxy_protocol.transpose().unwrap_or_else(|problem| {
         problems.push(format!("cluster {id}: {problem}"));
         // An endpoint that wants a header would take what comes instead for one.
         endpoints = Box::default();
+        name = None;
         None
     });
     let tls = cluster
@@ -100,16 +115,20 @@ fn compile(
         problems.push(format!("cluster {id}: TLS: {problem}"));
         // What is meant for TLS is never sent without it.
         endpoints = Box::default();
+        name = None;
         None
     });
+    let transport = tls.as_ref().map_or(0, |tls| tls.id);
+    let host = name.map(|name| hosts.host(name, transport));
     Cluster {
         name: id.to_owned(),
         endpoints,
+        transport: host.as_ref().map_or(transport, |host| host.transport),
+        host,
         in_process: None,
         connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
         protocol: cluster.protocol,
         proxy_protocol,
-        transport: tls.as_ref().map_or(0, |tls| tls.id),
         tls,
         max_requests_per_connection: cluster.max_requests_per_connection,
         turns: (0..workers).map(|_| Turn::random()).collect(),
@@ -132,6 +151,7 @@ fn compile_in_process(
     Cluster {
         name: id.to_owned(),
         endpoints: backend.iter().map(|backend| backend.address).collect(),
+        host: None,
         in_process: backend.map(Arc::clone),
         connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
         protocol: ir::UpstreamProtocol::Http1,

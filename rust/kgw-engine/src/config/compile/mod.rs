@@ -44,6 +44,7 @@ use super::snapshot::{Policy, Snapshot};
 use crate::bridge::Bridge;
 use crate::telemetry::access_log::LogWriter;
 use crate::tls::intern::Interned;
+use crate::upstream::dns::{Hosts, Resolver};
 use crate::upstream::in_process::InProcess;
 
 /// Compiles configurations, and remembers what has identity across them.
@@ -52,6 +53,8 @@ pub(crate) struct Compiler {
     buckets: Buckets,
     /// TLS by its configuration: what did not change keeps its sessions.
     tls: Interned,
+    /// Names by their configuration: what did not change keeps its addresses.
+    hosts: Hosts,
     hasher: IdHasher,
     /// What answers where there is no route.
     missing: Arc<Policy>,
@@ -84,6 +87,7 @@ impl Default for Compiler {
         Self {
             buckets: Buckets::default(),
             tls: Interned::default(),
+            hosts: Hosts::default(),
             hasher: IdHasher::default(),
             missing: Arc::new(policy::broken()),
             state: State::default(),
@@ -97,11 +101,16 @@ impl Default for Compiler {
 
 impl Compiler {
     /// Makes a compiler for routes whose Python filters are those of `bridge`, and clusters whose
-    /// backends of this process are those of `in_process`.
-    pub(crate) fn new(bridge: Option<Arc<Bridge>>, in_process: InProcess) -> Self {
+    /// backends of this process are those of `in_process` and whose names `resolver` looks up.
+    pub(crate) fn new(
+        bridge: Option<Arc<Bridge>>,
+        in_process: InProcess,
+        resolver: Arc<Resolver>,
+    ) -> Self {
         Self {
             bridge,
             in_process,
+            hosts: Hosts::new(resolver),
             ..Self::default()
         }
     }
@@ -149,6 +158,7 @@ impl Compiler {
         self.state.change(next, &mut self.parts);
         self.state.policies.forget_unused();
         self.tls.forget_unused();
+        self.hosts.forget_unused();
         self.buckets.forget_unused(now);
     }
 
@@ -169,8 +179,14 @@ impl Compiler {
             (&self.state, &mut self.parts)
         };
         let tls = &mut self.tls;
-        let clusters =
-            ClusterChanges::compile(input.clusters, state, workers, tls, &self.in_process);
+        let clusters = ClusterChanges::compile(
+            input.clusters,
+            state,
+            workers,
+            tls,
+            &mut self.hosts,
+            &self.in_process,
+        );
         let cluster = |id: &str| clusters.get(state, id);
         let mut policies = PolicyCompiler {
             buckets: &mut self.buckets,
@@ -240,6 +256,7 @@ impl Compiler {
             generation,
             listeners: listening.listeners.clone(),
             endpoints: Arc::clone(&clusters.endpoints),
+            hosts: Arc::clone(&clusters.hosts),
             problems,
         };
         self.next = Some(Next {

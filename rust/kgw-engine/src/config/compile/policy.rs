@@ -210,7 +210,8 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                     return Err("a redirect or rewrite can be a backend's own only".to_owned());
                 }
                 ir::Filter::ExtAuthz(filter) => {
-                    let cluster = filter.cluster.as_deref().map(|id| self.cluster(id)).transpose()?;
+                    let cluster = filter.cluster.as_deref();
+                    let cluster = cluster.map(|id| self.cluster(id)).transpose()?;
                     let filter = Box::new(ExtAuthz::compile(filter, cluster)?);
                     request_filters.push(RequestFilter::ExtAuthz(filter));
                 }

@@ -12,7 +12,8 @@ use super::route::CompiledRoutes;
 use super::route_set::RouteSet;
 use super::table::Table;
 use crate::config::ir;
-use crate::config::snapshot::{Cluster, FastSet};
+use crate::config::snapshot::{Cluster, FastMap, FastSet};
+use crate::upstream::dns::Host;
 use crate::upstream::pool::PoolKey;
 
 /// What a snapshot was compiled from, as far as it may be needed again, and what became of it.
@@ -22,6 +23,7 @@ pub(super) struct State {
     /// What of clusters cannot be used, by id.
     pub(super) cluster_problems: BTreeMap<String, Vec<String>>,
     pub(super) endpoints: Arc<FastSet<PoolKey>>,
+    pub(super) hosts: Arc<FastMap<u64, Arc<Host>>>,
     pub(super) policies: Policies,
     pub(super) routes: RouteSet,
     /// Why routes are broken, by id.
@@ -51,6 +53,7 @@ impl State {
         change(&mut self.clusters, next.clusters.changed);
         change(&mut self.cluster_problems, next.clusters.problems);
         self.endpoints = next.clusters.endpoints;
+        self.hosts = next.clusters.hosts;
         self.policies.extend(next.routes.policies);
         self.routes.change(next.routes.changes);
         change(&mut self.broken, next.routes.broken);

@@ -16,9 +16,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 mod destination;
+mod dns;
 mod ext_authz;
 mod filters;
 
+pub use self::dns::DnsName;
 pub use self::ext_authz::{AuthorizationBody, AuthorizationService, ExtAuthz};
 pub use self::filters::{Cors, Mirror, Redirect};
 pub use destination::{Destination, ForClients, TlsForward, TlsForwardRoute};
@@ -895,7 +897,11 @@ pub enum PathRewrite {
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
     /// Endpoints; none answers 503 `no healthy upstream`.
+    #[serde(default)]
     pub endpoints: Vec<SocketAddr>,
+    /// A name whose addresses are the endpoints, instead of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsName>,
     /// The name of a backend of this process, which serves instead of any endpoints. It is spoken to
     /// in HTTP/1.1, without TLS and PROXY headers, whatever the rest says.
     #[serde(default, skip_serializing_if = "Option::is_none")]

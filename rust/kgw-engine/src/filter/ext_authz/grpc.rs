@@ -112,7 +112,9 @@ fn http_request<'a>(filter: &ExtAuthz, subject: &'a Subject<'_>) -> HttpRequest<
         }
     }
     let (mut body, mut raw_body): (&str, &[u8]) = ("", b"");
-    if let (Some(told), Some(wanted)) = (&subject.body, filter.body) {
+    if let (Some(told), Some(wanted)) = (&subject.body, filter.body)
+        && !told.bytes.is_empty()
+    {
         let partial = told.is_partial.to_string();
         headers.insert("x-envoy-auth-partial-body".to_owned(), partial);
         match std::str::from_utf8(&told.bytes) {

@@ -271,13 +271,13 @@ mod tests {
         );
         assert_eq!(
             changed(r#"{"type": "http", "upstream_headers": null}"#, 200, answer).unwrap(),
-            "host: a.example, content-type: text/x, x-user: admin, x-user: other, x-more: 1 | "
+            "host: a.example, x-user: admin, content-type: text/x, x-user: other, x-more: 1 | "
         );
         let some = r#"{"type": "http", "upstream_headers": ["Content-Type"],
             "upstream_headers_to_append": ["x-user"], "client_headers_on_success": ["x-more"]}"#;
         assert_eq!(
             changed(some, 200, answer).unwrap(),
-            "host: a.example, x-user: client, x-user: admin, x-user: other, content-type: text/y \
+            "host: a.example, x-user: client, content-type: text/y, x-user: admin, x-user: other \
              | x-more: 1"
         );
     }
