@@ -35,6 +35,10 @@ class Stats(TypedDict):
     """Of each file that is open."""
     python_filter_active: int
     """Questions to filters in Python that wait or are being answered. A state."""
+    dns_lookup_total: int
+    """Look-ups of names of backends."""
+    dns_lookup_fail: int
+    """Those of them that found no address."""
     downstream_cx_total: int
     """Connections accepted."""
     downstream_cx_active: int
@@ -113,6 +117,18 @@ class Stats(TypedDict):
     """Copies of requests that a mirror gave no whole answer to."""
     cors_preflight: int
     """Preflight requests that were answered."""
+    ext_authz_ok: int
+    """Requests that an authorization service let pass."""
+    ext_authz_denied: int
+    """Requests that an authorization service refused."""
+    ext_authz_error: int
+    """Requests that an authorization service was not there for, or did not decide about."""
+    ext_authz_timeout: int
+    """Those of them that it took too long for."""
+    ext_authz_failure_mode_allowed: int
+    """Those of them that went on nevertheless."""
+    ext_authz_too_large: int
+    """Requests with a body that is longer than an authorization service is told."""
     rate_limited: int
     """Requests that a token bucket refused."""
     no_route: int

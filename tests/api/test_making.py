@@ -46,6 +46,7 @@ from kgw.api import (
     TCPRoute,
     TLSRoute,
     TrafficPolicy,
+    XBackend,
     XMesh,
     loads,
 )
@@ -182,6 +183,7 @@ spec:
                     Filter.mirror("far/next:80", fraction=(1, 3)),
                     Filter.mirror(Service.of("new", 8080), percent=5),
                     Filter.cross_origin("https://*.a.org", methods=["PUT"], credentials=True),
+                    Filter.external("GRPC", "auth:9000", headers=["x-a"], max_body=100),
                     Filter.python("auth"),
                 ],
                 timeout="3s",
@@ -194,6 +196,15 @@ spec:
                 to=[BackendRef.of("users:80", weight=9), Service.of("new", 8080, namespace="far")],
             ),
             Rule.of("/old", filters=[Filter.redirect(prefix="/v1", status=301)]),
+            Rule.of(
+                "/llm",
+                filters=[
+                    Filter.external(
+                        "HTTP", "auth:80", path="/check", headers=["a"], answer_headers=["b"]
+                    )
+                ],
+                to=XBackend.of("llm", "llm.example"),
+            ),
             Rule.of(to=HTTPBackendRef.of("far/users:80")),
             hostnames=["example.org"],
         ),
@@ -227,6 +238,12 @@ spec:
       requestMirror: {backendRef: {name: new, port: 8080}, percent: 5}
     - type: CORS
       cors: {allowOrigins: ["https://*.a.org"], allowMethods: [PUT], allowCredentials: true}
+    - type: ExternalAuth
+      externalAuth:
+        protocol: GRPC
+        backendRef: {name: auth, port: 9000}
+        grpc: {allowedHeaders: [x-a]}
+        forwardBody: {maxSize: 100}
     - type: ExtensionRef
       extensionRef: {group: kgw.dev, kind: PythonFilter, name: auth}
     backendRefs: [{name: users, port: 80}]
@@ -246,6 +263,14 @@ spec:
       requestRedirect:
         path: {type: ReplacePrefixMatch, replacePrefixMatch: /v1}
         statusCode: 301
+  - matches: [{path: {type: PathPrefix, value: /llm}}]
+    filters:
+    - type: ExternalAuth
+      externalAuth:
+        protocol: HTTP
+        backendRef: {name: auth, port: 80}
+        http: {path: /check, allowedHeaders: [a], allowedResponseHeaders: [b]}
+    backendRefs: [{group: gateway.networking.x-k8s.io, kind: XBackend, name: llm}]
   - backendRefs: [{namespace: far, name: users, port: 80}]
 """,
     ),
@@ -442,6 +467,32 @@ spec:
 """,
     ),
     (
+        XBackend.of("llm", "llm.example", protocol="HTTP2"),
+        """
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackend
+metadata: {name: llm}
+spec:
+  type: ExternalHostname
+  externalHostname: {hostname: llm.example}
+  port: {port: 443}
+  protocol: HTTP2
+  tls: {mode: ServerOnly}
+""",
+    ),
+    (
+        XBackend.of("llm", "llm.example", 8080),
+        """
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackend
+metadata: {name: llm}
+spec:
+  type: ExternalHostname
+  externalHostname: {hostname: llm.example}
+  port: {port: 8080}
+""",
+    ),
+    (
         BackendTLSPolicy.of("tls", USERS, hostname="users.example.org"),
         """
 apiVersion: gateway.networking.k8s.io/v1
@@ -558,6 +609,7 @@ def test_objects_that_refer_to_each_other_are_a_configuration_without_findings()
         (lambda: EndpointSlice.of(USERS, "127.0.0.1:80", "127.0.0.1:81"), "of 2 slices"),
         (lambda: EndpointSlice.of(Service.of("a", ()), "127.0.0.1:80"), "has 0 ports"),
         (lambda: Filter.rewrite(path="/a", prefix="/b"), "not both"),
+        (lambda: Filter.external("GRPC", "a:1", path="/"), "that speak HTTP"),
         (lambda: Rule.of(timeout="3 s"), "is not a duration"),
         (lambda: Rule.of(timeout=timedelta(microseconds=1)), "whole number of milliseconds"),
         (lambda: Rule.of(timeout=timedelta(seconds=-1)), "is from 0s to"),

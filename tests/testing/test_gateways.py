@@ -271,6 +271,41 @@ spec:
     assert gateway.get("/shop", headers={"x-beta": "1"}).backend == "default/shop"
 
 
+def test_backends_outside_and_those_that_decide_are_fake_ones_too(
+    kgw_proxy: GatewayFactory,
+) -> None:
+    llm = """
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackend
+metadata: {name: llm}
+spec:
+  type: ExternalHostname
+  externalHostname: {hostname: api.example}
+  port: {port: 443}
+  tls: {mode: ServerOnly}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: llm}
+spec:
+  parentRefs: [{name: edge}]
+  rules:
+  - matches: [{path: {value: /llm}}]
+    filters:
+    - type: ExternalAuth
+      externalAuth: {protocol: HTTP, backendRef: {name: shop, port: 80}, http: {path: /check}}
+    backendRefs: [{group: gateway.networking.x-k8s.io, kind: XBackend, name: llm}]
+"""
+    gateway = kgw_proxy([EDGE, llm])
+    answer = gateway.get("/llm")
+    assert answer.backend == "default/llm"
+    assert answer.received is not None
+    assert answer.received.headers["host"] == "api.example"
+    assert gateway.backend("default/shop").last.target == "/check/llm"
+    gateway.backend("default/shop").responds(401, body="who?")
+    assert (gateway.get("/llm").status, gateway.get("/llm").text) == (401, "who?")
+
+
 # === Where requests go ===
 
 

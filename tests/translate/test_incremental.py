@@ -17,6 +17,7 @@ from kgw.translate.delta import difference
 
 GATEWAY_API = "gateway.networking.k8s.io/v1"
 KGATEWAY_API = "gateway.kgateway.dev/v1alpha1"
+X_GATEWAY = "gateway.networking.x-k8s.io"
 SERVICE_LABEL = "kubernetes.io/service-name"
 
 #: Few names, so that objects are about one another.
@@ -87,6 +88,10 @@ backends = st.one_of(
         },
         names,
     ),
+    fields(
+        {"name": names, "kind": st.just("XBackend"), "group": st.just(X_GATEWAY)},
+        namespace=namespaces,
+    ),
 )
 header = st.just({"name": "x-header", "value": "%PROTOCOL%"})
 route_filters = st.one_of(
@@ -112,6 +117,17 @@ route_filters = st.one_of(
             "requestMirror": {"backendRef": {"name": name, "port": 80}},
         },
         names,
+    ),
+    st.builds(
+        lambda ref: {
+            "type": "ExternalAuth",
+            "externalAuth": {
+                "protocol": "GRPC",
+                "backendRef": {key: one for key, one in ref.items() if key != "weight"},
+                "grpc": {},
+            },
+        },
+        backends,
     ),
 )
 matches = fields(
@@ -413,6 +429,25 @@ certificates = st.builds(
 )
 unknown = objects("apps/v1", "Deployment", st.just({}))
 
+external_backends = objects(
+    f"{X_GATEWAY}/v1alpha1",
+    "XBackend",
+    fields(
+        {
+            "type": st.just("ExternalHostname"),
+            "externalHostname": st.sampled_from([{"hostname": host} for host in HOSTS[1:]]),
+            "port": st.just({"port": 443}),
+        },
+        protocol=st.sampled_from(["HTTP", "HTTP2", "TCP"]),
+        tls=st.one_of(
+            st.just({"mode": "ServerOnly"}),
+            st.builds(
+                lambda name: {"mode": "ClientAndServer", "clientCertificateRef": {"name": name}},
+                st.sampled_from(["cert", "one"]),
+            ),
+        ),
+    ),
+)
 resources = st.one_of(
     http_routes,
     http_routes,
@@ -433,6 +468,7 @@ resources = st.one_of(
     grants,
     traffic_policies,
     backend_policies,
+    external_backends,
     listener_policies,
     certificates,
     unknown,

@@ -409,14 +409,8 @@ def test_filters_in_python_are_named_in_order_before_the_others() -> None:
 # === What cannot be used ===
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{type: ExternalAuth, externalAuth: {}}",
-        "{type: ExtensionRef, extensionRef: {group: x.example, kind: Thing, name: z}}",
-    ],
-)
-def test_a_filter_that_is_not_supported_answers_500_for_its_rule_alone(text: str) -> None:
+def test_a_filter_that_is_not_supported_answers_500_for_its_rule_alone() -> None:
+    text = "{type: ExtensionRef, extensionRef: {group: x.example, kind: Thing, name: z}}"
     found = run(
         EDGE,
         rules(
@@ -426,6 +420,15 @@ def test_a_filter_that_is_not_supported_answers_500_for_its_rule_alone(text: str
     )
     assert actions(found)["default/route/0/0"] == REPLACED
     assert actions(found)["default/route/1/0"]["type"] == "forward"
+    assert codes(found) == ["KGW502"]
+
+
+def test_a_backend_has_no_authorization_of_its_own() -> None:
+    auth = "{protocol: HTTP, backendRef: {name: web, port: 80}, http: {}}"
+    backend = f"{{name: web, port: 80, filters: [{{type: ExternalAuth, externalAuth: {auth}}}]}}"
+    found = run(EDGE, rules(f"[{{backendRefs: [{backend}]}}]"))
+    (action,) = actions(found).values()
+    assert [one["cluster"] for one in action["backends"]] == [None]
     assert codes(found) == ["KGW502"]
 
 

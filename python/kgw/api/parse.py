@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from kgw.api.base import Model, shape, slim, without_nulls
-from kgw.api.kinds import GATEWAY_GROUP, KGATEWAY_GROUP, KGW_GROUP, KINDS
+from kgw.api.kinds import GATEWAY_GROUP, KGATEWAY_GROUP, KGW_GROUP, KINDS, X_GATEWAY_GROUP
 from kgw.api.meta import ObjectMeta, Opaque, Resource
 from kgw.api.names import LEGAL
 from kgw.diagnostics import Finding, Severity, suggest
@@ -39,9 +39,6 @@ _COMMON: Final = frozenset({"ConfigMap", "Gateway", "Namespace", "Secret", "Serv
 _NAMESAKES: Final = frozenset(
     {("networking.mesh.gloo.solo.io", "TrafficPolicy"), ("policy.linkerd.io", "HTTPRoute")}
 )
-
-#: A group that exists, although it is spelled almost like the Gateway API's.
-_EXPERIMENTAL: Final = "gateway.networking.x-k8s.io"
 
 #: How alike groups must be for one to be a slip for the other. ``networking.k8s.io`` and
 #: ``gateway.networking.k8s.io`` are two groups, at 0.81.
@@ -407,7 +404,7 @@ def _meant(group: str, kind: str) -> tuple[str, str] | None:
     owners = {owner for owner, _ in KINDS}
     if group in owners:
         near = group
-    elif group == _EXPERIMENTAL:
+    elif group == X_GATEWAY_GROUP:  # it exists, although it is spelled almost like the other
         near = None
     else:
         near = suggest(group, owners - {""}, cutoff=_ALIKE)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgw.attach import client_certificates, faces, gateways, meshes, routes, streams, waypoints
+from kgw.attach.external import External
 from kgw.attach.index import Index
 from kgw.attach.policies import Policies
 from kgw.attach.upstreams import Upstreams
@@ -33,6 +34,7 @@ class Attachment:
     streams: Streams
     policies: Policies
     upstreams: Upstreams
+    external: External
     #: The statuses of kgw's meshes, which nothing else depends on.
     meshes: dict[ResourceKey, Status]
     #: What routes see of Gateways: as these were before policies were applied to their listeners.
@@ -59,8 +61,17 @@ def complete(
     connections = streams.resolve(index, states, bindings, attached)
     policies = Policies(index, states, attached.states)
     client_certificates.apply(index, states.values(), policies)
-    upstreams = Upstreams(index)
+    upstreams, outside = Upstreams(index), External(index)
     own = meshes.resolve(index)
     return Attachment(
-        index, states, bindings, attached, connections, policies, upstreams, own, seen
+        index,
+        states,
+        bindings,
+        attached,
+        connections,
+        policies,
+        upstreams,
+        outside,
+        own,
+        seen,
     )

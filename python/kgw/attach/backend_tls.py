@@ -21,8 +21,9 @@ from kgw.diagnostics import Severity, suggest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kgw.api import BackendTLSPolicy
+    from kgw.api import BackendTLSPolicy, Resource
     from kgw.api.core.service import ServicePort
+    from kgw.api.gateway.backend_tls_policy import BackendTLSPolicyValidation
     from kgw.attach.index import AnyService, Index
     from kgw.source.memory import FieldPath
 
@@ -78,7 +79,10 @@ class BackendTLS:
             why = self._index.refusal(policy.key) or ""
             state.accepted = Outcome(False, "Invalid", why)
         else:
-            self._verify(state, policy)
+            found = verification(
+                self._index, policy, policy.spec.validation, ("spec", "validation")
+            )
+            state.accepted, state.resolved, state.tls = found.accepted, found.resolved, found.tls
         for path, slot, ref in self._targets(policy):
             problem = self._problem(policy, path, slot, ref)
             if problem is not None:
@@ -150,38 +154,58 @@ class BackendTLS:
         self._index.report(policy, code, Severity.ERROR, message, place, hint=hint)
         return Outcome(False, "TargetNotFound", message)
 
-    def _verify(self, state: BackendTLSState, policy: BackendTLSPolicy) -> None:
-        """What the policy's validation comes to."""
-        given = policy.spec.validation
-        path: FieldPath = ("spec", "validation")
-        trust, pem = "system", ""
-        if given.well_known_ca_certificates not in (None, "System"):
-            message = f"`{given.well_known_ca_certificates}` is not a set of authorities"
-            place = (*path, "wellKnownCACertificates")
-            self._index.report(policy, "KGW501", Severity.ERROR, message, place, legal="System")
-            state.accepted = Outcome(False, "Invalid", message)
-            return
-        if given.ca_certificate_refs:
-            found = [
-                certificates.authorities(
-                    self._index,
-                    policy,
-                    ObjectReference(group=one.group, kind=one.kind, name=one.name),
-                    (*path, "caCertificateRefs", number),
-                    kind_reason="InvalidKind",
-                )
-                for number, one in enumerate(given.ca_certificate_refs)
-            ]
-            wrong = [one for one in found if isinstance(one, Outcome)]
-            if wrong:
-                state.resolved = wrong[0]
-            trust, pem = "ca", "\n".join(one for one in found if isinstance(one, str))
-            if not pem:
-                message = "; ".join(one.message for one in wrong)
-                state.accepted = Outcome(False, "NoValidCACertificate", message)
-                return
-        names = tuple(
-            ("dns", one.hostname or "") if one.type == "Hostname" else ("uri", one.uri or "")
-            for one in given.subject_alt_names
-        )
-        state.tls = Tls(trust, pem, given.hostname, names)
+
+@dataclass(slots=True)
+class Verification:
+    """What the verification of a backend's certificate comes to."""
+
+    accepted: Outcome = _ACCEPTED
+    resolved: Outcome = _RESOLVED
+    #: Nothing if it cannot be used.
+    tls: Tls | None = None
+
+
+def verification(
+    index: Index, referrer: Resource, given: BackendTLSPolicyValidation, path: FieldPath
+) -> Verification:
+    """What an object says about the verification of a backend's certificate.
+
+    Args:
+        index: where to look things up, and to report to.
+        referrer: the object.
+        given: what it says.
+        path: where that stands.
+    """
+    found = Verification()
+    trust, pem = "system", ""
+    if given.well_known_ca_certificates not in (None, "System"):
+        message = f"`{given.well_known_ca_certificates}` is not a set of authorities"
+        place = (*path, "wellKnownCACertificates")
+        index.report(referrer, "KGW501", Severity.ERROR, message, place, legal="System")
+        found.accepted = Outcome(False, "Invalid", message)
+        return found
+    if given.ca_certificate_refs:
+        authorities = [
+            certificates.authorities(
+                index,
+                referrer,
+                ObjectReference(group=one.group, kind=one.kind, name=one.name),
+                (*path, "caCertificateRefs", number),
+                kind_reason="InvalidKind",
+            )
+            for number, one in enumerate(given.ca_certificate_refs)
+        ]
+        wrong = [one for one in authorities if isinstance(one, Outcome)]
+        if wrong:
+            found.resolved = wrong[0]
+        trust, pem = "ca", "\n".join(one for one in authorities if isinstance(one, str))
+        if not pem:
+            message = "; ".join(one.message for one in wrong)
+            found.accepted = Outcome(False, "NoValidCACertificate", message)
+            return found
+    names = tuple(
+        ("dns", one.hostname or "") if one.type == "Hostname" else ("uri", one.uri or "")
+        for one in given.subject_alt_names
+    )
+    found.tls = Tls(trust, pem, given.hostname, names)
+    return found

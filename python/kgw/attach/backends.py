@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from kgw.api import ResourceKey
 from kgw.api.gateway.references import GATEWAY_GROUP, BackendRef
+from kgw.attach import external
 from kgw.attach.index import SERVICE_KINDS
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity, suggest
@@ -14,6 +15,7 @@ from kgw.diagnostics import Severity, suggest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from kgw.api import XBackend
     from kgw.api.core.service import ServicePort
     from kgw.api.gateway.backend_object import BackendObjectReference
     from kgw.attach.index import AnyService, Index
@@ -44,6 +46,8 @@ class Backend:
     problem: Outcome | None
     #: Why a route of a Gateway may not refer to it; routes of the mesh need no grant (GEP-1294).
     denial: Outcome | None
+    #: What it is, if it is no Service.
+    external: XBackend | None = None
 
     @property
     def weight(self) -> int:
@@ -81,6 +85,11 @@ def report_filter_denials(index: Index, route: Route, filters: Mapping[FieldPath
 
 def resolve(index: Index, route: Route, ref: BackendObjectReference, path: FieldPath) -> Backend:
     """Resolves a backendRef, reporting what is wrong with it on the route."""
+    if (ref.group, ref.kind) == external.KIND:
+        found = external.find(index, route, ref, path)
+        if isinstance(found, Outcome):
+            return Backend(ref, None, None, found, None)
+        return Backend(ref, None, None, None, None, found)
     key = ResourceKey(ref.group, ref.kind, ref.namespace or route.namespace, ref.name)
     if (ref.group, ref.kind) not in SERVICE_KINDS:
         problem = Outcome(False, "InvalidKind", f"{ref.group}/{ref.kind} is not a kind of backend")

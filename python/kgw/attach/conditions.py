@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from kgw.api import Gateway, ResourceKey
-from kgw.attach import gateway_classes, listener_sets, upstreams
+from kgw.attach import external, gateway_classes, listener_sets, upstreams
 from kgw.attach.gateways import role_of
 from kgw.attach.status import (
     CONTROLLER,
@@ -22,12 +22,13 @@ from kgw.attach.status import (
 from kgw.attach.waypoints import own_service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from kgw.api import Opaque
     from kgw.attach.attachment import Attachment
     from kgw.attach.backend_config import BackendConfigState
     from kgw.attach.backend_tls import BackendTLSState
+    from kgw.attach.external import ExternalState
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Named
     from kgw.attach.listener_sets import ListenerSetState
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 #: Most entries that a policy's status may have.
 MAX_ANCESTORS: Final = 16
+
+#: Most entries that an XBackend's status may have.
+MAX_PARENTS: Final = 32
 
 
 #: The routes that are attached to each listener, by its id.
@@ -79,6 +83,9 @@ def statuses(
         found[config.policy.key] = _backend_config(config, users)
     for tls in attachment.upstreams.tls.states:
         found[tls.policy.key] = _backend_tls(tls, users)
+    outside = external.users([*states, *attachment.streams.states])
+    for destination in attachment.external.states.values():
+        found[destination.backend.key] = _external(destination, outside)
     for refused in attachment.index.refused_gateways:
         conditions = _refused(attachment, refused)
         if conditions:
@@ -342,6 +349,24 @@ def _backend_tls(state: BackendTLSState, users: Users) -> Status:
             ParentStatus(missing, (accepted.condition("Accepted", generation), resolved))
         )
     return Status(ancestors=tuple(entries[:MAX_ANCESTORS]))
+
+
+def _external(state: ExternalState, users: Mapping[Named, Collection[Named]]) -> Status:
+    """The status of an XBackend: a parent for each Gateway that sends requests there."""
+    generation = state.backend.metadata.generation
+    conditions = (
+        state.accepted.condition("Accepted", generation),
+        state.resolved.condition("ResolvedRefs", generation),
+    )
+    gateways = sorted(users.get((state.backend.namespace, state.backend.name), ()))
+    parents = [
+        ParentStatus(
+            {"group": Gateway.group, "kind": "Gateway", "namespace": namespace, "name": name},
+            conditions,
+        )
+        for namespace, name in gateways
+    ]
+    return Status(parents=tuple(parents[:MAX_PARENTS]))
 
 
 def _service_ancestors(service: ResourceKey, users: Users) -> list[tuple[tuple[str, str], ...]]:

@@ -14,6 +14,7 @@ from kgw.api import ResourceKey
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from kgw.attach.external import External
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Named
     from kgw.attach.policies import Policies
@@ -72,6 +73,11 @@ def upstreams(of: Upstreams) -> dict[ResourceKey, Face]:
         faces = ((*_policy(one), one.certificate, one.ca) for one in states)
         found.setdefault(ResourceKey("", "Service", *named), []).extend(faces)
     return {service: tuple(every) for service, every in found.items()}
+
+
+def external(of: External) -> dict[Named, Face]:
+    """What routes see of XBackends."""
+    return {named: (_Same(one.backend), *one.face) for named, one in of.states.items()}
 
 
 def differing(before: Mapping[Any, Face], after: Mapping[Any, Face]) -> set[Any]:

@@ -156,6 +156,7 @@ class Index:
         self.backend_tls_policies: dict[Named, loaded.BackendTLSPolicy] = self._of(
             loaded.BackendTLSPolicy
         )
+        self.external_backends: dict[Named, loaded.XBackend] = self._of(loaded.XBackend)
         self.stream_routes: list[loaded.TCPRoute | loaded.TLSRoute] = self._stream_routes()
         self.traffic_policies: dict[Named, TrafficPolicy] = self._of(TrafficPolicy)
         self.listener_policies: list[HTTPListenerPolicy | ListenerPolicy] = [

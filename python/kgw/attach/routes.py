@@ -252,6 +252,8 @@ def filter_refs(one: Filter | GRPCFilter) -> Iterator[tuple[FieldPath, BackendOb
     """What a filter sends requests to, with its place in the filter; one reference at most."""
     if one.request_mirror is not None:
         yield ("requestMirror", "backendRef"), one.request_mirror.backend_ref
+    if one.external_auth is not None:
+        yield ("externalAuth", "backendRef"), one.external_auth.backend_ref
 
 
 def _count(counter: Counter[_K], keys: Iterable[_K], by: int) -> None:

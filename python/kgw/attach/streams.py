@@ -19,7 +19,7 @@ from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from kgw.api import ResourceKey, TCPRoute, TLSRoute
     from kgw.attach.backends import Backend
@@ -53,6 +53,11 @@ class StreamState:
         if isinstance(self.route, loaded.TCPRoute):
             return (hostnames.ANY,)
         return hostnames.intersection(hostnames.ANY, self.route.spec.hostnames)
+
+    @property
+    def all_backends(self) -> Sequence[Backend]:
+        """All that it sends connections to."""
+        return self.backends[0]
 
     def resolved(self, mesh: bool) -> Outcome:
         """Whether all references resolve, for a parent of the mesh or a Gateway."""

@@ -58,14 +58,16 @@ RECORD: Final[Mapping[str, str]] = {
 }
 """What a log record has, whatever the policies say, and the operator behind each key."""
 
-_CLUSTER: Final = re.compile(r"(?:kube|import)_([^_]+)_([^_]+)_([0-9]+)(?:_[a-z0-9]+)?(?:@.*)?")
+_CLUSTER: Final = re.compile(
+    r"(?:kube|import|external)_([^_]+)_([^_]+)_([0-9]+)(?:_[a-z0-9]+)?(?:@.*)?"
+)
 
 
 class Endpoint(NamedTuple):
     """What a fake backend stands for."""
 
     backend: str
-    """``namespace/name`` of the Service."""
+    """``namespace/name`` of the Service or XBackend."""
     port: int
     """Its port."""
 
@@ -75,14 +77,14 @@ Address = Callable[[Endpoint, bool], tuple[str, int]]
 
 
 def cluster_backend(cluster: str) -> Endpoint:
-    """Returns the Service port of a cluster of the IR.
+    """Returns the Service port, or the XBackend, of a cluster of the IR.
 
     Raises:
         ValueError: the id is of another form than `docs/ir.md` says.
     """
     found = _CLUSTER.fullmatch(cluster)
     if found is None:
-        raise ValueError(f"{cluster!r} is not a cluster of a Service")
+        raise ValueError(f"{cluster!r} is not a cluster of a Service or XBackend")
     return Endpoint(f"{found[1]}/{found[2]}", int(found[3]))
 
 
@@ -115,7 +117,7 @@ def overlaid(config: Config, address: Address, log: str) -> Config:
 
 
 def _cluster(name: str, ir: Mapping[str, Any], address: Address) -> dict[str, Any]:
-    kept = {key: value for key, value in ir.items() if key not in ("protocol", "tls")}
+    kept = {key: value for key, value in ir.items() if key not in ("dns", "protocol", "tls")}
     host, port = address(cluster_backend(name), "proxy_protocol" in ir)
     return {**kept, "endpoints": [f"{host}:{port}"]}
 

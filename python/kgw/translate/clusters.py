@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kgw.attach import endpoints, protocols
 from kgw.attach.gateways import Role
@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from kgw.api import ResourceKey
     from kgw.api.core.service import ServicePort
     from kgw.attach.attachment import Attachment
+    from kgw.attach.external import External, ExternalState
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import AnyService, Named
     from kgw.attach.upstream import Tls, Upstream
     from kgw.diagnostics import Finding
+
+
+#: What is carried to an XBackend, if not requests.
+Variant = Literal["", "http2", "tcp"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +54,8 @@ class Clusters:
         self._sources: dict[str, _Source] = {}
         self._by_service: dict[ResourceKey, list[str]] = defaultdict(list)
         self._used: dict[str, None] = {}
-        self.made: dict[str, Cluster] = {}
+        # Few, and each is what its own resource says.
+        self.made: dict[str, Cluster] = dict(_outside(attachment.external))
 
     def carry(
         self, before: Clusters, services: Container[ResourceKey], gateways: Container[Named]
@@ -104,6 +110,19 @@ class Clusters:
             self._used[ident] = None
         return ident
 
+    def external(self, state: ExternalState, variant: Variant = "") -> str | None:
+        """The cluster of an XBackend; none if it cannot be used.
+
+        Args:
+            state: the destination.
+            variant: ``http2`` for gRPC, which knows HTTP/2 only, and ``tcp`` for connections.
+        """
+        ident = _ident(state, variant)
+        if ident not in self.made:
+            return None
+        self._used[ident] = None
+        return ident
+
     def note(self, idents: Iterable[str]) -> None:
         """Notes clusters that are named once more."""
         for ident in idents:
@@ -156,6 +175,30 @@ class Clusters:
         with self._index.reporting_to(findings):
             found = endpoints.addresses(self._index, source.service, source.port)
         self.made[ident] = Cluster({"endpoints": found, **source.settings}, tuple(findings))
+
+
+def _outside(external: External) -> Iterator[tuple[str, Cluster]]:
+    """The clusters of XBackends: as their protocols have it, and for gRPC."""
+    for state in external.states.values():
+        if not state.usable:
+            continue
+        port = state.backend.spec.port.port
+        given: dict[str, Any] = {"dns": {"hostname": state.backend.hostname, "port": port}}
+        if state.tls is not None:
+            given["tls"] = _tls(state.tls)
+        own = {} if state.version == "http1" else {"protocol": state.version}
+        yield _ident(state, ""), Cluster({**given, **own}, ())
+        yield _ident(state, "http2"), Cluster({**given, "protocol": "http2"}, ())
+        if state.tls is not None:
+            # Nothing says which protocol the bytes are of.
+            given["tls"] = {**given["tls"], "alpn": []}
+        yield _ident(state, "tcp"), Cluster(given, ())
+
+
+def _ident(state: ExternalState, variant: Variant) -> str:
+    backend = state.backend
+    ident = f"external_{backend.namespace}_{backend.name}_{backend.spec.port.port}"
+    return f"{ident}_{variant}" if variant else ident
 
 
 def settings(upstream: Upstream) -> dict[str, Any]:

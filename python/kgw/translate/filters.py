@@ -5,34 +5,37 @@ For the rest the order is kgateway's: CORS comes before anything that could refu
 request, policy filters run in stages in front of the router, the Gateway API's header modifiers are
 applied by the router when it has chosen the backend, and mirrors get what the backend gets. So a
 request that is refused by a limit has not been modified, while response modifiers hold for the
-refusal as for any answer.
+refusal as for any answer. A service that decides about requests is told what the modifiers in front
+of it in the rule have made of them.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kgw.attach import protocols
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from kgw.api.core.service import ServicePort
     from kgw.api.gateway.cors import CORS
+    from kgw.api.gateway.external_auth import ExternalAuth
     from kgw.api.gateway.filters import Filter, HeaderModifier, LocalObjectReference
     from kgw.api.gateway.grpc_route import GRPCFilter
     from kgw.attach.gateways import GatewayState
     from kgw.attach.listeners import ListenerState
     from kgw.attach.policies import Limit
 
-#: The filters of the IR in the order in which they run.
-ORDER: Final = (
+#: The filters of the IR in the order in which they run; of some that is the rule's own.
+ORDER: Final[tuple[str | tuple[str, ...], ...]] = (
     "grpc_web",
     "cors",
     "python",
     "local_rate_limit",
-    "request_headers",
+    ("ext_authz", "request_headers"),
     "response_headers",
     "redirect",
     "rewrite",
@@ -59,7 +62,14 @@ _OPERATOR: Final = re.compile(r"%[A-Z][A-Z_0-9]+(?:\([^)]*\))?(?::[0-9]+)?%")
 
 def chain(filters: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Filters in the order in which they run."""
-    return sorted(filters, key=lambda one: ORDER.index(one["type"]))
+    return sorted(filters, key=lambda one: _RANKS[one["type"]])
+
+
+_RANKS: Final = {
+    kind: rank
+    for rank, kinds in enumerate(ORDER)
+    for kind in ((kinds,) if isinstance(kinds, str) else kinds)
+}
 
 
 def grpc_web(
@@ -109,10 +119,32 @@ def is_python(ref: LocalObjectReference) -> bool:
     return (ref.group, ref.kind) == PYTHON_FILTER
 
 
-def rule_filters(filters: Iterable[Filter | GRPCFilter]) -> list[dict[str, Any]]:
-    """The filters of header modifiers and CORS, and those in Python that are named."""
+class Authorizer(NamedTuple):
+    """A service that decides about requests."""
+
+    #: Nothing if the reference cannot be resolved, or no connection made: all are refused.
+    cluster: str | None
+    #: The host that calls are for.
+    authority: str
+
+
+_NO_AUTHORIZERS: Final[Mapping[int, Authorizer]] = MappingProxyType({})
+
+
+def rule_filters(
+    filters: Iterable[Filter | GRPCFilter], authorizers: Mapping[int, Authorizer] = _NO_AUTHORIZERS
+) -> list[dict[str, Any]]:
+    """The filters of header modifiers and CORS, and those in Python that are named.
+
+    Args:
+        filters: the filters.
+        authorizers: what those lead to that are services which decide about requests, by the places
+            of the filters; others are left out.
+    """
     found: list[dict[str, Any]] = []
-    for one in filters:
+    for place, one in enumerate(filters):
+        if one.external_auth is not None and place in authorizers:
+            found.append(ext_authz(one.external_auth, authorizers[place]))
         if one.extension_ref is not None and is_python(one.extension_ref):
             found.append({"type": "python", "filter": one.extension_ref.name})
         if one.cors is not None:
@@ -123,6 +155,35 @@ def rule_filters(filters: Iterable[Filter | GRPCFilter]) -> list[dict[str, Any]]
         ):
             if modifier is not None:
                 found.append({"type": kind, **_mutation(modifier)})
+    return found
+
+
+#: Time for a service to decide. The Gateway API has no field for it, and without a decision a
+#: request is refused, so it is kgateway's for services over HTTP. Milliseconds.
+AUTHORIZATION_TIMEOUT_MS: Final = 2_000
+
+
+def ext_authz(auth: ExternalAuth, authorizer: Authorizer) -> dict[str, Any]:
+    """The filter that asks a service about requests."""
+    found: dict[str, Any] = {
+        "type": "ext_authz",
+        "cluster": authorizer.cluster,
+        "timeout_ms": AUTHORIZATION_TIMEOUT_MS,
+    }
+    if auth.grpc is not None:
+        found["service"] = {"type": "grpc", "authority": authorizer.authority}
+        if auth.grpc.allowed_headers:
+            found["request_headers"] = list(auth.grpc.allowed_headers)
+    elif auth.http is not None:
+        service: dict[str, Any] = {"type": "http"}
+        if auth.http.path is not None:
+            service["path_prefix"] = "/" + auth.http.path.strip("/")
+        named = list(auth.http.allowed_response_headers)
+        service["upstream_headers"] = named or None
+        found["service"] = service
+        found["request_headers"] = list(auth.http.allowed_headers)
+    if auth.max_body:
+        found["body"] = {"max_bytes": auth.max_body}
     return found
 
 

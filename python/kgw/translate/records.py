@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kgw.attach.routes import RouteState
     from kgw.diagnostics import Finding
     from kgw.source.memory import FieldPath
+    from kgw.translate.clusters import Variant
     from kgw.translate.tables import Table, Tables
 
 
@@ -78,6 +79,8 @@ class _Target:
     timeout: int | None
     #: Filters that are there because of the backends, or that have some.
     own: list[dict[str, Any]]
+    #: The other filters of the rule.
+    filters: list[dict[str, Any]]
     #: What requests may switch to because of the backends.
     upgrades: list[str]
     #: The clusters of the backends.
@@ -198,7 +201,7 @@ class Recorder:
                     limits = filters.local_rate_limit(limit, scope)
                 routes[ident] = {
                     "name": name,
-                    "filters": filters.chain([*target.own, *limits, *rule.filters]),
+                    "filters": filters.chain([*target.own, *limits, *target.filters]),
                     "action": target.of(match),
                 }
         return found
@@ -239,9 +242,20 @@ class Recorder:
         own += self._mirrors(table, state, source.filters, where)
         clusters = [one["cluster"] for one in backends if one["cluster"] is not None]
         upgrades = _upgrades(ports)
+        given = self._authorized(table, state, rule)
         # 503 is UNAVAILABLE to a client of gRPC, as the Gateway API wants it.
         status = 503 if state.route.kind == "GRPCRoute" else None
-        found = _Target(source, backends, table.port, timeout, own, upgrades, clusters, status)
+        found = _Target(
+            source,
+            backends,
+            table.port,
+            timeout,
+            own,
+            rule.filters if given is None else given,
+            upgrades,
+            clusters,
+            status,
+        )
         # What is reported is to be reported on each rule.
         if plain and len(state.findings) == reported:
             if len(self._targets) >= _MOST_TARGETS:
@@ -260,16 +274,19 @@ class Recorder:
         for place, backend in enumerate(state.backends[rule.index]):
             cluster = None
             usable = backend.failure(mesh) is None and place not in rule.broken_backends
-            if usable and backend.service is not None and backend.port is not None:
-                calls = state.route.kind == "GRPCRoute"
-                cluster = self._tables.cluster(gateway, backend.service, backend.port, calls=calls)
-                self._declared(state, rule, place, backend.port, cluster)
+            if usable:
+                variant: Variant = "http2" if state.route.kind == "GRPCRoute" else ""
+                cluster = self._tables.backend(gateway, backend, mesh=mesh, variant=variant)
+                if backend.port is not None:
+                    self._declared(state, rule, place, backend.port, cluster)
             own: list[dict[str, Any]] = []
             if usable and refs[place].filters:
                 where: FieldPath = ("spec", "rules", rule.index, "backendRefs", place, "filters")
                 prefix = rule.matches[0].prefix if rule.matches else ""
                 own = own_filters(refs[place], prefix, table.port)
                 own += self._mirrors(table, state, refs[place].filters, where)
+            if (external := self._tables.external(backend)) is not None:
+                own = _addressed(own, rule, external.authority)
             found.append(
                 {"cluster": cluster, "weight": backend.weight, "filters": filters.chain(own)}
             )
@@ -280,18 +297,39 @@ class Recorder:
     ) -> list[dict[str, Any]]:
         """The mirrors among filters; one whose backend cannot be used is left out."""
         gateway, mesh = table.gateway, table.service is not None
-        calls = state.route.kind == "GRPCRoute"
+        variant: Variant = "http2" if state.route.kind == "GRPCRoute" else ""
         found = []
         for place, one in enumerate(given):
             if one.request_mirror is None:
                 continue
             backend = state.filter_backends[(*path, place)]
-            usable = backend.failure(mesh) is None
-            if usable and backend.service is not None and backend.port is not None:
-                cluster = self._tables.cluster(gateway, backend.service, backend.port, calls=calls)
-                if cluster is not None:
-                    found.append(filters.mirror(cluster, one.request_mirror.share))
+            cluster = self._tables.backend(gateway, backend, mesh=mesh, variant=variant)
+            if cluster is not None:
+                found.append(filters.mirror(cluster, one.request_mirror.share))
         return found
+
+    def _authorized(
+        self, table: Table, state: RouteState, rule: CompiledRule
+    ) -> list[dict[str, Any]] | None:
+        """The filters of a rule that has some which ask a service; none if it has none."""
+        given: Sequence[Filter | GRPCFilter] = () if rule.source is None else rule.source.filters
+        if all(one.external_auth is None for one in given):
+            return None
+        gateway, mesh = table.gateway, table.service is not None
+        authorizers = {}
+        for place, one in enumerate(given):
+            if one.external_auth is None:
+                continue
+            backend = state.filter_backends["spec", "rules", rule.index, "filters", place]
+            variant: Variant = "http2" if one.external_auth.grpc is not None else ""
+            cluster = self._tables.backend(gateway, backend, mesh=mesh, variant=variant)
+            external = self._tables.external(backend)
+            ref = backend.ref
+            host = f"{ref.name}.{ref.namespace or state.route.namespace}"
+            if external is not None:
+                host = external.authority
+            authorizers[place] = filters.Authorizer(cluster, host)
+        return filters.rule_filters(given, authorizers)
 
     def _declared(
         self,
@@ -319,6 +357,22 @@ class Recorder:
             if protocols.declared(port) in protocols.ENCRYPTED
             else None,
         )
+
+
+def _addressed(own: list[dict[str, Any]], rule: CompiledRule, host: str) -> list[dict[str, Any]]:
+    """The filters of a backend outside of the cluster: requests are for its host.
+
+    Nobody there knows the host that clients of the Gateway ask for. What the rule or the backend
+    says itself goes first.
+    """
+    source = rule.source
+    rewrites = [one.url_rewrite for one in source.filters if one.url_rewrite] if source else []
+    if any(one.hostname is not None for one in rewrites):
+        return own
+    for one in own:
+        if one["type"] == "rewrite":
+            return [other if other is not one else {"hostname": host, **one} for other in own]
+    return [*own, {"type": "rewrite", "hostname": host}]
 
 
 def _upgrades(ports: list[ServicePort | None]) -> list[str]:

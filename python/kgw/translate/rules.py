@@ -37,6 +37,7 @@ _PATHS: Final = {"Exact": "exact", "PathPrefix": "prefix", "RegularExpression": 
 
 _SUPPORTED: Final = (
     "CORS",
+    "ExternalAuth",
     "RequestHeaderModifier",
     "RequestMirror",
     "RequestRedirect",
@@ -172,7 +173,7 @@ class RuleCompiler:
                 else:
                     policies.append(found)
                 continue
-            if one.type not in _SUPPORTED:
+            if one.type not in _SUPPORTED or (backend and one.type == "ExternalAuth"):
                 spot = " of a backend" if backend else ""
                 message = f"filter {one.type}{spot} is not supported by this version of kgw"
                 self._index.report(state.route, "KGW502", Severity.ERROR, message, (*where, "type"))

@@ -86,6 +86,7 @@ _KNOWN: Final = frozenset(
         "TCPRoute",
         "TLSRoute",
         "TrafficPolicy",
+        "XBackend",
         "XMesh",
     }
 )
@@ -261,6 +262,9 @@ class State:
 
         looked_at = {readers.key(one) for one in upstreams}
         looked_at |= {
+            ("XBackend", *named) for named in faces.differing(was.external, self._faces.external)
+        }
+        looked_at |= {
             ("TrafficPolicy", *named)
             for named in faces.differing(was.referred, self._faces.referred)
         }
@@ -348,6 +352,7 @@ class _Faces:
         self.targets = faces.targets(attachment.policies)
         self.referred = faces.referred(attachment.policies)
         self.upstreams = faces.upstreams(attachment.upstreams)
+        self.external = faces.external(attachment.external)
 
 
 def _composition(tables: Tables) -> dict[Key, Face]:

@@ -120,9 +120,7 @@ class Streams:
     def _forward(self, gateway: GatewayState, state: StreamState, *, mesh: bool) -> dict[str, Any]:
         backends = []
         for one in state.backends[0]:
-            cluster = None
-            if one.failure(mesh) is None and one.service is not None and one.port is not None:
-                cluster = self._tables.cluster(gateway, one.service, one.port)
+            cluster = self._tables.backend(gateway, one, mesh=mesh, variant="tcp")
             backends.append({"cluster": cluster, "weight": one.weight})
         return {"name": state.name, "backends": backends}
 

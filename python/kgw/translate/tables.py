@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 
     from kgw.api.core.service import ServicePort
     from kgw.attach.attachment import Attachment
+    from kgw.attach.backends import Backend
+    from kgw.attach.external import ExternalState
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import AnyService
     from kgw.attach.listeners import ListenerState
-    from kgw.translate.clusters import Clusters
+    from kgw.translate.clusters import Clusters, Variant
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,6 +139,31 @@ class Tables:
     ) -> str | None:
         """The cluster of a service port, as a Gateway reaches it; see `Clusters.name`."""
         return self.clusters.name(gateway, service, port, calls=calls)
+
+    def backend(
+        self, gateway: GatewayState, backend: Backend, *, mesh: bool, variant: Variant = ""
+    ) -> str | None:
+        """The cluster of a backend; none if it cannot be used.
+
+        Args:
+            gateway: whose connections these are.
+            backend: where they go.
+            mesh: whether the route is one of the mesh.
+            variant: what they carry, if not the requests of an HTTPRoute.
+        """
+        if backend.failure(mesh) is not None:
+            return None
+        if (external := self.external(backend)) is not None:
+            return self.clusters.external(external, variant)
+        if backend.service is None or backend.port is None:
+            return None
+        return self.cluster(gateway, backend.service, backend.port, calls=variant == "http2")
+
+    def external(self, backend: Backend) -> ExternalState | None:
+        """What a backend outside of the cluster comes to, if it is one."""
+        if backend.external is None:
+            return None
+        return self._attachment.external.states[backend.external.namespace, backend.external.name]
 
     def _add(self, table: Table) -> str:
         self.every[table.name] = table

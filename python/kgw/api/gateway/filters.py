@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from kgw.api.base import Model, Port, contradiction, given
 from kgw.api.gateway.backend_object import BackendObjectReference
 from kgw.api.gateway.cors import CORS
+from kgw.api.gateway.external_auth import ExternalAuth
 from kgw.api.gateway.mirror import Fraction, RequestMirror
 from kgw.api.names import Group, HeaderName, HeaderValue, Kind, ObjectName, PreciseHostname
 
@@ -172,8 +173,8 @@ class Filter(Model):
     """A filter by its name; ``kgw.dev`` PythonFilter is one of ``kgw.Proxy.filter``."""
     cors: CORS | None = None
     """Which pages of other origins may use the route."""
-    external_auth: Any = None
-    """A service that decides about requests; not supported."""
+    external_auth: ExternalAuth | None = None
+    """A service that decides about requests."""
 
     @classmethod
     def request_headers(
@@ -241,17 +242,11 @@ class Filter(Model):
             percent: the share of the requests, in percent.
             fraction: the share of the requests, as numerator and denominator.
         """
-        from kgw.api.gateway.references import BackendRef  # it imports filters
-
-        ref = target if isinstance(target, BackendObjectReference) else BackendRef.of(target)
-        fields = ref.model_dump(
-            exclude_unset=True, include=set(BackendObjectReference.model_fields)
-        )
         share = given(
             percent=percent,
             fraction=fraction and Fraction(numerator=fraction[0], denominator=fraction[1]),
         )
-        mirror = RequestMirror(backend_ref=BackendObjectReference(**fields), **share)
+        mirror = RequestMirror(backend_ref=_backend(target), **share)
         return cls(type="RequestMirror", request_mirror=mirror)
 
     @classmethod
@@ -276,6 +271,37 @@ class Filter(Model):
         return cls(type="CORS", cors=cors)
 
     @classmethod
+    def external(
+        cls,
+        protocol: Literal["HTTP", "GRPC"],
+        target: Backend,
+        *,
+        path: str | None = None,
+        headers: Iterable[str] = (),
+        answer_headers: Iterable[str] = (),
+        max_body: int | None = None,
+    ) -> Self:
+        """Asks a service whether requests may pass.
+
+        Args:
+            protocol: whether it is asked over HTTP, or called over gRPC.
+            target: a Service with one port, ``name:port``, or a reference.
+            path: what is put in front of the path of requests, over HTTP.
+            headers: the header fields that the service is told; see `ExternalAuth`.
+            answer_headers: the header fields of its answers that requests get, over HTTP.
+            max_body: the longest body that it is told, in bytes; by default none is.
+        """
+        auth = ExternalAuth.of(
+            protocol,
+            _backend(target),
+            path=path,
+            allowed_headers=tuple(headers),
+            allowed_response_headers=tuple(answer_headers),
+            max_body=max_body,
+        )
+        return cls(type="ExternalAuth", external_auth=auth)
+
+    @classmethod
     def python(cls, name: str) -> Self:
         """Calls the filter that `kgw.Proxy.filter` registered under a name."""
         reference = LocalObjectReference(group="kgw.dev", kind="PythonFilter", name=name)
@@ -294,6 +320,15 @@ class Filter(Model):
                 )
             raise contradiction(f"filter.{name} must be specified for {kind} filter.type", "type")
         return self
+
+
+def _backend(target: Backend) -> BackendObjectReference:
+    """A reference without a weight."""
+    from kgw.api.gateway.references import BackendRef  # it imports filters
+
+    ref = target if isinstance(target, BackendObjectReference) else BackendRef.of(target)
+    fields = ref.model_dump(exclude_unset=True, include=set(BackendObjectReference.model_fields))
+    return BackendObjectReference(**fields)
 
 
 def _path(path: str | None, prefix: str | None) -> PathModifier | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kgw.api.core.service import Service
+    from kgw.api.gateway.x_backend import XBackend
     from kgw.api.meta import Resource
 
 
@@ -131,13 +132,17 @@ class BackendRef(BackendObjectReference):
 
     @classmethod
     def of(
-        cls, target: Service | str, port: int | None = None, *, weight: int | None = None
+        cls,
+        target: Service | XBackend | str,
+        port: int | None = None,
+        *,
+        weight: int | None = None,
     ) -> Self:
-        """Refers to a port of a Service.
+        """Refers to a port of a Service, or to an XBackend.
 
         Args:
-            target: the Service, or ``name:port`` or ``namespace/name:port``. Where a Service names
-                its namespace, the reference does so too.
+            target: the object, or ``name:port`` or ``namespace/name:port``. Where an object
+                names its namespace, the reference does so too.
             port: the port, of a Service that has several.
             weight: the share of requests, against the weights of the rule's other backends.
 
@@ -152,6 +157,9 @@ class BackendRef(BackendObjectReference):
             return cls(
                 name=name, port=int(number), **given(namespace=namespace or None, weight=weight)
             )
+        if target.kind == "XBackend":
+            more = given(namespace=target.metadata.namespace, port=port, weight=weight)
+            return cls(group=target.group, kind=target.kind, name=target.name, **more)
         if port is None:
             ports = [one.port for one in target.spec.ports if one.protocol == "TCP"]
             if len(ports) != 1:
@@ -173,8 +181,8 @@ class HTTPBackendRef(BackendRef):
         return self
 
 
-#: What can stand for a backend: a Service with one port, ``name:port``, or a reference.
-Backend: TypeAlias = "Service | str | BackendRef"
+#: What can stand for a backend: a Service with one port, an XBackend, ``name:port``, a reference.
+Backend: TypeAlias = "Service | XBackend | str | BackendRef"
 
 
 def backend_refs(backends: Backend | Iterable[Backend]) -> tuple[BackendRef, ...]:
