@@ -537,6 +537,51 @@ def test_a_filter_that_asks_somebody_is_told_and_taken_to_agree() -> None:
     assert found.branches[0].sent is not None
 
 
+def test_copies_for_mirrors_are_shown_whatever_their_share() -> None:
+    mirrored = """[{filters: [{type: RequestMirror, requestMirror:
+      {backendRef: {name: two, port: 80}, percent: 10}}], backendRefs: [{name: one, port: 80}]}]"""
+    for _ in range(5):  # of ten requests nine have no copy
+        found = asked(GATEWAY + route(mirrored), "http://web.example/x?q=1")
+        (branch,) = found.branches
+        assert branch.sent is not None
+        assert (branch.sent.backend, branch.sent.target) == ("default/one:80", "/x?q=1")
+        assert [(one.backend, one.target) for one in branch.copies] == [
+            ("default/two:80", "/x?q=1")
+        ]
+    assert "numerator 10, denominator 100" in str(found)
+    assert "also sent to default/two:80" in str(found)
+
+    found = asked(GATEWAY + route(mirrored.replace("two", "nobody")))
+    assert found.faults == ("Service default/nobody not found",)
+    assert found.branches[0].sent is not None
+
+
+def test_a_preflight_request_is_answered_by_the_proxy() -> None:
+    cors = """[{filters: [{type: CORS, cors: {allowOrigins: ["https://a.example"],
+      allowMethods: [PUT]}}], backendRefs: [{name: one, port: 80}]}]"""
+    found = asked(
+        GATEWAY + route(cors),
+        method="OPTIONS",
+        headers={"Origin": "https://a.example", "Access-Control-Request-Method": "PUT"},
+    )
+
+    assert found.answer is not None
+    assert dict(found.answer.headers)["access-control-allow-origin"] == "https://a.example"
+    assert found.branches[0].sent is None
+
+
+def test_a_backend_that_redirects_answers_for_its_share() -> None:
+    both = """[{backendRefs: [{name: one, port: 80}, {name: two, port: 80, filters: [
+      {type: RequestRedirect, requestRedirect: {hostname: other.example}}]}]}]"""
+    forwarded, redirected = asked(GATEWAY + route(both), "http://web.example/x").branches
+
+    assert forwarded.sent is not None
+    assert redirected.sent is None
+    assert redirected.answer is not None
+    assert redirected.answer.status == 302
+    assert redirected.answer.why == "a redirect to http://other.example/x"
+
+
 def test_a_call_of_grpc_has_its_fields() -> None:
     found = asked(GATEWAY + route(ONE), "http://web.example/pkg.S/M", "POST", grpc=True)
     assert found.branches[0].sent is not None

@@ -29,6 +29,9 @@ _RANDOM: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RANDOM: Final = "<random>"
 """Stands for a value that is another for each request."""
 
+#: What the access log says of an answer that is there because of a fault in the configuration.
+_OF_FAULTS: Final = frozenset({"cluster_not_found", "direct_response"})
+
 #: Why the proxy itself answered, in words, by what the access log says.
 _REASONS: Final[Mapping[str, str]] = {
     "direct_response": "the route is a fixed answer",
@@ -428,7 +431,7 @@ def _answer(came: Trial, wrong: tuple[str, ...]) -> Answer:
     location = next((value for name, value in came.answer if name.lower() == "location"), None)
     if came.status == 421:
         why = "the host belongs to another listener than the connection"
-    elif came.status >= 500 and wrong:
+    elif came.details in _OF_FAULTS and came.status >= 500 and wrong:
         why = "; ".join(wrong)
     elif location is not None and 300 <= came.status < 400:
         why = f"a redirect to {location}"

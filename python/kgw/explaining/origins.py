@@ -267,9 +267,11 @@ def faults(config: Config, chosen: Candidate) -> tuple[str, ...]:
     found += [why for rule, what, why in state.faults if rule == number and what == "Replaced"]
     found += [why for rule, why in state.replaced if rule == number]
     mesh = chosen.route.partition("@")[2].startswith("service/")
-    if number < len(state.backends):
-        failures = [one.failure(mesh) for one in state.backends[number]]
-        found += [one.message for one in failures if one is not None]
+    backends = list(state.backends[number]) if number < len(state.backends) else []
+    in_rule = ("spec", "rules", number)
+    backends += [one for path, one in state.filter_backends.items() if path[:3] == in_rule]
+    failures = [one.failure(mesh) for one in backends]
+    found += [one.message for one in failures if one is not None]
     return tuple(dict.fromkeys(found))
 
 
