@@ -620,7 +620,8 @@ class Proxy:
     Raises:
         TypeError: *config* is none of these, or a limit is no whole number.
         ValueError: *workers* or a limit is less than 1, *drain_timeout* less than 0, a socket is
-            no listening TCP socket, or a `Config` is given together with an *address_pool*.
+            neither a listening one of TCP nor a bound one of UDP, or a `Config` is given together
+            with an *address_pool*.
     """
 
     def __init__(

@@ -179,6 +179,42 @@ class Stats(TypedDict):
     """Bytes received from clients of connections that are passed on as bytes."""
     tcp_cx_tx_bytes: int
     """Bytes sent to clients of connections that are passed on as bytes."""
+    udp_sess_total: int
+    """Sessions of datagrams that were opened."""
+    udp_sess_active: int
+    """Sessions of datagrams that are open. A state."""
+    udp_sess_idle_timeout: int
+    """Sessions that ended because no datagram came for too long."""
+    udp_sess_evicted: int
+    """Sessions that ended to make room for newer ones."""
+    udp_sess_refused: int
+    """Sessions that ended because their endpoint does not take datagrams on its port."""
+    udp_sess_backend_gone: int
+    """Sessions that ended because the configuration has their endpoint no longer."""
+    udp_sess_no_route: int
+    """Datagrams dropped because no backend is configured for them."""
+    udp_sess_no_endpoint: int
+    """Datagrams dropped because their backend has no endpoint that a session can be opened to."""
+    udp_sess_overflow: int
+    """Datagrams dropped because as many sessions as may be are open, or no resources are left."""
+    udp_sess_loop: int
+    """Datagrams dropped because the proxy would send them, or the answers, to itself."""
+    udp_sess_draining: int
+    """Datagrams dropped because the proxy opens no sessions while it drains."""
+    udp_sess_rx_datagrams: int
+    """Datagrams received from clients of sessions."""
+    udp_sess_rx_bytes: int
+    """Bytes of datagrams received from clients of sessions."""
+    udp_sess_rx_errors: int
+    """Failures to receive from clients."""
+    udp_sess_tx_datagrams: int
+    """Datagrams sent to clients."""
+    udp_sess_tx_bytes: int
+    """Bytes of datagrams sent to clients."""
+    udp_sess_tx_errors: int
+    """Datagrams for clients that could not be sent and were dropped."""
+    udp_upstream_tx_errors: int
+    """Datagrams for endpoints that could not be sent and were dropped."""
     upstream_cx_total: int
     """Upstream connections opened."""
     upstream_cx_connect_fail: int

@@ -100,14 +100,19 @@ def test_a_count_that_is_none_is_refused() -> None:
         passed_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"})
 
 
-def test_only_listening_tcp_sockets_are_taken() -> None:
+def test_only_listening_sockets_of_tcp_and_bound_ones_of_udp_are_taken() -> None:
     with socket.socket() as idle, pytest.raises(ValueError, match="does not listen"):
         checked(idle)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        with pytest.raises(ValueError, match="does not listen"):
+            checked(datagrams)
+        datagrams.bind(("127.0.0.1", 0))
+        assert checked(datagrams).socket is datagrams
     with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
-        pytest.raises(ValueError, match="not a TCP socket"),
+        socket.socket(socket.AF_UNIX) as local,
+        pytest.raises(ValueError, match="not a TCP or UDP socket"),
     ):
-        checked(datagrams)
+        checked(local)
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert checked(server) == ListeningSocket(None, server)
         assert checked(server).address.port == server.getsockname()[1]

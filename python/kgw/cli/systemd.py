@@ -25,7 +25,7 @@ def passed_sockets(environ: MutableMapping[str, str] = os.environ) -> list[Liste
     The variables are removed, so that no child takes them for its own.
 
     Raises:
-        ValueError: a descriptor is no listening TCP socket.
+        ValueError: a descriptor is neither a listening TCP socket nor a bound one of UDP.
     """
     pid, count, names = (
         environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")

@@ -6,7 +6,8 @@
 //! `listen` accepts it → `conn` reads what it says, a PROXY header (`conn::proxy_header`), requests
 //! (`conn::http1`) or just bytes (`conn::tcp`) → `pipeline` decides where a request goes → `filter`s let
 //! it pass, change it or answer it (those in Python through the `bridge`) → `upstream` lends a connection to an endpoint → `conn::relay` or
-//! `conn::tunnel` moves the bytes → `telemetry` writes down what happened.
+//! `conn::tunnel` moves the bytes → `telemetry` writes down what happened. Datagrams have no connections:
+//! `udp` keeps sessions of them instead.
 
 #[cfg(feature = "bench")]
 #[doc(hidden)]
@@ -25,5 +26,6 @@ pub mod runtime;
 mod stats;
 pub mod telemetry;
 pub mod tls;
+mod udp;
 mod upstream;
 mod wake;

@@ -188,6 +188,42 @@ stats! {
     tcp_cx_rx_bytes,
     /// Bytes sent to clients of connections that are passed on as bytes.
     tcp_cx_tx_bytes,
+    /// Sessions of datagrams that were opened.
+    udp_sess_total,
+    /// Sessions of datagrams that are open.
+    udp_sess_active,
+    /// Sessions that ended because no datagram came for too long.
+    udp_sess_idle_timeout,
+    /// Sessions that ended to make room for newer ones.
+    udp_sess_evicted,
+    /// Sessions that ended because their endpoint does not take datagrams on its port.
+    udp_sess_refused,
+    /// Sessions that ended because the configuration has their endpoint no longer.
+    udp_sess_backend_gone,
+    /// Datagrams dropped because no backend is configured for them.
+    udp_sess_no_route,
+    /// Datagrams dropped because their backend has no endpoint that a session can be opened to.
+    udp_sess_no_endpoint,
+    /// Datagrams dropped because as many sessions as may be are open, or no resources are left for more.
+    udp_sess_overflow,
+    /// Datagrams dropped because the proxy would send them, or the answers, to itself.
+    udp_sess_loop,
+    /// Datagrams dropped because the proxy opens no sessions while it drains.
+    udp_sess_draining,
+    /// Datagrams received from clients of sessions.
+    udp_sess_rx_datagrams,
+    /// Bytes of datagrams received from clients of sessions.
+    udp_sess_rx_bytes,
+    /// Failures to receive from clients.
+    udp_sess_rx_errors,
+    /// Datagrams sent to clients.
+    udp_sess_tx_datagrams,
+    /// Bytes of datagrams sent to clients.
+    udp_sess_tx_bytes,
+    /// Datagrams for clients that could not be sent and were dropped.
+    udp_sess_tx_errors,
+    /// Datagrams for endpoints that could not be sent and were dropped.
+    udp_upstream_tx_errors,
     /// Upstream connections opened.
     upstream_cx_total,
     /// Upstream connections that failed to open.

@@ -4,7 +4,7 @@
 //! detaches from it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process;
@@ -92,7 +92,7 @@ impl Engine {
         let taken = sockets
             .into_iter()
             .map(|(listener, socket)| {
-                let socket = TcpListener::from(detached(&socket)?);
+                let socket = detached(&socket)?;
                 Ok(ListeningSocket { listener, socket })
             })
             .collect::<PyResult<_>>()?;

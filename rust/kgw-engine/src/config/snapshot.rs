@@ -81,6 +81,7 @@ pub(crate) struct Listener {
 pub(crate) enum Traffic {
     Http(Arc<Routes>),
     Tcp(Arc<TcpForward>),
+    Udp(Arc<UdpForward>),
     Tls {
         handshake_timeout_ms: u64,
         chains: Chains,
@@ -153,6 +154,33 @@ impl TcpForward {
     /// Picks a backend by weight; none if no weight is positive.
     pub(crate) fn pick(&self) -> Option<&TcpBackend> {
         pick(&self.backends, self.total_weight, |backend| backend.weight)
+    }
+}
+
+/// Passing datagrams on to weighted backends.
+#[derive(Debug)]
+pub(crate) struct UdpForward {
+    /// `%ROUTE_NAME%` in access logs.
+    pub(crate) name: String,
+    pub(crate) backends: Box<[TcpBackend]>,
+    pub(crate) total_weight: u64,
+    /// Milliseconds; 0 is none.
+    pub(crate) idle_timeout_ms: u64,
+    /// Of each worker; 0 is no limit.
+    pub(crate) max_sessions_per_client: u32,
+}
+
+impl UdpForward {
+    /// Picks a backend by weight; none if no weight is positive.
+    pub(crate) fn pick(&self) -> Option<&TcpBackend> {
+        pick(&self.backends, self.total_weight, |backend| backend.weight)
+    }
+
+    /// The cluster of a name, if it has an endpoint that datagrams go to, or went to before its weight
+    /// became zero.
+    pub(crate) fn cluster(&self, name: &str, endpoint: SocketAddr) -> Option<&Arc<Cluster>> {
+        let mut clusters = self.backends.iter().filter_map(|one| one.cluster.as_ref());
+        clusters.find(|one| one.name == name && one.addresses().contains(&endpoint))
     }
 }
 

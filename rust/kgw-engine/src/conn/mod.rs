@@ -141,7 +141,7 @@ impl Target {
         let listener = snapshot.listeners.get(listener)?;
         let (routes, chain) = match &listener.traffic {
             Traffic::Http(routes) => (Some(routes), None),
-            Traffic::Tcp(_) => return None,
+            Traffic::Tcp(_) | Traffic::Udp(_) => return None,
             Traffic::Tls { chains, .. } => {
                 let chain = chains.select(peers.server_name.as_deref())?;
                 match &chain.action {

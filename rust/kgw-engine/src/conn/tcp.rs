@@ -87,7 +87,8 @@ fn way(worker: &Worker, peers: &Peers, listener: &str) -> Option<(Arc<TcpForward
     let snapshot = worker.snapshot();
     let listener = snapshot.listeners.get(listener)?;
     let (forward, service, is_certain) = match &listener.traffic {
-        Traffic::Http(_) => return None,
+        // Datagrams make no connections.
+        Traffic::Http(_) | Traffic::Udp(_) => return None,
         Traffic::Tcp(forward) => (forward, None, true),
         Traffic::Tls { chains, .. } => {
             let chain = chains.select(peers.server_name.as_deref())?;

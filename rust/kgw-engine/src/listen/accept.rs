@@ -55,6 +55,16 @@ impl Orders {
     pub(crate) fn stop(&self) {
         self.stop.set(true);
     }
+
+    /// Whether the socket is given up.
+    pub(crate) fn are_to_stop(&self) -> bool {
+        self.stop.get()
+    }
+
+    /// Whose the connections are, and what counts them.
+    pub(crate) fn listener(&self) -> (Arc<str>, ListenerCounts) {
+        self.listener.borrow().clone()
+    }
 }
 
 /// Accepts connections until it is told to stop or the worker drains, and then those that are

@@ -66,7 +66,8 @@ impl ConnectionLimit {
         self.wake_next();
     }
 
-    fn slot(self: &Arc<Self>) -> Option<Slot> {
+    /// Takes a slot if there is one.
+    pub(crate) fn slot(self: &Arc<Self>) -> Option<Slot> {
         let max = self.max.load(Ordering::SeqCst);
         let more = |open| (open < max).then_some(open + 1);
         self.open

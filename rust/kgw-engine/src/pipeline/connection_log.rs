@@ -13,7 +13,7 @@ use crate::conn::Peers;
 use crate::conn::io::Traffic;
 use crate::runtime::Worker;
 use crate::telemetry::access_log::{
-    AccessLog, Downstream, Point, Record, Timings, Upstream, WireBytes,
+    AccessLog, Downstream, Point, Record, Subject, Timings, Upstream, WireBytes,
 };
 use crate::telemetry::flags::{ResponseFlag, ResponseFlags};
 use crate::tls::TlsInfo;
@@ -170,7 +170,7 @@ impl<'a> Connection<'a> {
     fn record<'r>(&'r self, origin: &'r Origin, now: Nanos) -> Record<'r> {
         let clock = self.active.0.clock();
         let mut record = Record::new();
-        record.is_connection = true;
+        record.subject = Subject::Connection;
         record.start_unix_ns = clock.wall_nanos(self.began).cast_signed();
         record.emit_unix_ns = clock.wall_nanos(now).cast_signed();
         record.timings = self.timings;

@@ -8,3 +8,4 @@ pub(crate) mod redirect;
 pub(crate) mod reply;
 pub(crate) mod rewrite;
 pub(crate) mod route_view;
+pub(crate) mod session_log;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process;
 use std::sync::Arc;
@@ -70,8 +70,8 @@ impl Default for Options {
 pub struct ListeningSocket {
     /// The id of the listener, if it is known. Sockets for port 0 are told apart by it.
     pub listener: Option<String>,
-    /// The socket.
-    pub socket: TcpListener,
+    /// The socket: one of TCP that listens, or one of UDP that is bound.
+    pub socket: OwnedFd,
 }
 
 /// What can keep an engine from doing as told.
@@ -486,6 +486,7 @@ impl Engine {
     /// accepted any longer.
     pub fn listening_sockets(&self) -> Result<Vec<ListeningSocket>, EngineError> {
         let shared = self.shared()?;
+        shared.share_sockets();
         let (snapshot, sockets) = (shared.snapshot(), shared.sockets());
         let mut duplicates = Vec::new();
         for (key, bound) in &sockets {

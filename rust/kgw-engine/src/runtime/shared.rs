@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::memory::Pressure;
 use crate::clock::{Clock, Nanos};
 use crate::config::ir;
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{Listener, Snapshot, Traffic};
 use crate::listen::balance::{Balance, Inbox};
 use crate::listen::call::Call;
 use crate::listen::limit::ConnectionLimit;
@@ -19,6 +19,7 @@ use crate::listen::socket::Sockets;
 use crate::room::Room;
 use crate::stats::Stats;
 use crate::telemetry::access_log::Taps;
+use crate::udp;
 
 /// Most bytes of bodies that are held at a time until services can have them as a whole.
 const MAX_BODIES: usize = 256 * 1024 * 1024;
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     /// The listening sockets of the snapshot's listeners; none once draining began, so that the
     /// workers' duplicates are the last.
     sockets: Mutex<Sockets>,
+    /// Whether another process may have the sockets as well.
+    shares_sockets: AtomicBool,
     /// One per worker: "look again".
     wakes: Box<[Notify]>,
     /// One per worker: what others accepted for it.
@@ -108,6 +111,7 @@ impl Shared {
             listeners: Mutex::default(),
             snapshot: Mutex::new(snapshot),
             sockets: Mutex::new(sockets),
+            shares_sockets: AtomicBool::new(false),
             wakes: (0..workers).map(|_| Notify::new()).collect(),
             inboxes: (0..workers).map(|_| Inbox::default()).collect(),
             calls: (0..workers).map(|_| Inbox::default()).collect(),
@@ -132,6 +136,16 @@ impl Shared {
 
     pub(crate) fn sockets(&self) -> Sockets {
         self.sockets.lock().clone()
+    }
+
+    /// Whether another process may have the sockets as well, and take what comes.
+    pub(crate) fn shares_sockets(&self) -> bool {
+        self.shares_sockets.load(Ordering::Acquire)
+    }
+
+    /// Says that another process gets the sockets.
+    pub(crate) fn share_sockets(&self) {
+        self.shares_sockets.store(true, Ordering::Release);
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -208,7 +222,7 @@ impl Shared {
             snapshot.listeners.contains_key(id) || Arc::strong_count(&counts.limit) > 1
         });
         for (id, listener) in &snapshot.listeners {
-            let max = listener.max_connections;
+            let max = limit_of(listener);
             let counts = listeners
                 .entry(Arc::clone(id))
                 .or_insert_with(|| ListenerCounts {
@@ -296,5 +310,14 @@ impl Shared {
         self.settlement
             .wait_while_for(&mut settled, behind, timeout);
         !behind(&mut settled)
+    }
+}
+
+/// Most connections or sessions of a listener; 0 is no limit.
+fn limit_of(listener: &Listener) -> u64 {
+    match (&listener.traffic, listener.max_connections) {
+        // Whoever can send datagrams can send them from any number of addresses.
+        (Traffic::Udp(_), 0) => udp::MAX_SESSIONS,
+        (_, max) => max,
     }
 }

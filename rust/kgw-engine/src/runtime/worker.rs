@@ -7,6 +7,7 @@ use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Waker};
@@ -27,11 +28,12 @@ use crate::conn::mirror;
 use crate::listen::balance::Inbox;
 use crate::listen::limit::ConnectionLimit;
 use crate::listen::reserve::Reserve;
-use crate::listen::socket::{BindKey, BoundAddress};
+use crate::listen::socket::{BindKey, BoundAddress, Transport};
 use crate::listen::{accept, call};
 use crate::room::Room;
 use crate::stats::Stats;
 use crate::telemetry::access_log::Taps;
+use crate::udp;
 use crate::upstream::pool::{PoolKey, Pools, SWEEP_INTERVAL};
 
 /// What a worker accepts on, and how each accepting task is told what for.
@@ -353,28 +355,65 @@ impl Worker {
                 let Some(bound) = sockets.get(key) else {
                     continue;
                 };
-                let own = bound.sockets(self.index).and_then(|own| {
-                    let own = own.into_iter().map(tokio::net::TcpListener::from_std);
-                    own.collect::<io::Result<Vec<_>>>()
-                });
-                let Ok(own) = own else {
+                let orders = Rc::new(accept::Orders::new(id, counts.clone()));
+                if self.listen_on(key, bound, &orders).is_err() {
                     // The next look tries again.
                     self.stats().downstream_accept_error.increment();
                     continue;
-                };
-                let orders = Rc::new(accept::Orders::new(id, counts.clone()));
-                accepting.insert(key.clone(), (Arc::downgrade(bound), Rc::clone(&orders)));
-                for socket in own {
+                }
+                accepting.insert(key.clone(), (Arc::downgrade(bound), orders));
+            }
+        }
+    }
+
+    /// Starts the tasks that take what comes to an address.
+    fn listen_on(
+        self: &Rc<Self>,
+        key: &BindKey,
+        bound: &BoundAddress,
+        orders: &Rc<accept::Orders>,
+    ) -> io::Result<()> {
+        let own = bound.sockets(self.index)?.into_iter();
+        match key.transport {
+            Transport::Tcp => {
+                let own = own.map(|socket| tokio::net::TcpListener::from_std(socket.into()));
+                for socket in own.collect::<io::Result<Vec<_>>>()? {
                     tokio::task::spawn_local(accept::run(
                         Rc::clone(self),
-                        Rc::clone(&orders),
+                        Rc::clone(orders),
                         socket,
                         Arc::clone(&bound.lease),
                         self.register(),
                     ));
                 }
             }
+            Transport::Udp => {
+                let own = own.map(|socket| tokio::net::UdpSocket::from_std(socket.into()));
+                for socket in own.collect::<io::Result<Vec<_>>>()? {
+                    tokio::task::spawn_local(udp::run(
+                        Rc::clone(self),
+                        Rc::clone(orders),
+                        socket,
+                        bound.local,
+                        Arc::clone(&bound.lease),
+                        self.register(),
+                    ));
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// The addresses that this engine takes datagrams on.
+    pub(crate) fn datagram_addresses(&self) -> Box<[SocketAddr]> {
+        let sockets = self.shared.sockets();
+        let own = sockets.values().filter_map(|bound| bound.datagrams());
+        own.collect()
+    }
+
+    /// Whether another process may take what comes to the sockets.
+    pub(crate) fn shares_sockets(&self) -> bool {
+        self.shared.shares_sockets()
     }
 
     /// Whether a draining worker has nothing left to do. Accepting tasks count as well: they take

@@ -11,9 +11,9 @@ use super::CompileError;
 use crate::config::ir;
 use crate::config::snapshot::{
     Carries, Cluster, Destination, FastMap, Listener, Routes, ServiceNames, TcpBackend, TcpForward,
-    Traffic,
+    Traffic, UdpForward,
 };
-use crate::listen::socket::BindKey;
+use crate::listen::socket::{BindKey, Transport};
 use crate::telemetry::access_log::{AccessLog, LogWriter};
 use crate::tls::chain::{self, Chain, Chains};
 use crate::tls::intern::Interned;
@@ -38,6 +38,7 @@ pub(super) struct ListenerCompiler<'a> {
     pub(super) cluster: &'a dyn Fn(&str) -> Option<Arc<Cluster>>,
     pub(super) tls: &'a mut Interned,
     pub(super) logs: &'a LogWriter,
+    pub(super) workers: usize,
     /// What was left out, in words.
     pub(super) problems: Vec<String>,
 }
@@ -60,6 +61,7 @@ impl ListenerCompiler<'_> {
         let traffic = match &listener.traffic {
             ir::Traffic::Http { route_table } => Traffic::Http(table(route_table)?),
             ir::Traffic::Tcp { forward } => Traffic::Tcp(self.tcp_forward(&listener.id, forward)),
+            ir::Traffic::Udp { forward } => Traffic::Udp(self.udp_forward(&listener.id, forward)),
             ir::Traffic::Tls {
                 handshake_timeout_ms,
                 chains,
@@ -153,12 +155,16 @@ impl ListenerCompiler<'_> {
             }
         }
         let logs = self.access_logs(listener);
+        let transport = match traffic {
+            Traffic::Udp(_) => Transport::Udp,
+            _ => Transport::Tcp,
+        };
         Ok(Listener {
             id: Arc::from(listener.id.as_str()),
             bind: listener
                 .bind
                 .iter()
-                .map(|&at| BindKey::new(&listener.id, at))
+                .map(|&at| BindKey::new(&listener.id, transport, at))
                 .collect(),
             traffic,
             proxy_protocol: listener.proxy_protocol.clone(),
@@ -239,8 +245,49 @@ impl ListenerCompiler<'_> {
 
     /// Compiles where bytes go. What `place` names that is not there closes its connections.
     fn tcp_forward(&mut self, place: &str, forward: &ir::TcpForward) -> Arc<TcpForward> {
-        let backends: Box<[TcpBackend]> = forward
-            .backends
+        let backends = self.backends(place, &forward.backends);
+        Arc::new(TcpForward {
+            name: forward.name.clone(),
+            total_weight: total_weight(&backends),
+            backends,
+            idle_timeout_ms: forward.idle_timeout_ms,
+        })
+    }
+
+    /// Compiles where datagrams go. What `place` names that cannot be had drops them.
+    fn udp_forward(&mut self, place: &str, forward: &ir::UdpForward) -> Arc<UdpForward> {
+        let mut backends = self.backends(place, &forward.backends);
+        for backend in &mut backends {
+            let wants = backend.cluster.as_deref().and_then(|cluster| {
+                // What is meant for it is never sent without it.
+                let wants_tls = cluster.tls.is_some().then_some("TLS");
+                let header = cluster.proxy_protocol.as_ref().map(|_| "a PROXY header");
+                let program = cluster
+                    .in_process
+                    .as_ref()
+                    .map(|_| "a backend in this process");
+                wants_tls.or(header).or(program)
+            });
+            if let Some(wants) = wants {
+                let problem = format!("{place}: datagrams cannot be sent by {wants}");
+                self.problems.push(problem);
+                backend.cluster = None;
+            }
+        }
+        let share = forward
+            .max_sessions_per_client
+            .div_ceil(self.workers as u32);
+        Arc::new(UdpForward {
+            name: forward.name.clone(),
+            total_weight: total_weight(&backends),
+            backends,
+            idle_timeout_ms: forward.idle_timeout_ms,
+            max_sessions_per_client: share,
+        })
+    }
+
+    fn backends(&mut self, place: &str, backends: &[ir::Backend]) -> Box<[TcpBackend]> {
+        backends
             .iter()
             .map(|backend| {
                 let cluster = backend.cluster.as_deref().and_then(|id| {
@@ -259,16 +306,7 @@ impl ListenerCompiler<'_> {
                     weight: backend.weight,
                 }
             })
-            .collect();
-        Arc::new(TcpForward {
-            name: forward.name.clone(),
-            total_weight: backends
-                .iter()
-                .map(|backend| u64::from(backend.weight))
-                .sum(),
-            backends,
-            idle_timeout_ms: forward.idle_timeout_ms,
-        })
+            .collect()
     }
 
     /// Parses networks; an address alone is the network of it. One that is none is left out, which
@@ -346,13 +384,15 @@ pub(super) fn names_any(
     table: impl Fn(&str) -> bool,
     cluster: impl Fn(&str) -> bool,
 ) -> bool {
-    let forwards = |forward: &ir::TcpForward| {
-        let mut backends = forward.backends.iter();
+    let any = |backends: &[ir::Backend]| {
+        let mut backends = backends.iter();
         backends.any(|backend| backend.cluster.as_deref().is_some_and(&cluster))
     };
+    let forwards = |forward: &ir::TcpForward| any(&forward.backends);
     match &listener.traffic {
         ir::Traffic::Http { route_table } => table(route_table),
         ir::Traffic::Tcp { forward } => forwards(forward),
+        ir::Traffic::Udp { forward } => any(&forward.backends),
         ir::Traffic::Tls { chains, .. } => chains.iter().any(|chain| match &chain.action {
             ir::TlsAction::Http { route_table, .. } => table(route_table),
             ir::TlsAction::Passthrough { forward } | ir::TlsAction::Tcp { forward, .. } => {
@@ -398,8 +438,14 @@ impl<'a> Carried<'a> {
     }
 }
 
+fn total_weight(backends: &[TcpBackend]) -> u64 {
+    let weights = backends.iter().map(|backend| u64::from(backend.weight));
+    weights.sum()
+}
+
 fn max_header_bytes(listener: &ir::Listener) -> usize {
     match listener.traffic {
+        ir::Traffic::Udp { .. } => 0,
         ir::Traffic::Http { .. } | ir::Traffic::Tcp { .. } | ir::Traffic::Tls { .. } => listener
             .proxy_protocol
             .as_ref()

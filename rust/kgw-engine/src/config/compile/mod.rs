@@ -223,6 +223,7 @@ impl Compiler {
             cluster: &cluster,
             tls,
             logs,
+            workers,
             problems: Vec::new(),
         };
         let is_changed = |listener: &ir::Listener| {

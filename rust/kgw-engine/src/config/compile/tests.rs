@@ -239,7 +239,7 @@ fn routes_of(listener: &Listener) -> Vec<(String, Arc<Routes>)> {
             all.sort_by(|(a, _), (b, _)| a.cmp(b));
             all
         }
-        Traffic::Tcp(_) | Traffic::Tls { .. } => Vec::new(),
+        Traffic::Tcp(_) | Traffic::Udp(_) | Traffic::Tls { .. } => Vec::new(),
     }
 }
 

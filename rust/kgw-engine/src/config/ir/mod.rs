@@ -19,11 +19,13 @@ mod destination;
 mod dns;
 mod ext_authz;
 mod filters;
+mod udp;
 
 pub use self::dns::DnsName;
 pub use self::ext_authz::{AuthorizationBody, AuthorizationService, ExtAuthz};
 pub use self::filters::{Cors, Mirror, Redirect};
 pub use destination::{Destination, ForClients, TlsForward, TlsForwardRoute};
+pub use udp::UdpForward;
 
 /// The version of this representation that the engine reads.
 pub const VERSION: u32 = 1;
@@ -64,7 +66,8 @@ pub struct Listener {
     /// HTTP connection options.
     #[serde(default)]
     pub http: HttpOptions,
-    /// Open connections at which accepting pauses, over all workers. 0 is none.
+    /// Open connections at which accepting pauses, over all workers. 0 is none. A listener of
+    /// datagrams has so many sessions at once, 16,384 unless another number is given.
     #[serde(default)]
     pub max_connections: u64,
     /// Which worker serves a connection.
@@ -125,6 +128,11 @@ pub enum Traffic {
     Tcp {
         /// Where to.
         forward: TcpForward,
+    },
+    /// Datagrams, passed on as they are. The listener is one of UDP.
+    Udp {
+        /// Where to.
+        forward: UdpForward,
     },
     /// TLS: the server name that the client asks for selects the chain. The most specific one is
     /// used; a connection that none is for is closed without an alert.

@@ -23,7 +23,9 @@ mod writer;
 pub use error::FormatError;
 pub use format::{FormatOptions, LogProgram};
 pub use operators::names as operator_names;
-pub use record::{Downstream, HeaderLookup, Record, Request, Response, Upstream, WireBytes};
+pub use record::{
+    Downstream, HeaderLookup, Record, Request, Response, Subject, Upstream, WireBytes,
+};
 pub use sample::sample;
 pub use tap::Tap;
 pub(crate) use tap::Taps;

@@ -12,7 +12,7 @@ use super::arguments::{
 };
 use super::error::FormatError;
 use super::field::{AddressForm, AddressOf, Field, GrpcForm, Limited, NumberOf, TextOf};
-use super::record::Record;
+use super::record::{Record, Subject};
 use super::timings::Point;
 use super::token::Call;
 
@@ -257,10 +257,10 @@ const EXTENSION: &str = "it is an extension that has to be declared in Envoy's o
 /// Every operator, sorted by name.
 static OPERATORS: &[Operator] = &[
     text("ACCESS_LOG_TYPE", |r| {
-        Some(if r.is_connection {
-            b"TcpConnectionEnd"
-        } else {
-            b"DownstreamEnd"
+        Some(match r.subject {
+            Subject::Request => b"DownstreamEnd",
+            Subject::Connection => b"TcpConnectionEnd",
+            Subject::Datagrams => b"UdpSessionEnd",
         })
     }),
     number("BYTES_RECEIVED", |r| Some(r.request.body_bytes)),

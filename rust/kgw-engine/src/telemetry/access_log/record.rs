@@ -25,8 +25,8 @@ use crate::tls::TlsInfo;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// It is about a connection that carries no requests.
-    pub is_connection: bool,
+    /// What the line is about.
+    pub subject: Subject,
     /// When the first byte of the request arrived. Nanoseconds since 1970 UTC.
     pub start_unix_ns: i64,
     /// When the line is made. Nanoseconds since 1970 UTC.
@@ -64,6 +64,17 @@ pub struct Record<'a> {
     pub peer_principal: Option<&'a [u8]>,
     /// Dynamic metadata that filters left: namespace to object.
     pub metadata: Option<&'a Map<String, Value>>,
+}
+
+/// What a line is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Subject {
+    /// A request and its answer.
+    Request,
+    /// A connection that carries no requests.
+    Connection,
+    /// A session of datagrams.
+    Datagrams,
 }
 
 /// The request's part of a [`Record`].
@@ -211,7 +222,7 @@ impl Record<'_> {
     /// Returns a record of a request to which nothing happened yet.
     pub fn new() -> Self {
         Self {
-            is_connection: false,
+            subject: Subject::Request,
             start_unix_ns: 0,
             emit_unix_ns: 0,
             timings: Timings::new(),
