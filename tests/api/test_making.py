@@ -46,6 +46,7 @@ from kgw.api import (
     TCPRoute,
     TLSRoute,
     TrafficPolicy,
+    UDPRoute,
     XBackend,
     XMesh,
     loads,
@@ -434,6 +435,17 @@ metadata: {name: db}
 spec:
   parentRefs: [{name: edge}]
   rules: [{backendRefs: [{name: db, port: 5432}]}]
+""",
+    ),
+    (
+        UDPRoute.of("dns", GATEWAY, "dns:53"),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: UDPRoute
+metadata: {name: dns}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{backendRefs: [{name: dns, port: 53}]}]
 """,
     ),
     (

@@ -351,7 +351,7 @@ def test_a_kind_that_looks_like_one_of_ours_is_an_error(
         ("agentgateway.dev/v1alpha1", "AgentgatewayPolicy", "info"),
         ("inference.networking.k8s.io/v1", "InferencePool", "info"),
         ("specs.smi-spec.io/v1alpha4", "HTTPRouteGroup", "info"),
-        ("gateway.networking.k8s.io/v1alpha2", "UDPRoute", "warning"),
+        ("gateway.networking.k8s.io/v1alpha2", "ReferencePolicy", "warning"),
         ("gateway.kgateway.dev/v1alpha1", "Backend", "warning"),
     ],
 )

@@ -44,7 +44,7 @@ def test_a_good_gateway_is_accepted_and_programmed() -> None:
 
 
 def test_a_protocol_that_is_not_supported_takes_its_listener_out_only() -> None:
-    found = run(edge(HTTP, "{name: udp, port: 53, protocol: UDP}"))
+    found = run(edge(HTTP, "{name: udp, port: 53, protocol: SCTP}"))
     assert verdict(found, EDGE_GATEWAY, "Accepted", "listener udp") == (
         "False",
         "UnsupportedProtocol",
@@ -54,14 +54,14 @@ def test_a_protocol_that_is_not_supported_takes_its_listener_out_only() -> None:
     assert (accepted.status, accepted.reason) == ("True", "ListenersNotValid")
     assert programmed.status == "True"
     assert programmed.message == (
-        "Some listeners are not programmed: udp: Protocol UDP is unsupported."
+        "Some listeners are not programmed: udp: Protocol SCTP is unsupported."
     )
     assert [one["id"] for one in found.ir["listeners"]] == ["default/edge/http"]
     assert codes(found) == ["KGW503"]
 
 
 def test_a_gateway_without_a_valid_listener_is_not_accepted() -> None:
-    found = run(edge("{name: a, port: 53, protocol: UDP}"))
+    found = run(edge("{name: a, port: 53, protocol: SCTP}"))
     (accepted, programmed, _) = status(found, EDGE_GATEWAY).conditions
     assert (accepted.status, accepted.reason) == ("False", "ListenersNotValid")
     assert (programmed.status, programmed.reason) == ("False", "Invalid")
@@ -94,7 +94,7 @@ def test_tcp_and_udp_may_have_the_same_port() -> None:
     assert verdict(found, EDGE_GATEWAY, "Programmed", "listener tcp")[0] == "True"
 
 
-@pytest.mark.parametrize(("protocol", "hint"), [("Https", "did you mean `HTTPS`?"), ("UDP", None)])
+@pytest.mark.parametrize(("protocol", "hint"), [("Https", "did you mean `HTTPS`?"), ("SCTP", None)])
 def test_protocols_are_compared_as_they_are_written(protocol: str, hint: str | None) -> None:
     found = run(edge(HTTP, f"{{name: other, port: 53, protocol: {protocol}}}"))
     (finding,) = found.findings

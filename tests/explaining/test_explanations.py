@@ -110,6 +110,16 @@ def test_a_port_that_nobody_has_is_no_answer() -> None:
     assert found.candidates == ()
 
 
+def test_a_listener_of_datagrams_takes_no_request_for_its_port() -> None:
+    udp = "listeners:\n  - {name: udp, port: 80, protocol: UDP}"
+    found = asked(GATEWAY.replace("listeners:", udp) + route(ONE))
+
+    said = {one.listener.rpartition("/")[2]: one.reason for one in found.listeners}
+    assert said["udp"] == "protocol UDP is for no requests"
+    assert [one.listener for one in found.listeners if one.taken] == ["default/edge/http"]
+    assert found.route is not None
+
+
 def test_a_listener_that_is_named_is_dialled_whatever_the_port() -> None:
     found = asked(GATEWAY + route(ONE), "http://web.example:81/", listener="edge/http")
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from kgw.api.gateway.references import ParentReference as ParentReference
     from kgw.api.gateway.tcp_route import TCPRoute as TCPRoute
     from kgw.api.gateway.tls_route import TLSRoute as TLSRoute
+    from kgw.api.gateway.udp_route import UDPRoute as UDPRoute
     from kgw.api.gateway.x_backend import XBackend as XBackend
     from kgw.api.gateway.x_mesh import XMesh as XMesh
     from kgw.api.jsonschema import json_schema as json_schema
@@ -109,6 +110,7 @@ __all__ = [
     "TLSRoute",
     "Test",
     "TrafficPolicy",
+    "UDPRoute",
     "XBackend",
     "XMesh",
     "dumps",

@@ -51,6 +51,7 @@ _MODULES: Final[Mapping[tuple[str, str], str]] = {
     (GATEWAY_GROUP, "TLSRoute"): "kgw.api.gateway.tls_route",
     (KGW_GROUP, "Test"): "kgw.api.kgw.test",
     (KGATEWAY_GROUP, "TrafficPolicy"): "kgw.api.kgateway.traffic_policy",
+    (GATEWAY_GROUP, "UDPRoute"): "kgw.api.gateway.udp_route",
     (X_GATEWAY_GROUP, "XBackend"): "kgw.api.gateway.x_backend",
     (X_GATEWAY_GROUP, "XMesh"): "kgw.api.gateway.x_mesh",
 }

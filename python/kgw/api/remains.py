@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kgw.api.gateway.http_route import HTTPRoute
     from kgw.api.gateway.tcp_route import TCPRoute
     from kgw.api.gateway.tls_route import TLSRoute
+    from kgw.api.gateway.udp_route import UDPRoute
     from kgw.api.meta import Opaque
 
 M = TypeVar("M", bound=Model)
@@ -72,20 +73,29 @@ def route(refused: Opaque) -> HTTPRoute | GRPCRoute:
     return found
 
 
-def stream_route(refused: Opaque) -> TCPRoute | TLSRoute:
-    """What a refused TCPRoute or TLSRoute is about: parents and hostnames, and no backends."""
+def stream_route(refused: Opaque) -> TCPRoute | TLSRoute | UDPRoute:
+    """What a refused TCPRoute, TLSRoute or UDPRoute is about: parents, hostnames, no backends."""
     from kgw.api.gateway.tcp_route import StreamRule, TCPRoute, TCPRouteSpec
     from kgw.api.gateway.tls_route import TLSRoute, TLSRouteSpec
+    from kgw.api.gateway.udp_route import UDPRoute, UDPRouteSpec
 
     spec = _spec(refused)
     parent_refs = tuple(ref for _, ref in parents(refused))
     rules = (StreamRule.model_construct(backend_refs=()),)
-    found: TCPRoute | TLSRoute
+    found: TCPRoute | TLSRoute | UDPRoute
     if refused.kind == "TCPRoute":
         found = TCPRoute.model_construct(
             api_version=refused.api_version,
             metadata=refused.metadata,
             spec=TCPRouteSpec.model_construct(
+                parent_refs=parent_refs, use_default_gateways=_scope(spec), rules=rules
+            ),
+        )
+    elif refused.kind == "UDPRoute":
+        found = UDPRoute.model_construct(
+            api_version=refused.api_version,
+            metadata=refused.metadata,
+            spec=UDPRouteSpec.model_construct(
                 parent_refs=parent_refs, use_default_gateways=_scope(spec), rules=rules
             ),
         )

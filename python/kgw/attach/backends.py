@@ -116,16 +116,18 @@ def resolve(index: Index, route: Route, ref: BackendObjectReference, path: Field
         problem = Outcome(False, "UnsupportedValue", f"{key} is of type ExternalName")
         _report(index, route, "KGW506", problem, (*path, "name"))
         return Backend(ref, None, None, problem, denial)
-    port = service.port(ref.port or 0)
+    protocol = "UDP" if route.kind == "UDPRoute" else "TCP"
+    port = service.port(ref.port or 0, protocol)
     if port is None:
         other = next((one for one in service.spec.ports if one.port == ref.port), None)
         if other is not None:
             text = f"port {ref.port} of {key} is a {other.protocol} port"
             problem = Outcome(False, "UnsupportedProtocol", text)
-            _report(index, route, "KGW504", problem, (*path, "port"), legal="a TCP port")
+            _report(index, route, "KGW504", problem, (*path, "port"), legal=f"a {protocol} port")
             return Backend(ref, service, None, problem, denial)
-        problem = Outcome(False, "BackendNotFound", f"{key} has no TCP port {ref.port}")
-        numbers = ", ".join(str(one.port) for one in service.spec.ports if one.protocol == "TCP")
+        problem = Outcome(False, "BackendNotFound", f"{key} has no {protocol} port {ref.port}")
+        fitting = (one.port for one in service.spec.ports if one.protocol == protocol)
+        numbers = ", ".join(str(one) for one in fitting)
         _report(index, route, "KGW307", problem, (*path, "port"), legal=numbers or None)
         return Backend(ref, service, None, problem, denial)
     return Backend(ref, service, port, None, denial)

@@ -20,7 +20,9 @@ def addresses(index: Index, service: AnyService, port: ServicePort) -> list[str]
     found = set()
     for one in index.slices(service):
         targets = [
-            p.port for p in one.ports if p.name == port.name and p.protocol == "TCP" and p.port
+            p.port
+            for p in one.ports
+            if p.name == port.name and p.protocol == port.protocol and p.port
         ]
         if not targets:
             continue

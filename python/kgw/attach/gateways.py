@@ -37,6 +37,7 @@ _KINDS: Final[dict[str, tuple[str, ...]]] = {
     "HTTPS": ("HTTPRoute", "GRPCRoute"),
     "TLS": ("TLSRoute",),
     "TCP": ("TCPRoute",),
+    "UDP": ("UDPRoute",),
 }
 
 _RESOLVED: Final = Outcome(True, "ResolvedRefs", "Successfully resolved all references")

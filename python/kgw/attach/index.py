@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ServiceImport,
         TCPRoute,
         TLSRoute,
+        UDPRoute,
     )
     from kgw.source.memory import FieldPath
 
@@ -157,7 +158,7 @@ class Index:
             loaded.BackendTLSPolicy
         )
         self.external_backends: dict[Named, loaded.XBackend] = self._of(loaded.XBackend)
-        self.stream_routes: list[loaded.TCPRoute | loaded.TLSRoute] = self._stream_routes()
+        self.stream_routes: list[TCPRoute | TLSRoute | UDPRoute] = self._stream_routes()
         self.traffic_policies: dict[Named, TrafficPolicy] = self._of(TrafficPolicy)
         self.listener_policies: list[HTTPListenerPolicy | ListenerPolicy] = [
             *self._of(HTTPListenerPolicy).values(),
@@ -175,16 +176,17 @@ class Index:
                 found[key.namespace, key.name] = remains.route(one)
         return dict(sorted(found.items()))
 
-    def _stream_routes(self) -> list[TCPRoute | TLSRoute]:
-        """The TCPRoutes and TLSRoutes by age, with what can be read of refused ones."""
-        found: list[TCPRoute | TLSRoute] = [
+    def _stream_routes(self) -> list[TCPRoute | TLSRoute | UDPRoute]:
+        """The routes of connections and datagrams by age, with what is readable of refused ones."""
+        found: list[TCPRoute | TLSRoute | UDPRoute] = [
             *self._of(loaded.TCPRoute).values(),
             *self._of(loaded.TLSRoute).values(),
+            *self._of(loaded.UDPRoute).values(),
         ]
         found += [
             remains.stream_route(one)
             for key, one in self.refused.items()
-            if key.group == Gateway.group and key.kind in ("TCPRoute", "TLSRoute")
+            if key.group == Gateway.group and key.kind in ("TCPRoute", "TLSRoute", "UDPRoute")
         ]
         return sorted(found, key=lambda one: (one.age(), one.kind))
 

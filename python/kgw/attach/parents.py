@@ -23,13 +23,13 @@ from kgw.diagnostics import Severity, suggest
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from kgw.api import TCPRoute, TLSRoute
+    from kgw.api import TCPRoute, TLSRoute, UDPRoute
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import AnyService, Index, Named, RequestRoute
     from kgw.attach.listeners import ListenerState
     from kgw.attach.waypoints import Binding
 
-    Route: TypeAlias = RequestRoute | TLSRoute | TCPRoute
+    Route: TypeAlias = RequestRoute | TLSRoute | TCPRoute | UDPRoute
 
 ACCEPTED = Outcome(True, "Accepted", "Successfully accepted Route")
 
@@ -252,6 +252,15 @@ class Parents:
     ) -> ParentState:
         kind, name = key.kind, f"{key.kind} {key.namespace}/{key.name}"
         service = self._index.service(key)
+        if isinstance(route, loaded.UDPRoute):
+            message = "a UDPRoute cannot have a Service as its parent: waypoints carry no datagrams"
+            return self._refused(
+                route,
+                ref,
+                (number, "kind"),
+                ("KGW309", "UnsupportedValue", message),
+                legal="Gateway",
+            )
         if service is None:
             known = self._index.named(kind)
             near = suggest(ref.name, (one for ns, one in known if ns == key.namespace))
@@ -322,4 +331,6 @@ def asks_for_default(route: Route) -> bool:
 
 
 def _hostnames(route: Route) -> tuple[str, ...]:
-    return () if isinstance(route, loaded.TCPRoute) else route.spec.hostnames
+    if isinstance(route, (loaded.TCPRoute, loaded.UDPRoute)):
+        return ()
+    return route.spec.hostnames

@@ -1,9 +1,9 @@
-"""Which listeners and services TCPRoutes and TLSRoutes are attached to.
+"""Which listeners and services TCPRoutes, TLSRoutes and UDPRoutes are attached to.
 
-A connection has one route only: of several for the same connections the oldest is served, and on a
-Service a route of requests goes before a TLSRoute, and that before a TCPRoute (GEP-1294), among
-those that are for the same clients. A route that was refused is attached by
-what can be read of it, and closes connections there.
+A connection, or a session of datagrams, has one route only: of several for the same the oldest is
+served, and on a Service a route of requests goes before a TLSRoute, and that before a TCPRoute
+(GEP-1294), among those that are for the same clients. A route that was refused is attached by what
+can be read of it; connections there are closed, and datagrams dropped.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from typing import TypeAlias
 
-    from kgw.api import ResourceKey, TCPRoute, TLSRoute
+    from kgw.api import ResourceKey, TCPRoute, TLSRoute, UDPRoute
     from kgw.attach.backends import Backend
     from kgw.attach.frontends import ServiceAddress
     from kgw.attach.gateways import GatewayState
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
     from kgw.attach.routes import Routes
     from kgw.attach.waypoints import Binding
 
+    StreamRoute: TypeAlias = TCPRoute | TLSRoute | UDPRoute
+
 
 @dataclass(slots=True, eq=False)
 class StreamState:
-    """A TCPRoute or TLSRoute, where it is attached and what its backends are."""
+    """A TCPRoute, TLSRoute or UDPRoute, where it is attached and what its backends are."""
 
-    route: TCPRoute | TLSRoute
+    route: StreamRoute
     parents: list[ParentState]
     #: Those of the one rule that is served.
     backends: list[list[Backend]]
@@ -50,7 +53,7 @@ class StreamState:
     @property
     def server_names(self) -> tuple[str, ...]:
         """The server names that it is for, where no listener has one."""
-        if isinstance(self.route, loaded.TCPRoute):
+        if isinstance(self.route, (loaded.TCPRoute, loaded.UDPRoute)):
             return (hostnames.ANY,)
         return hostnames.intersection(hostnames.ANY, self.route.spec.hostnames)
 
@@ -66,7 +69,7 @@ class StreamState:
 
 @dataclass(slots=True)
 class Streams:
-    """All TCPRoutes and TLSRoutes, and those of each listener and service port, oldest first."""
+    """All routes of connections and datagrams; those of a listener or service port by age."""
 
     states: list[StreamState]
     by_listener: dict[str, list[tuple[StreamState, tuple[str, ...]]]]
@@ -79,7 +82,7 @@ def resolve(
     bindings: dict[ResourceKey, Binding],
     routes: Routes,
 ) -> Streams:
-    """Attaches all TCPRoutes and TLSRoutes."""
+    """Attaches all routes of connections and datagrams."""
     streams = Streams([], defaultdict(list), defaultdict(list))
     resolver = Parents(index, gateways, bindings)
     tls: set[ServiceAddress] = set()
@@ -111,7 +114,7 @@ def resolve(
     return streams
 
 
-def _backends(index: Index, route: TCPRoute | TLSRoute) -> list[Backend]:
+def _backends(index: Index, route: StreamRoute) -> list[Backend]:
     """The backends of the first rule: nothing tells a connection of it from one of the next."""
     for number in range(1, len(route.spec.rules)):
         text = "the rule has no effect: all connections are the first rule's"
@@ -126,7 +129,7 @@ def _precede(
     index: Index,
     routes: Routes,
     tls: Collection[ServiceAddress],
-    route: TCPRoute | TLSRoute,
+    route: StreamRoute,
     parent: ParentState,
     number: int,
 ) -> ParentState:

@@ -37,8 +37,27 @@ class Upstreams:
             )
         )
 
-    def of(self, gateway: GatewayState, service: AnyService, port: ServicePort) -> Upstream:
-        """How a Gateway makes connections to a port."""
+    def of(
+        self,
+        gateway: GatewayState,
+        service: AnyService,
+        port: ServicePort,
+        *,
+        passes_tls: bool = False,
+    ) -> Upstream:
+        """How a Gateway makes connections to a port.
+
+        Args:
+            gateway: whose connections they are.
+            service: where they go.
+            port: to which port of it.
+            passes_tls: whether they carry the TLS of clients, as it is: then there is none around
+                it, whatever policies say of TLS.
+        """
+        if passes_tls:
+            if isinstance(service, loaded.ServiceImport):
+                return Upstream()
+            return self.config.of(service, tls=False)
         policy = self.tls.of(service, port)
         found = Upstream()
         if not isinstance(service, loaded.ServiceImport):  # kgateway's policies are for Services

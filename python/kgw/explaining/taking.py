@@ -157,9 +157,7 @@ def _of_gateways(config: Config, question: Question, states: Sequence[GatewaySta
     if own is not None:
         reasons[own.id] = _won(own, question)
     considered = tuple(_considered(one, reasons[one.id], taken=one is own) for one in everything)
-    listener = next(
-        served[one.id] for one in state.listeners if one.spec.port == port and one.id in served
-    )
+    listener = next(served[one.id] for one in _sharing(state, port) if one.id in served)
     where = Taking(
         considered,
         listener,
@@ -199,17 +197,21 @@ def _why_not(
         return f"the Gateway is not accepted: {state.refusal.message}"
     if not one.usable:
         return f"not served: {one.programmed.message}"
-    sharing = [other for other in state.listeners if other.spec.port == one.spec.port]
-    if not any(other.id in served for other in sharing):
-        return "not served"
     protocol = one.spec.protocol
     if protocol not in ("HTTP", "TCP", *_TLS):
         return f"protocol {protocol} is for no requests"
+    if not any(other.id in served for other in _sharing(state, one.spec.port)):
+        return "not served"
     if protocol == "HTTP" and question.secure:
         return "it takes no TLS"
     if protocol in _TLS and not question.secure:
         return f"protocol {protocol}: it takes nothing but TLS"
     return None
+
+
+def _sharing(state: GatewayState, port: int) -> list[ListenerState]:
+    """The listeners of a port of connections; one of datagrams may have its number."""
+    return [one for one in state.listeners if one.spec.port == port and one.spec.protocol != "UDP"]
 
 
 def _chosen(group: Sequence[ListenerState], question: Question) -> ListenerState | None:

@@ -50,7 +50,7 @@ class Clusters:
     def __init__(self, attachment: Attachment) -> None:
         self._index = attachment.index
         self._upstreams = attachment.upstreams
-        self._names: dict[tuple[Named, ResourceKey, int, str, bool], str | None] = {}
+        self._names: dict[tuple[Named, ResourceKey, int, str, str, bool, bool], str | None] = {}
         self._sources: dict[str, _Source] = {}
         self._by_service: dict[ResourceKey, list[str]] = defaultdict(list)
         self._used: dict[str, None] = {}
@@ -87,7 +87,13 @@ class Clusters:
             self._used = before
 
     def name(
-        self, gateway: GatewayState, service: AnyService, port: ServicePort, *, calls: bool = False
+        self,
+        gateway: GatewayState,
+        service: AnyService,
+        port: ServicePort,
+        *,
+        calls: bool = False,
+        passes_tls: bool = False,
     ) -> str | None:
         """The cluster of a service port, as a Gateway reaches it.
 
@@ -100,12 +106,14 @@ class Clusters:
             service: where they go.
             port: a port of the Service.
             calls: whether they are for gRPC, which knows HTTP/2 only, whatever the port declares.
+            passes_tls: whether they pass on the TLS of clients, which has no other around it.
         """
-        key = (gateway.named, service.key, port.port, port.name, calls)
+        place = (port.port, port.name, port.protocol)
+        key = (gateway.named, service.key, *place, calls, passes_tls)
         try:
             ident = self._names[key]
         except KeyError:
-            ident = self._names[key] = self._name(gateway, service, port, calls)
+            ident = self._names[key] = self._name(gateway, service, port, calls, passes_tls)
         if ident is not None:
             self._used[ident] = None
         return ident
@@ -140,14 +148,26 @@ class Clusters:
         return found
 
     def _name(
-        self, gateway: GatewayState, service: AnyService, port: ServicePort, calls: bool
+        self,
+        gateway: GatewayState,
+        service: AnyService,
+        port: ServicePort,
+        calls: bool,
+        passes_tls: bool,
     ) -> str | None:
         upstream = self._upstreams.of(gateway, service, port)
+        suffix = ""
+        if passes_tls and (upstream.tls or upstream.broken):
+            upstream = self._upstreams.of(gateway, service, port, passes_tls=True)
+            suffix = "_passthrough"
         if upstream.broken is not None:
             return None
         origin = "kube" if service.kind == "Service" else "import"
-        ident = f"{origin}_{service.namespace}_{service.name}_{port.port}"
+        ident = f"{origin}_{service.namespace}_{service.name}_{port.port}{suffix}"
         version = protocols.of(port).version
+        if port.protocol == "UDP":
+            ident += "_udp"
+            version = protocols.HTTP1.version
         if calls and version != protocols.HTTP2.version:
             version = protocols.HTTP2.version
             ident += "_http2"

@@ -33,8 +33,8 @@ class Listeners:
         self._streams = Streams(attachment, tables)
         self._destinations = Destinations(attachment, tables, self._streams)
         self._options = options
-        #: Whose each address is, by port and family, and by host.
-        self._bound: dict[tuple[str, bool], dict[str, str]] = defaultdict(dict)
+        #: Whose each address is, by transport, port and family, and by host.
+        self._bound: dict[tuple[str, str, bool], dict[str, str]] = defaultdict(dict)
         #: Annotations of the Gateway at hand, and why they do nothing on its listeners so far.
         self._annotations: dict[FieldPath, str | None] = {}
 
@@ -91,6 +91,8 @@ class Listeners:
             traffic = {"type": "http", "route_table": self._tables.http(state, group)}
         elif first.spec.protocol == "TCP":
             traffic = self._streams.tcp(state, first)
+        elif first.spec.protocol == "UDP":
+            traffic = self._streams.udp(state, first)
         else:
             traffic = self._streams.tls(state, group)
         found: dict[str, Any] = {
@@ -112,7 +114,8 @@ class Listeners:
     def _claim(self, state: GatewayState, group: list[ListenerState], bind: list[str]) -> bool:
         """Takes addresses for a Gateway; two that share one would split its connections."""
         name = "/".join(state.named)
-        places = [_place(one) for one in bind if not one.endswith(":0")]
+        transport = "UDP" if group[0].spec.protocol == "UDP" else "TCP"
+        places = [_place(transport, one) for one in bind if not one.endswith(":0")]
         taken = next((one for place in places if (one := self._taken(*place, name))), None)
         if taken is None:
             for place, host in places:
@@ -128,13 +131,13 @@ class Listeners:
             state.refusal = Outcome(False, "ListenersNotValid", "No valid listeners")
         return False
 
-    def _taken(self, place: tuple[str, bool], host: str, name: str) -> tuple[str, str] | None:
+    def _taken(self, place: tuple[str, str, bool], host: str, name: str) -> tuple[str, str] | None:
         """An address of another Gateway that competes with a new one, and whose it is."""
         bound = self._bound[place]
         hosts = bound if host in _WILDCARDS else (host, *_WILDCARDS)
         for one in hosts:
             if bound.get(one, name) != name:
-                return f"{one}:{place[0]}", bound[one]
+                return f"{one}:{place[1]}", bound[one]
         return None
 
     # === Policies ===
@@ -194,6 +197,11 @@ class Listeners:
             for one in every:
                 settings.put(one, rest, value)
             return None if every else (path, "the listener passes no bytes on as they are")
+        elif part == "datagrams":
+            if traffic["type"] != "udp":
+                return path, "the listener takes no datagrams"
+            settings.put(traffic["forward"], rest, value)
+            return None
         elif part == "traffic" and traffic["type"] != "tls":
             return None  # Envoy too: without TLS there is nothing to wait for.
         settings.put(found, field, value)
@@ -204,10 +212,10 @@ class Listeners:
         self._index.report(owner, "KGW413", Severity.WARNING, message, path)
 
 
-def _place(bind: str) -> tuple[tuple[str, bool], str]:
-    """Port and family of an address, within which hosts compete, and the host."""
+def _place(transport: str, bind: str) -> tuple[tuple[str, str, bool], str]:
+    """Transport, port and family of an address, within which hosts compete, and the host."""
     host, _, port = bind.rpartition(":")
-    return (port, host.startswith("[")), host
+    return (transport, port, host.startswith("[")), host
 
 
 #: Hosts that compete with all of their family.

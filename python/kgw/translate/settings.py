@@ -102,7 +102,7 @@ def displaced(name: str, http: dict[str, Any]) -> bool:
 
 def forwards(traffic: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """All forwarding of bytes that a listener's traffic holds."""
-    if "forward" in traffic:
+    if "forward" in traffic and traffic["type"] != "udp":
         yield traffic["forward"]
     for chain in traffic.get("chains", ()):
         if "forward" in chain["action"]:

@@ -7,9 +7,10 @@ ask less of clients.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kgw.attach import hostnames
+from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,10 +26,15 @@ if TYPE_CHECKING:
     from kgw.translate.tables import Tables
 
 
+#: Fields of clusters that are about connections.
+_OF_CONNECTIONS: Final = {"tls": "TLS", "proxy_protocol": "a PROXY protocol header"}
+
+
 class Streams:
     """Builds the traffic of listeners and service ports that carry more than plain HTTP."""
 
     def __init__(self, attachment: Attachment, tables: Tables) -> None:
+        self._index = attachment.index
         self._streams = attachment.streams
         self._tables = tables
 
@@ -37,6 +43,12 @@ class Streams:
         attached = self._streams.by_listener.get(listener.id)
         forward = self._forward(gateway, attached[0][0], mesh=False) if attached else _closed()
         return {"type": "tcp", "forward": forward}
+
+    def udp(self, gateway: GatewayState, listener: ListenerState) -> dict[str, Any]:
+        """The traffic of a listener of protocol UDP: the oldest route has it all."""
+        attached = self._streams.by_listener.get(listener.id)
+        forward = self._forward(gateway, attached[0][0], mesh=False) if attached else _closed()
+        return {"type": "udp", "forward": forward}
 
     def tls(self, gateway: GatewayState, listeners: list[ListenerState]) -> dict[str, Any]:
         """The traffic of the listeners of protocols HTTPS and TLS on one port."""
@@ -112,17 +124,38 @@ class Streams:
     def _action(
         self, gateway: GatewayState, listener: ListenerState, state: StreamState
     ) -> dict[str, Any]:
-        forward = self._forward(gateway, state, mesh=False)
-        if listener.passes_through or not forward["backends"]:
+        passes = listener.passes_through
+        forward = self._forward(gateway, state, mesh=False, passes_tls=passes)
+        # Where nothing can be reached no handshake begins either: a client must not take it for one
+        # that serves it (TLSRoute: a connection without a valid backend is rejected).
+        reachable = any(one["cluster"] and one["weight"] for one in forward["backends"])
+        if passes or not reachable:
             return {"type": "passthrough", "forward": forward}
         return {"type": "tcp", "tls": _server_tls(listener.tls), "forward": forward}
 
-    def _forward(self, gateway: GatewayState, state: StreamState, *, mesh: bool) -> dict[str, Any]:
+    def _forward(
+        self, gateway: GatewayState, state: StreamState, *, mesh: bool, passes_tls: bool = False
+    ) -> dict[str, Any]:
         backends = []
-        for one in state.backends[0]:
-            cluster = self._tables.backend(gateway, one, mesh=mesh, variant="tcp")
+        for number, one in enumerate(state.backends[0]):
+            cluster = self._tables.backend(
+                gateway, one, mesh=mesh, variant="tcp", passes_tls=passes_tls
+            )
+            if cluster is not None and state.route.kind == "UDPRoute":
+                cluster = self._plain(state, number, cluster)
             backends.append({"cluster": cluster, "weight": one.weight})
         return {"name": state.name, "backends": backends}
+
+    def _plain(self, state: StreamState, number: int, cluster: str) -> str | None:
+        """A cluster, unless datagrams cannot be sent to it as its policies ask."""
+        made = self._tables.clusters.made[cluster].ir
+        asked = [word for field, word in _OF_CONNECTIONS.items() if field in made]
+        if not asked:
+            return cluster
+        text = f"policies of the Service ask for {asked[0]}, without which datagrams are not sent"
+        path = ("spec", "rules", 0, "backendRefs", number)
+        self._index.report(state.route, "KGW504", Severity.ERROR, text, path)
+        return None
 
 
 def _server_tls(tls: ServerTLS | None) -> dict[str, Any]:

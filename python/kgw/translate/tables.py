@@ -10,8 +10,9 @@ survives a reload:
     route    httproute/NAMESPACE/NAME/RULE/MATCH@TABLE, grpcroute/... likewise, default@TABLE,
              misdirected@TABLE
     cluster  kube_NAMESPACE_SERVICE_PORT, followed by _auto or _http2 where requests go there in
-             another version of HTTP than the port's; import_... likewise for a ServiceImport; with
-             the certificate of a Gateway, followed by @NAMESPACE/GATEWAY
+             another version of HTTP than the port's, by _udp for a port of UDP, by _passthrough
+             where the TLS of clients is passed on although a policy asks for TLS; import_...
+             likewise for a ServiceImport; with the certificate of a Gateway, by @NAMESPACE/GATEWAY
 
 A table is known before its routes are: `kgw.translate.records` makes what each route has in it.
 """
@@ -135,13 +136,26 @@ class Tables:
         return self._add(Table(name, gateway, port.port, (), hosts=hosts))
 
     def cluster(
-        self, gateway: GatewayState, service: AnyService, port: ServicePort, *, calls: bool = False
+        self,
+        gateway: GatewayState,
+        service: AnyService,
+        port: ServicePort,
+        *,
+        calls: bool = False,
+        passes_tls: bool = False,
     ) -> str | None:
         """The cluster of a service port, as a Gateway reaches it; see `Clusters.name`."""
-        return self.clusters.name(gateway, service, port, calls=calls)
+        name = self.clusters.name
+        return name(gateway, service, port, calls=calls, passes_tls=passes_tls)
 
     def backend(
-        self, gateway: GatewayState, backend: Backend, *, mesh: bool, variant: Variant = ""
+        self,
+        gateway: GatewayState,
+        backend: Backend,
+        *,
+        mesh: bool,
+        variant: Variant = "",
+        passes_tls: bool = False,
     ) -> str | None:
         """The cluster of a backend; none if it cannot be used.
 
@@ -150,6 +164,7 @@ class Tables:
             backend: where they go.
             mesh: whether the route is one of the mesh.
             variant: what they carry, if not the requests of an HTTPRoute.
+            passes_tls: whether that is the TLS of clients.
         """
         if backend.failure(mesh) is not None:
             return None
@@ -157,7 +172,10 @@ class Tables:
             return self.clusters.external(external, variant)
         if backend.service is None or backend.port is None:
             return None
-        return self.cluster(gateway, backend.service, backend.port, calls=variant == "http2")
+        calls = variant == "http2"
+        return self.cluster(
+            gateway, backend.service, backend.port, calls=calls, passes_tls=passes_tls
+        )
 
     def external(self, backend: Backend) -> ExternalState | None:
         """What a backend outside of the cluster comes to, if it is one."""

@@ -153,9 +153,9 @@ class Service(Resource):
         texts = self.spec.cluster_ips or (self.spec.cluster_ip or "",)
         return tuple(ip_address(text) for text in texts if text not in ("", "None"))
 
-    def port(self, number: int) -> ServicePort | None:
-        """The TCP port of that number."""
+    def port(self, number: int, protocol: str = "TCP") -> ServicePort | None:
+        """The port of that number; TCP and UDP each have their own."""
         for port in self.spec.ports:
-            if port.port == number and port.protocol == "TCP":
+            if port.port == number and port.protocol == protocol:
                 return port
         return None

@@ -139,6 +139,7 @@ OPTIONS: Final = (
     Option("strict-paths", "http.strict_paths", _SWITCH),
     Option("strip-client-address", "http.strip_client_address", _SWITCH),
     Option("tcp-idle-timeout", "forward.idle_timeout_ms", _TIME),
+    Option("udp-idle-timeout", "datagrams.idle_timeout_ms", _TIME),
 )
 
 _BY_NAME: Final = {one.name: one for one in OPTIONS}

@@ -45,6 +45,16 @@ def rule_names(rules: tuple[StreamRule, ...]) -> None:
         raise contradiction("Rule name must be unique within the route", "rules", twice, "name")
 
 
+def one_rule(api_version: str, rules: tuple[StreamRule, ...]) -> None:
+    """Checks that a route of a version that has one rule only has no more.
+
+    Raises:
+        ValueError: it has.
+    """
+    if api_version.endswith("/v1") and len(rules) > 1:
+        raise contradiction("there must be exactly one rule", "spec", "rules")
+
+
 class TCPRouteSpec(Model):
     """What a TCPRoute says."""
 
@@ -91,3 +101,8 @@ class TCPRoute(Resource):
                 rules=(StreamRule(backend_refs=backend_refs(backends)),),
             ),
         )
+
+    @model_validator(mode="after")
+    def _version_rules(self) -> Self:
+        one_rule(self.api_version, self.spec.rules)
+        return self

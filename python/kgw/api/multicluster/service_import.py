@@ -91,9 +91,9 @@ class ServiceImport(Resource):
             return ()
         return tuple(ip_address(text) for text in self.spec.ips)
 
-    def port(self, number: int) -> ServicePort | None:
-        """The TCP port of that number."""
+    def port(self, number: int, protocol: str = "TCP") -> ServicePort | None:
+        """The port of that number; TCP and UDP each have their own."""
         for port in self.spec.ports:
-            if port.port == number and port.protocol == "TCP":
+            if port.port == number and port.protocol == protocol:
                 return port
         return None

@@ -357,7 +357,7 @@ fn tls_chains<'a>(listener: &'a Listener, peers: &Peers) -> Option<(u64, &'a Cha
                 Carries::Http(_) | Carries::Tcp(_) | Carries::Either(..) => None,
             }
         }
-        Traffic::Waypoint { .. } | Traffic::Http(_) | Traffic::Tcp(_) => None,
+        Traffic::Waypoint { .. } | Traffic::Http(_) | Traffic::Tcp(_) | Traffic::Udp(_) => None,
     }
 }
 
