@@ -403,7 +403,7 @@ def _redirects(rule: Any) -> list[Json]:
 
 def _mirrored(rule: Any, to: Any, lane: Lane) -> list[Json]:
     def mirror(share: int) -> Json:
-        cluster = lane.named("d")
+        cluster = lane.named("c")
         return {"type": "mirror", "cluster": cluster, "numerator": share, "denominator": 100}
 
     change = _modify(set="new")
