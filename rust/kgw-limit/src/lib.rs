@@ -6,6 +6,7 @@
 //!   compare-and-swap, and a refused take writes nothing.
 //! * [`KeyedBuckets`] is one bucket for each key (client address, header value, identity), bounded in
 //!   number.
+//! * [`RetryBudget`] is how many of the requests to a backend may be retries, counted over a while.
 //!
 //! Nothing here reads a clock: every operation receives `now`, a [`Tick`]. A [`MonotonicClock`] and,
 //! for tests, a [`ManualClock`] provide it.
@@ -37,6 +38,7 @@ mod clock;
 mod error;
 mod keyed;
 mod limit;
+mod retry_budget;
 mod tick;
 
 pub use bucket::TokenBucket;
@@ -44,4 +46,5 @@ pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use error::Error;
 pub use keyed::{DEFAULT_MAX_KEYS, KeyedBuckets};
 pub use limit::{Denied, Limit, MIN_FILL_INTERVAL, Taken, Unreserved};
+pub use retry_budget::RetryBudget;
 pub use tick::Tick;
