@@ -238,6 +238,16 @@ stats! {
     upstream_rq_reused,
     /// Attempts repeated because a pooled connection had died.
     upstream_rq_retry_reused,
+    /// Attempts repeated because the one before failed, as a route's retry policy says.
+    upstream_rq_retry,
+    /// Such attempts whose answer was passed on, and is none that is retried.
+    upstream_rq_retry_success,
+    /// Requests that failed as often as their route's retry policy allows attempts.
+    upstream_rq_retry_limit_exceeded,
+    /// Retries that their service's budget did not allow.
+    upstream_rq_retry_overflow,
+    /// Attempts that took longer than their route allows one.
+    upstream_rq_per_try_timeout,
     /// Requests that took longer than their route allows.
     upstream_rq_timeout,
 }

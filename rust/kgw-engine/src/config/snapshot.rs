@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use ipnet::IpNet;
+use kgw_h1::Headers;
+use kgw_limit::RetryBudget;
 use kgw_proxyproto::MeshIdentity;
 use tokio::sync::futures::Notified;
 
@@ -19,6 +21,8 @@ use crate::filter::cors::Cors;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::filter::python::PythonFilter;
 use crate::listen::socket::BindKey;
+use crate::pipeline::retry::Retry;
+use crate::pipeline::session::{Pinned, Session};
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::{self, chain::Chains};
 use crate::upstream::dns::{Addresses, Host};
@@ -310,8 +314,12 @@ pub(crate) enum Action {
 pub(crate) struct Forward {
     pub(crate) backends: Box<[Backend]>,
     pub(crate) total_weight: u64,
-    /// The smaller of the route's and the backend's time-out. Milliseconds; 0 is none.
+    /// The route's time-out, or the backend's if that is smaller and the only attempt's. Milliseconds;
+    /// 0 is none.
     pub(crate) timeout_ms: u64,
+    pub(crate) retry: Option<Box<Retry>>,
+    /// In the order in which requests are asked for them.
+    pub(crate) sessions: Box<[Session]>,
     pub(crate) rewrite: ir::Rewrite,
     /// Protocols that requests may switch to, beside the listener's.
     pub(crate) upgrades: Box<[String]>,
@@ -346,6 +354,8 @@ impl Forward {
                 0 => COPY_TIMEOUT_MS,
                 given => given,
             },
+            retry: None,
+            sessions: Box::default(),
             rewrite: ir::Rewrite::default(),
             upgrades: Box::default(),
             unresolved_status: 500,
@@ -356,6 +366,21 @@ impl Forward {
     /// Picks a backend by weight; none if no weight is positive.
     pub(crate) fn pick(&self) -> Option<&Backend> {
         pick(&self.backends, self.total_weight, |backend| backend.weight)
+    }
+
+    /// Where the session leads that a request is of, if it is of one.
+    pub(crate) fn session(&self, headers: &Headers, now_s: u64) -> Option<Pinned> {
+        let mut sessions = self.sessions.iter();
+        sessions.find_map(|session| session.find(headers, now_s))
+    }
+
+    /// The sessions that requests to a backend are of.
+    pub(crate) fn session_of(&self, backend: &Backend) -> Option<&Session> {
+        let mut sessions = self.sessions.iter();
+        sessions.find(|session| {
+            let mut places = session.backends.iter();
+            places.any(|&place| std::ptr::eq(&raw const self.backends[place], backend))
+        })
     }
 
     /// The first backend of this name, whatever its weight.
@@ -460,6 +485,8 @@ pub(crate) struct Cluster {
     pub(crate) transport: u64,
     /// Requests after which a connection is not used again. 0 is none.
     pub(crate) max_requests_per_connection: u64,
+    /// How many of the requests may be retries.
+    pub(crate) retry_budget: Option<Arc<RetryBudget>>,
     /// Whose turn it is, for each worker: no worker waits for another's cache line.
     pub(crate) turns: Box<[Turn]>,
 }
@@ -488,6 +515,20 @@ impl Cluster {
     /// The next endpoint in the worker's turn.
     pub(crate) fn next_endpoint(&self, worker: usize) -> Option<SocketAddr> {
         self.endpoints_in_turn(worker).next()
+    }
+
+    /// The next endpoint in the worker's turn that is not among `tried`, if there is one, else one that
+    /// was not the last to be tried, else that one.
+    pub(crate) fn next_endpoint_but(
+        &self,
+        worker: usize,
+        tried: &[SocketAddr],
+    ) -> Option<SocketAddr> {
+        let in_turn = || self.endpoints_in_turn(worker);
+        in_turn()
+            .find(|endpoint| !tried.contains(endpoint))
+            .or_else(|| in_turn().find(|endpoint| Some(endpoint) != tried.last()))
+            .or_else(|| in_turn().next())
     }
 
     /// Every endpoint once, from the next one in the worker's turn on.

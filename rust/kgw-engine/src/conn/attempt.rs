@@ -1,19 +1,24 @@
 //! Passing a request on: choosing the endpoint, getting a connection, and what its failures mean.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use kgw_h1::{Framing, Known, Method, Request};
+use kgw_limit::Tick;
 
 use super::exchange::Next;
 use super::message::{Downstream, Lost, Upstream};
 use super::pipe::Pipe;
 use super::relay::{Answer, End, Quiet, Relay};
+use super::retry::{self, After};
 use super::tunnel;
 use super::{Conn, Target, local};
 use crate::clock::Nanos;
 use crate::pipeline::edge;
 use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::{Reply, transport_failure};
+use crate::pipeline::retry::Retrying;
+use crate::runtime::Pressure;
 use crate::telemetry::access_log::{Point, WireBytes};
 use crate::telemetry::flags::ResponseFlag;
 use crate::upstream::acquire::{Acquired, Unavailable, acquire, resolved};
@@ -43,25 +48,43 @@ pub(crate) async fn forward<D: Downstream>(
     dispatch: &Dispatch<'_>,
     switching: bool,
 ) -> Next {
-    state_timeout(&mut conn.request, dispatch);
     exchange.attempts = 1;
+    begin_retrying(conn, &mut exchange, dispatch, switching);
+    state_time(conn, &exchange, dispatch);
     let mut asks_to_continue = conn.request.expects_continue();
     if asks_to_continue {
         conn.request.headers_mut().remove(b"expect");
     }
     let worker = Rc::clone(&conn.worker);
     let mut retried = false;
+    // An idle connection that was lost says nothing of the next.
+    let mut fresh = false;
+    let mut pinned = dispatch.pinned;
     loop {
-        let acquired = match connection(conn, &mut exchange, dispatch, retried).await {
+        let acquired = match connection(conn, &mut exchange, dispatch, fresh, pinned).await {
             Ok(acquired) => acquired,
             Err(Failed::ClientGone(lost)) => {
                 exchange.client_gone(lost, 0);
                 exchange.finish(conn, target);
                 return Next::Abort;
             }
+            // Nobody is there any longer: the session goes on elsewhere.
+            Err(Failed::Answer(reply))
+                if pinned.is_some() && reply.is_retriable && !exchange.is_retried_by_policy() =>
+            {
+                pinned = None;
+                worker.stats().upstream_rq_retry.increment();
+                exchange.try_again();
+                continue;
+            }
             Err(Failed::Answer(reply)) => {
-                let fields = dispatch.response_headers;
-                return local::reply(conn, target, exchange, reply, fields).await;
+                match retry::after_failure(conn, &mut exchange, dispatch, reply).await {
+                    After::Again => {
+                        state_time(conn, &exchange, dispatch);
+                        continue;
+                    }
+                    after => return end(conn, target, exchange, dispatch, after).await,
+                }
             }
         };
         if asks_to_continue && !exchange.request_complete && !exchange.is_continued() {
@@ -131,25 +154,38 @@ pub(crate) async fn forward<D: Downstream>(
             }
             End::UpstreamClosed(lost)
                 if !retried
+                    && !exchange.is_retried_by_policy()
                     && can_send_again(conn, &mut exchange, lost, reused, attempted.untouched) =>
             {
                 worker.stats().upstream_rq_retry_reused.increment();
                 retried = true;
+                fresh = true;
                 exchange.try_again();
                 continue;
             }
-            End::UpstreamClosed(lost) => {
-                let mut reply = Reply::upstream_lost(lost);
-                reply.close |= D::CONNECTION_FIELD && !exchange.request_complete;
-                local::reply(conn, target, exchange, reply, dispatch.response_headers).await
-            }
-            End::Refused(mut reply) => {
-                // Part of the body is consumed: nobody could tell where the next request starts.
-                reply.close |= D::CONNECTION_FIELD && !exchange.request_complete;
-                if reply.flag == Some(ResponseFlag::UpstreamRequestTimeout) {
-                    worker.stats().upstream_rq_timeout.increment();
+            failed @ (End::UpstreamClosed(_) | End::Refused(_) | End::Retriable) => {
+                fresh = reused && matches!(failed, End::UpstreamClosed(Lost::Closed));
+                let after = match failed {
+                    End::UpstreamClosed(lost) => {
+                        let reply = Reply::upstream_lost(lost);
+                        retry::after_failure(conn, &mut exchange, dispatch, reply).await
+                    }
+                    End::Refused(reply) => {
+                        let is_timeout = reply.flag == Some(ResponseFlag::UpstreamRequestTimeout);
+                        if is_timeout && !reply.is_retriable {
+                            worker.stats().upstream_rq_timeout.increment();
+                        }
+                        retry::after_failure(conn, &mut exchange, dispatch, reply).await
+                    }
+                    _ => Box::pin(retry::wait(conn, &mut exchange, dispatch)).await,
+                };
+                match after {
+                    After::Again => {
+                        state_time(conn, &exchange, dispatch);
+                        continue;
+                    }
+                    after => end(conn, target, exchange, dispatch, after).await,
                 }
-                local::reply(conn, target, exchange, reply, dispatch.response_headers).await
             }
             End::Truncated(flag, details) => {
                 if flag == Some(ResponseFlag::UpstreamRequestTimeout) {
@@ -167,6 +203,31 @@ pub(crate) async fn forward<D: Downstream>(
                 if sent { Next::Close } else { Next::Abort }
             }
         };
+    }
+}
+
+/// Ends an exchange that no other attempt follows.
+async fn end<D: Downstream>(
+    conn: &mut Conn<D>,
+    target: &Target,
+    mut exchange: Exchange<'_>,
+    dispatch: &Dispatch<'_>,
+    after: After,
+) -> Next {
+    match after {
+        After::Answer(mut reply) => {
+            // Part of the body is consumed: nobody could tell where the next request starts.
+            let was_sent = !exchange.upstream_connection_ids.is_empty();
+            reply.close |= D::CONNECTION_FIELD && was_sent && !exchange.request_complete;
+            local::reply(conn, target, exchange, reply, dispatch.response_headers).await
+        }
+        After::ClientGone(lost) => {
+            exchange.client_gone(lost, 0);
+            exchange.finish(conn, target);
+            Next::Abort
+        }
+        // It is handled where the attempts are made.
+        After::Again => Next::Abort,
     }
 }
 
@@ -271,7 +332,7 @@ struct Attempt<'a, 'x, D> {
 }
 
 impl<D: Downstream> Attempt<'_, '_, D> {
-    fn note_connection<U: Upstream>(&mut self, local: Option<std::net::SocketAddr>, id: u64) {
+    fn note_connection<U: Upstream>(&mut self, local: Option<SocketAddr>, id: u64) {
         self.exchange.upstream_local = local;
         self.exchange.upstream_protocol = U::PROTOCOL;
         self.exchange.upstream_connection_ids.push(id);
@@ -281,7 +342,14 @@ impl<D: Downstream> Attempt<'_, '_, D> {
         up.limit_output(self.target.listener.http.buffer_bytes);
         let before = up.traffic();
         let framing = body_framing(&self.conn.request, self.exchange);
-        if let Some(feeds) = &mut self.exchange.feeds {
+        let framing = match &mut self.exchange.retrying {
+            Some(retrying) => retrying.replay.framing(framing),
+            None => framing,
+        };
+        // Copies have what is replayed.
+        if !self.exchange.is_replaying()
+            && let Some(feeds) = &mut self.exchange.feeds
+        {
             feeds.begin_attempt();
         }
         self.exchange.upstream_wire = WireBytes {
@@ -350,19 +418,21 @@ enum Failed {
     Answer(Reply),
 }
 
-/// Gets a connection to the next endpoint: another's, unless `fresh`, or a new one.
+/// Gets a connection to the next endpoint: another's, unless `fresh`, or a new one. With `pinned` the first
+/// attempt goes there.
 async fn connection<D: Downstream>(
     conn: &mut Conn<D>,
     exchange: &mut Exchange<'_>,
     dispatch: &Dispatch<'_>,
     fresh: bool,
+    pinned: Option<SocketAddr>,
 ) -> Result<Acquired, Failed> {
     let began = conn.worker.now();
     let deadlines = Deadlines::new(began, exchange, dispatch);
     if let Err(unavailable) = resolved(conn, exchange, dispatch.cluster, deadlines.first()).await {
         return Err(deadlines.failed(conn, exchange, unavailable));
     }
-    let Some(endpoint) = dispatch.cluster.next_endpoint(conn.worker.index()) else {
+    let Some(endpoint) = next_endpoint(conn, exchange, dispatch, pinned) else {
         return Err(Failed::Answer(Reply::no_healthy_upstream()));
     };
     exchange.endpoints.push(endpoint);
@@ -400,7 +470,7 @@ async fn open<D: Downstream>(
     if let Err(unavailable) = resolved(conn, exchange, cluster, deadlines.first()).await {
         return Err(deadlines.failed(conn, exchange, unavailable));
     }
-    let Some(endpoint) = cluster.next_endpoint(conn.worker.index()) else {
+    let Some(endpoint) = next_endpoint(conn, exchange, dispatch, dispatch.pinned) else {
         return Err(Failed::Answer(Reply::no_healthy_upstream()));
     };
     exchange.endpoints.push(endpoint);
@@ -409,9 +479,27 @@ async fn open<D: Downstream>(
         .map_err(|unavailable| deadlines.failed(conn, exchange, unavailable))
 }
 
+/// Chooses the endpoint of the next attempt: the session's, or the one whose turn it is. A retry goes to
+/// another than those that failed, if there is one.
+fn next_endpoint<D>(
+    conn: &Conn<D>,
+    exchange: &Exchange<'_>,
+    dispatch: &Dispatch<'_>,
+    pinned: Option<SocketAddr>,
+) -> Option<SocketAddr> {
+    let (cluster, worker) = (dispatch.cluster, conn.worker.index());
+    let retrying = exchange.retrying.as_ref();
+    let is_retry = retrying.is_some_and(|retrying| retrying.made() > 0);
+    if is_retry || pinned != dispatch.pinned {
+        return cluster.next_endpoint_but(worker, &exchange.endpoints);
+    }
+    pinned.or_else(|| cluster.next_endpoint(worker))
+}
+
 /// Until when a connection has to be there.
 struct Deadlines {
     connect: Nanos,
+    attempt: Nanos,
     answer: Nanos,
     call: Nanos,
 }
@@ -420,13 +508,15 @@ impl Deadlines {
     fn new(now: Nanos, exchange: &Exchange<'_>, dispatch: &Dispatch<'_>) -> Self {
         Self {
             connect: now.after_ms(dispatch.cluster.connect_timeout.as_millis() as u64),
+            attempt: exchange.attempt_deadline(),
             answer: exchange.route_deadline(dispatch.forward.timeout_ms),
             call: exchange.call_deadline,
         }
     }
 
     fn first(&self) -> Nanos {
-        self.connect.min(self.answer).min(self.call)
+        let attempt = self.connect.min(self.attempt);
+        attempt.min(self.answer).min(self.call)
     }
 
     /// What there is to say if there is no connection.
@@ -455,9 +545,13 @@ impl Deadlines {
                 exchange.transport_failure = Some(reason);
                 reply
             }
-            Unavailable::NotConnected(ConnectError::TimedOut) if self.answer <= self.connect => {
+            Unavailable::NotConnected(ConnectError::TimedOut) if self.answer == self.first() => {
                 stats.upstream_rq_timeout.increment();
                 Reply::request_timed_out()
+            }
+            Unavailable::NotConnected(ConnectError::TimedOut) if self.attempt == self.first() => {
+                stats.upstream_rq_per_try_timeout.increment();
+                Reply::attempt_timed_out()
             }
             Unavailable::NotConnected(ConnectError::TimedOut) => {
                 stats.upstream_cx_connect_timeout.increment();
@@ -505,13 +599,47 @@ fn is_idempotent(method: Method) -> bool {
     )
 }
 
-/// States the time-out.
-fn state_timeout(request: &mut Request, dispatch: &Dispatch<'_>) {
-    let forward = dispatch.forward;
-    if forward.timeout_ms > 0 {
+/// Begins to count attempts, if the route has retries: they are for requests that ask for no other
+/// protocol, and whose body may be kept.
+fn begin_retrying<D>(
+    conn: &Conn<D>,
+    exchange: &mut Exchange<'_>,
+    dispatch: &Dispatch<'_>,
+    switching: bool,
+) {
+    let now = conn.worker.now();
+    if let Some(budget) = &dispatch.cluster.retry_budget {
+        budget.request(Tick::from_nanos(now.0));
+    }
+    if let Some(retry) = &dispatch.forward.retry {
+        let is_switch = switching || conn.request.extended_connect();
+        let has_memory = conn.worker.pressure() == Pressure::Normal;
+        let may = !is_switch && (has_memory || conn.request.framing().is_empty());
+        exchange.retrying = Some(Box::new(Retrying::new(retry, may, now)));
+    }
+}
+
+/// States the time that the endpoint has for its answer, as Envoy does: the attempt's, or what is left of
+/// the route's if that is less.
+fn state_time<D>(conn: &mut Conn<D>, exchange: &Exchange<'_>, dispatch: &Dispatch<'_>) {
+    let route_ms = dispatch.forward.timeout_ms;
+    let time_ms = match &exchange.retrying {
+        None => route_ms,
+        Some(retrying) => {
+            let deadline = exchange.route_deadline(route_ms);
+            let left_ms = match retrying.made() {
+                1.. if deadline != Nanos::NEVER => {
+                    (deadline.since(conn.worker.now()) / 1_000_000).max(1)
+                }
+                _ => route_ms,
+            };
+            retrying.attempt_ms(left_ms)
+        }
+    };
+    if time_ms > 0 {
         let mut number = itoa::Buffer::new();
-        let text = number.format(forward.timeout_ms).as_bytes();
-        request
+        let text = number.format(time_ms).as_bytes();
+        conn.request
             .headers_mut()
             .set_known(Known::XEnvoyExpectedRqTimeoutMs, text);
     }

@@ -149,8 +149,16 @@ pub(crate) async fn serve<D: Downstream>(
     let response_headers: &[&[HeaderMutation]] = &[&route.response_headers];
 
     // The cluster is logged even for requests that a filter answers, so it is picked first.
+    let mut pinned = None;
     let mut backend = match &route.action {
-        Action::Forward(forward) => forward.pick(),
+        Action::Forward(forward) => {
+            if !forward.sessions.is_empty() {
+                let wall = conn.worker.clock().wall_nanos(now);
+                pinned = forward.session(conn.request.headers(), wall / 1_000_000_000);
+            }
+            let of_session = pinned.map(|pinned| &forward.backends[pinned.backend]);
+            of_session.or_else(|| forward.pick())
+        }
         Action::Redirect(_) | Action::Direct { .. } => None,
     };
     exchange.cluster = backend.and_then(|backend| backend.cluster.as_deref());
@@ -210,6 +218,10 @@ pub(crate) async fn serve<D: Downstream>(
     }
     if let (Action::Forward(forward), Some(name)) = (&route.action, exchange.chosen_backend()) {
         backend = forward.named(name);
+        pinned = pinned.filter(|pinned| {
+            let of_session = &raw const forward.backends[pinned.backend];
+            backend.is_some_and(|backend| std::ptr::eq(of_session, backend))
+        });
         exchange.cluster = backend.and_then(|backend| backend.cluster.as_deref());
     }
     let reply = match (&route.action, backend) {
@@ -229,6 +241,8 @@ pub(crate) async fn serve<D: Downstream>(
                     forward,
                     cluster,
                     response_headers,
+                    session: forward.session_of(backend),
+                    pinned: pinned.map(|pinned| pinned.endpoint),
                 };
                 if connect {
                     return Box::pin(attempt::tunnel(conn, target, exchange, &dispatch)).await;

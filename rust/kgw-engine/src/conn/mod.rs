@@ -18,6 +18,8 @@ pub(crate) mod mirror;
 pub(crate) mod pipe;
 mod proxy_header;
 mod relay;
+pub(crate) mod replay;
+mod retry;
 mod splice;
 mod tcp;
 mod tls;

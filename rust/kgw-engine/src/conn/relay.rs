@@ -10,7 +10,9 @@
 //! 3. A failure before the answer's head was passed on becomes an answer of the proxy's own; one
 //!    after it cuts the answer short, visibly.
 //! 4. The route's time-out runs from the end of the request to the end of the answer's arrival.
-//! 5. The upstream connection can be used again only if both messages ended and nothing follows.
+//! 5. The time of an attempt, where a route has retries, covers its answer as well, and the route's all
+//!    attempts.
+//! 6. The upstream connection can be used again only if both messages ended and nothing follows.
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -26,6 +28,7 @@ use super::Conn;
 use super::filtered_body::FilteredBody;
 use super::filtering::{self, Way};
 use super::message::{Downstream, Lost, Piece, Upstream};
+use super::retry::{self, Admitted};
 use super::splice::Splice;
 use super::whole_body;
 use crate::clock::Nanos;
@@ -55,6 +58,8 @@ pub(crate) enum End {
     UpstreamClosed(Lost),
     /// Nothing was passed on yet; this is to be answered.
     Refused(Reply),
+    /// The answer is one in whose place another is asked for. Nothing of it was passed on.
+    Retriable,
     /// The answer was cut short.
     Truncated(Option<ResponseFlag>, Cow<'static, str>),
     /// Both sides have agreed to speak another protocol. The client's side has been told.
@@ -204,6 +209,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
     /// Whether all of the request has been handed to the upstream's side.
     fn is_request_passed_on(&mut self) -> bool {
         self.exchange.request_complete
+            && !self.exchange.is_replaying()
             && self
                 .exchange
                 .request_body_mut()
@@ -234,6 +240,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         if self.exchange.grpc_web.is_none()
             && !self.exchange.has_filtered_request()
             && !self.exchange.is_body_copied()
+            && !self.exchange.keeps_request()
             && let (Some(down), Some(up)) = (self.conn.down.http1(), self.up.http1())
             && let Some(polled) = spliced(down.poll_splice(cx, up), &self.conn.worker)
         {
@@ -262,6 +269,13 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
 
     /// Moves what has arrived of the request's body to the upstream.
     fn take_request_body(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.exchange.is_replaying() {
+            let moved = self.replay_request_body()?;
+            if self.exchange.is_replaying() {
+                return Ok(moved);
+            }
+            return Ok(self.take_request_body(cx)? || moved);
+        }
         if let Some(mut body) = self.exchange.take_request_body() {
             let moved = self.filter_request_body(cx, &mut body);
             self.exchange.put_request_body(body);
@@ -276,6 +290,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                     match &mut self.exchange.grpc_web {
                         None => {
                             self.exchange.copy_data(data);
+                            self.exchange.keep_request(data);
                             self.up.pass_data(cx, data).map(|written| {
                                 if written {
                                     self.note_written();
@@ -288,11 +303,13 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                                 return Err(self.fail(Reply::bad_grpc_web()));
                             }
                             self.exchange.copy_data(&messages);
+                            self.exchange.keep_request(&messages);
                             self.up.send_data(&messages)
                         }
                     }
                 }
                 Ok(Piece::End(trailers)) => {
+                    self.exchange.keep_request_end(trailers);
                     self.exchange.request_received(self.now);
                     let web = self.exchange.grpc_web.as_ref();
                     if web.is_some_and(|web| web.request_end().is_err()) {
@@ -311,6 +328,31 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         Ok(moved)
     }
 
+    /// Sends what another endpoint was sent of the request's body.
+    fn replay_request_body(&mut self) -> Result<bool, End> {
+        let Some(retrying) = &mut self.exchange.retrying else {
+            return Ok(false);
+        };
+        let replay = &mut retrying.replay;
+        let mut moved = false;
+        let mut sent = Ok(());
+        while sent.is_ok() && self.up.has_room() && !replay.piece().is_empty() {
+            let piece = replay.piece();
+            let count = piece.len();
+            sent = self.up.send_data(piece);
+            replay.advance(count);
+            moved = true;
+        }
+        if sent.is_ok() && self.up.has_room() && replay.is_end_due() {
+            sent = self.up.send_end(replay.end());
+            moved = true;
+        }
+        match sent {
+            Ok(()) => Ok(moved),
+            Err(_) => Err(self.fail(Reply::upstream_protocol_error())),
+        }
+    }
+
     /// The same through filters.
     fn filter_request_body(
         &mut self,
@@ -326,6 +368,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         while self.up.has_room() && !body.unsent().is_empty() {
             let count = body.unsent().len();
             self.exchange.copy_data(body.unsent());
+            self.exchange.keep_request(body.unsent());
             if self.up.send_data(body.unsent()).is_err() {
                 return Err(self.fail(Reply::upstream_protocol_error()));
             }
@@ -335,6 +378,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         if body.is_end_due() {
             let trailers = body.end();
             self.exchange.copy_end(trailers);
+            self.exchange.keep_request_end(trailers);
             if self.up.send_end(trailers).is_err() {
                 return Err(self.fail(Reply::upstream_protocol_error()));
             }
@@ -407,6 +451,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 return Err(self.fail(Reply::upstream_protocol_error()));
             }
             if status >= 200 {
+                self.refuse_failure(status)?;
                 self.note_answer_head();
                 if self.exchange.awaits_response_filters() {
                     let has_body = self.conn.response.framing() != Framing::None;
@@ -427,6 +472,33 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 return Err(self.fail(Reply::upstream_protocol_error()));
             }
             self.conn.response.clear();
+        }
+    }
+
+    /// Does not go on with an answer in whose place there will be another.
+    fn refuse_failure(&mut self, status: u16) -> Result<(), End> {
+        let Some(retrying) = &self.exchange.retrying else {
+            return Ok(());
+        };
+        let retry = self.dispatch.forward.retry.as_deref();
+        if !retry.is_some_and(|retry| retry.covers(status)) {
+            if retrying.made() > 0 {
+                self.conn
+                    .worker
+                    .stats()
+                    .upstream_rq_retry_success
+                    .increment();
+            }
+            return Ok(());
+        }
+        match retry::admit(self.conn, self.exchange, self.dispatch) {
+            Admitted::Yes => Err(End::Retriable),
+            Admitted::No | Admitted::Exhausted => Ok(()),
+            Admitted::OverBudget if status == 503 => {
+                self.exchange.flags.set(ResponseFlag::UpstreamOverflow);
+                Ok(())
+            }
+            Admitted::OverBudget => Err(End::Refused(Reply::retry_overflow())),
         }
     }
 
@@ -561,6 +633,22 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             sharing.apply(headers);
         }
         self.exchange.edit_response(headers);
+        if let (Some(session), Some(&endpoint)) =
+            (self.dispatch.session, self.exchange.endpoints.last())
+        {
+            let wall = self.conn.worker.clock().wall_nanos(self.now);
+            let request = self.conn.request.headers();
+            // A proxy in front that is believed may have ended TLS.
+            let is_secure = request.get_known(Known::XForwardedProto) == Some(b"https");
+            session.issue(
+                request,
+                headers,
+                &self.dispatch.cluster.name,
+                endpoint,
+                wall / 1_000_000_000,
+                is_secure,
+            );
+        }
     }
 
     /// Moves what has arrived of the answer's body to the client.
@@ -717,7 +805,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             (Answer::Head, Lost::Malformed) => self.fail(Reply::upstream_protocol_error()),
             (Answer::Head, lost) => End::UpstreamClosed(lost),
             // Nothing of it has been passed on.
-            (Answer::Filtering, lost) => End::Refused(Reply::upstream_lost(lost)),
+            (Answer::Filtering, lost) => self.fail(Reply::upstream_lost(lost)),
             (_, Lost::Reset(_)) => End::Truncated(
                 Some(ResponseFlag::UpstreamRemoteReset),
                 "upstream_reset_after_response_started{remote_reset}".into(),
@@ -732,7 +820,9 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
     }
 
     /// A failure: an answer of its own if there is none yet, else the end of the one under way.
-    fn fail(&self, reply: Reply) -> End {
+    fn fail(&self, mut reply: Reply) -> End {
+        // Filters have seen the answer.
+        reply.is_retriable &= self.answer == Answer::Head;
         match self.answer {
             Answer::Head | Answer::Filtering => End::Refused(reply),
             Answer::Body | Answer::Done => match reply.flag {
@@ -767,12 +857,21 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         } else {
             self.exchange.began.after_ms(self.http.request_timeout_ms)
         };
-        let first = idle.min(route).min(call).min(request);
+        let attempt = match self.answer {
+            Answer::Done => Nanos::NEVER,
+            _ => self.exchange.attempt_deadline(),
+        };
+        let first = idle.min(route).min(call).min(request).min(attempt);
         match self.conn.timer.poll(cx, first) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) if call == first => Poll::Ready(self.fail(Reply::duration_timed_out())),
             Poll::Ready(()) if request == first => {
                 Poll::Ready(self.fail(Reply::request_took_too_long()))
+            }
+            Poll::Ready(()) if attempt == first && attempt < route => {
+                let stats = self.conn.worker.stats();
+                stats.upstream_rq_per_try_timeout.increment();
+                Poll::Ready(self.fail(Reply::attempt_timed_out()))
             }
             Poll::Ready(()) if route <= idle => Poll::Ready(self.fail(Reply::request_timed_out())),
             Poll::Ready(()) => {

@@ -18,6 +18,8 @@ use crate::filter::cors::Sharing;
 use crate::filter::grpc_web::GrpcWeb;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::pipeline::reply::Reply;
+use crate::pipeline::retry::Retrying;
+use crate::pipeline::session::Session;
 use crate::runtime::Worker;
 use crate::telemetry::access_log::{
     Downstream, HeaderLookup, Point, Record, Request, Response, Timings, Upstream, WireBytes,
@@ -32,6 +34,10 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) cluster: &'a Cluster,
     /// The backend's changes first, then the route's.
     pub(crate) response_headers: &'a [&'a [HeaderMutation]],
+    /// The sessions that requests to the backend are of.
+    pub(crate) session: Option<&'a Session>,
+    /// The endpoint that the request's session leads to.
+    pub(crate) pinned: Option<SocketAddr>,
 }
 
 /// One request and its answer.
@@ -56,6 +62,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) sharing: Option<Sharing<'a>>,
     /// What the body is copied to.
     pub(crate) feeds: Option<Box<Feeds>>,
+    /// How far the request is with its route's retries, if it has any.
+    pub(crate) retrying: Option<Box<Retrying>>,
     /// What filters that were waited for left here.
     pub(crate) filtered: Option<Box<Filtered>>,
     /// The answer's trailer fields.
@@ -133,6 +141,7 @@ impl Exchange<'_> {
             grpc_web: None,
             sharing: None,
             feeds: None,
+            retrying: None,
             filtered: None,
             trailers: None,
             request_complete: false,
@@ -186,6 +195,48 @@ impl Exchange<'_> {
     pub(crate) fn route_deadline(&self, timeout_ms: u64) -> Nanos {
         self.received_at
             .map_or(Nanos::NEVER, |at| at.after_ms(timeout_ms))
+    }
+
+    /// When the time of the attempt under way is over, if attempts have one of their own.
+    pub(crate) fn attempt_deadline(&self) -> Nanos {
+        self.retrying
+            .as_ref()
+            .map_or(Nanos::NEVER, |retrying| retrying.deadline(self.received_at))
+    }
+
+    /// Whether a failure is for the route's retries to decide about.
+    pub(crate) fn is_retried_by_policy(&self) -> bool {
+        self.retrying
+            .as_ref()
+            .is_some_and(|retrying| retrying.is_possible())
+    }
+
+    /// Whether the endpoint is yet to be sent what another was sent of the request's body.
+    pub(crate) fn is_replaying(&self) -> bool {
+        self.retrying
+            .as_ref()
+            .is_some_and(|retrying| retrying.replay.is_behind())
+    }
+
+    /// What is passed on of the request's body has to be kept.
+    pub(crate) fn keeps_request(&self) -> bool {
+        self.retrying
+            .as_ref()
+            .is_some_and(|retrying| retrying.replay.is_whole())
+    }
+
+    /// Keeps what is being passed on of the request's body, if it may be sent once more.
+    pub(crate) fn keep_request(&mut self, data: &[u8]) {
+        if let Some(retrying) = &mut self.retrying {
+            retrying.replay.keep(data);
+        }
+    }
+
+    /// Keeps the end of the request's body, as [`keep_request`](Self::keep_request).
+    pub(crate) fn keep_request_end(&mut self, trailers: Option<&Headers>) {
+        if let Some(retrying) = &mut self.retrying {
+            retrying.replay.keep_end(trailers);
+        }
     }
 
     /// Forgets what happened in an attempt that another one follows.

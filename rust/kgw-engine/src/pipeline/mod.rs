@@ -6,6 +6,8 @@ pub(crate) mod exchange_log;
 pub(crate) mod grpc;
 pub(crate) mod redirect;
 pub(crate) mod reply;
+pub(crate) mod retry;
 pub(crate) mod rewrite;
 pub(crate) mod route_view;
+pub(crate) mod session;
 pub(crate) mod session_log;

@@ -24,6 +24,8 @@ pub(crate) struct Reply {
     /// The rest of the connection's bytes cannot be trusted or will not come.
     pub(crate) close: bool,
     pub(crate) extra: Extra,
+    /// Another attempt may succeed: the endpoint has failed, and the client has seen nothing.
+    pub(crate) is_retriable: bool,
     /// The status for gRPC clients, where it is not the one that `status` stands for.
     pub(crate) grpc_status: Option<u8>,
 }
@@ -55,6 +57,7 @@ impl Reply {
             flag,
             close: false,
             extra: Extra::None,
+            is_retriable: false,
             grpc_status: None,
         }
     }
@@ -65,7 +68,29 @@ impl Reply {
     }
 
     fn reset(reason: &str, details: String, flag: ResponseFlag) -> Self {
-        Self::new(503, format!("{CONNECT_ERROR}{reason}"), details, Some(flag))
+        Self {
+            is_retriable: true,
+            ..Self::new(503, format!("{CONNECT_ERROR}{reason}"), details, Some(flag))
+        }
+    }
+
+    /// The same after other attempts have failed, too.
+    pub(crate) fn retried(mut self) -> Self {
+        let reason = self.body.strip_prefix(CONNECT_ERROR);
+        if let Some(reason) = reason {
+            let (before, _) = CONNECT_ERROR.split_at(CONNECT_ERROR.len() - "reset reason: ".len());
+            self.body = format!("{before}retried and the latest reset reason: {reason}").into();
+        }
+        self
+    }
+
+    /// The attempt failed, and its service's budget allows no other (GEP-3388: 503).
+    pub(crate) fn retry_overflow() -> Self {
+        let details = "upstream_reset_before_response_started{overflow}".to_owned();
+        Self {
+            is_retriable: false,
+            ..Self::reset("overflow", details, ResponseFlag::UpstreamOverflow)
+        }
     }
 
     /// No host or rule matches.
@@ -219,6 +244,15 @@ impl Reply {
     pub(crate) fn request_timed_out() -> Self {
         let flag = Some(ResponseFlag::UpstreamRequestTimeout);
         Self::new(504, "upstream request timeout", "response_timeout", flag)
+    }
+
+    /// The time of one attempt ran out before its answer began.
+    pub(crate) fn attempt_timed_out() -> Self {
+        Self {
+            details: Cow::Borrowed("upstream_per_try_timeout"),
+            is_retriable: true,
+            ..Self::request_timed_out()
+        }
     }
 
     /// The client's own time for a gRPC call ran out.
@@ -393,6 +427,10 @@ mod tests {
             (Reply::upstream_lost(Lost::Refused), 503, 100),
             (Reply::upstream_protocol_error(), 502, 87),
             (Reply::request_timed_out(), 504, 24),
+            (Reply::attempt_timed_out(), 504, 24),
+            (Reply::retry_overflow(), 503, 81),
+            (Reply::upstream_lost(Lost::Closed).retried(), 503, 118),
+            (Reply::connect_failed(&refused).retried(), 503, 121),
             (Reply::stream_idle(true), 504, 14),
             (Reply::stream_idle(false), 408, 14),
             (Reply::head_timed_out(), 408, 22),

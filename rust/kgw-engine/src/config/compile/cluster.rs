@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::retry_budget::RetryBudgets;
 use super::state::{State, merged};
 use crate::config::ir;
 use crate::config::snapshot::{Cluster, FastMap, FastSet, Turn};
@@ -33,19 +34,22 @@ impl ClusterChanges {
         tls: &mut Interned,
         hosts: &mut Hosts,
         in_process: &InProcess,
+        budgets: &mut RetryBudgets,
     ) -> Self {
         let mut changed = BTreeMap::new();
         let mut problems = BTreeMap::new();
         for (id, cluster) in clusters {
             let mut of_cluster = Vec::new();
             let compiled = cluster.map(|cluster| {
-                let compiled = match &cluster.in_process {
+                let mut compiled = match &cluster.in_process {
                     Some(name) => {
                         let backend = in_process.get(name);
                         compile_in_process(&id, &cluster, backend, workers, &mut of_cluster)
                     }
                     None => compile(&id, &cluster, workers, tls, hosts, &mut of_cluster),
                 };
+                let budget = cluster.retry_budget.as_ref();
+                compiled.retry_budget = budget.map(|budget| budgets.budget(budget));
                 Arc::new(compiled)
             });
             let of_cluster = (!of_cluster.is_empty()).then_some(of_cluster);
@@ -131,6 +135,7 @@ fn compile(
         proxy_protocol,
         tls,
         max_requests_per_connection: cluster.max_requests_per_connection,
+        retry_budget: None,
         turns: (0..workers).map(|_| Turn::random()).collect(),
     }
 }
@@ -159,6 +164,7 @@ fn compile_in_process(
         transport: 0,
         tls: None,
         max_requests_per_connection: cluster.max_requests_per_connection,
+        retry_budget: None,
         turns: (0..workers).map(|_| Turn::random()).collect(),
     }
 }

@@ -15,6 +15,7 @@ mod cluster;
 mod error;
 mod listener;
 mod policy;
+mod retry_budget;
 mod route;
 mod route_set;
 mod state;
@@ -34,6 +35,7 @@ use self::cluster::ClusterChanges;
 pub use self::error::CompileError;
 use self::listener::{ListenerCompiler, Listening, names_any};
 use self::policy::PolicyCompiler;
+use self::retry_budget::RetryBudgets;
 use self::route::CompiledRoutes;
 use self::route_set::{Fate, IdHasher, group};
 use self::state::{Next, State, merged};
@@ -51,6 +53,7 @@ use crate::upstream::in_process::InProcess;
 #[derive(Debug)]
 pub(crate) struct Compiler {
     buckets: Buckets,
+    budgets: RetryBudgets,
     /// TLS by its configuration: what did not change keeps its sessions.
     tls: Interned,
     /// Names by their configuration: what did not change keeps its addresses.
@@ -86,6 +89,7 @@ impl Default for Compiler {
     fn default() -> Self {
         Self {
             buckets: Buckets::default(),
+            budgets: RetryBudgets::default(),
             tls: Interned::default(),
             hosts: Hosts::default(),
             hasher: IdHasher::default(),
@@ -160,6 +164,7 @@ impl Compiler {
         self.tls.forget_unused();
         self.hosts.forget_unused();
         self.buckets.forget_unused(now);
+        self.budgets.forget_unused();
     }
 
     fn compile_input(
@@ -186,6 +191,7 @@ impl Compiler {
             tls,
             &mut self.hosts,
             &self.in_process,
+            &mut self.budgets,
         );
         let cluster = |id: &str| clusters.get(state, id);
         let mut policies = PolicyCompiler {

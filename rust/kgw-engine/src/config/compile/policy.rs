@@ -17,6 +17,8 @@ use crate::filter::ext_authz::ExtAuthz;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::filter::local_rate_limit::LocalRateLimit;
 use crate::filter::python::Chain as PythonChain;
+use crate::pipeline::retry::Retry;
+use crate::pipeline::session::Session;
 
 /// Policies by what they were compiled from.
 #[derive(Debug, Default)]
@@ -237,6 +239,8 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                 backends,
                 request_timeout_ms,
                 backend_request_timeout_ms,
+                retry,
+                sessions,
                 rewrite,
                 upgrades,
                 unresolved_status,
@@ -245,7 +249,16 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                     return Err(format!("{unresolved_status} is not the status of an error"));
                 }
                 check_target(rewrite.hostname.as_deref(), rewrite.path.as_ref())?;
-                let timeout_ms = [*request_timeout_ms, *backend_request_timeout_ms]
+                let retry = retry
+                    .as_ref()
+                    .map(|retry| Retry::compile(retry, *backend_request_timeout_ms))
+                    .transpose()?;
+                // Of the only attempt, the smaller one holds for all.
+                let of_attempt = match retry {
+                    Some(_) => 0,
+                    None => *backend_request_timeout_ms,
+                };
+                let timeout_ms = [*request_timeout_ms, of_attempt]
                     .into_iter()
                     .filter(|&milliseconds| milliseconds > 0)
                     .min()
@@ -254,6 +267,10 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                     .iter()
                     .map(|backend| self.backend(backend, timeout_ms))
                     .collect::<Result<Box<[_]>, _>>()?;
+                let sessions = sessions
+                    .iter()
+                    .map(|session| Session::compile(session, &backends))
+                    .collect::<Result<Box<[_]>, _>>()?;
                 Ok(Action::Forward(Forward {
                     total_weight: backends
                         .iter()
@@ -261,6 +278,8 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                         .sum(),
                     backends,
                     timeout_ms,
+                    retry: retry.map(Box::new),
+                    sessions,
                     rewrite: rewrite.clone(),
                     upgrades: upgrades.clone().into_boxed_slice(),
                     unresolved_status: *unresolved_status,

@@ -5,6 +5,14 @@
 //! across re-translation, so state that has identity (token buckets, pools) survives a reload.
 //! `docs/ir.md` describes it for people; a change of meaning changes [`VERSION`].
 
+mod destination;
+mod dns;
+mod ext_authz;
+mod filters;
+mod retry;
+mod session;
+mod udp;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,17 +23,13 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-mod destination;
-mod dns;
-mod ext_authz;
-mod filters;
-mod udp;
-
+pub use self::destination::{Destination, ForClients, TlsForward, TlsForwardRoute};
 pub use self::dns::DnsName;
 pub use self::ext_authz::{AuthorizationBody, AuthorizationService, ExtAuthz};
 pub use self::filters::{Cors, Mirror, Redirect};
-pub use destination::{Destination, ForClients, TlsForward, TlsForwardRoute};
-pub use udp::UdpForward;
+pub use self::retry::{Retry, RetryBudget};
+pub use self::session::{Session, SessionToken};
+pub use self::udp::UdpForward;
 
 /// The version of this representation that the engine reads.
 pub const VERSION: u32 = 1;
@@ -833,11 +837,19 @@ pub enum Action {
     Forward {
         /// The backends; none, or only weights of zero, answers `unresolved_status`.
         backends: Vec<Backend>,
-        /// Time from the end of the request to the end of the response. Milliseconds; 0 is none.
+        /// Time from the end of the request to the end of the response, with all retries.
+        /// Milliseconds; 0 is none.
         request_timeout_ms: u64,
         /// Time for one upstream attempt. Milliseconds; 0 is none.
         #[serde(default)]
         backend_request_timeout_ms: u64,
+        /// When the request is sent once more; none is never.
+        #[serde(default)]
+        retry: Option<Retry>,
+        /// Sessions that requests may be of. The first that a request is of chooses its backend, even
+        /// one without a weight, and its endpoint.
+        #[serde(default)]
+        sessions: Vec<Session>,
         /// Rewrites of host and path.
         #[serde(default)]
         rewrite: Rewrite,
@@ -929,6 +941,9 @@ pub struct Cluster {
     /// Requests after which a connection is not used again. 0 is none.
     #[serde(default)]
     pub max_requests_per_connection: u64,
+    /// How many of the requests may be retries; none is any number.
+    #[serde(default)]
+    pub retry_budget: Option<RetryBudget>,
 }
 
 /// Which version of HTTP an upstream speaks.

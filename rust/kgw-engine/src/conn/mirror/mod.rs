@@ -105,6 +105,8 @@ async fn run(mut conn: Conn<Copied>, target: Target, mirror: Arc<Mirror>, in_fli
         forward: &mirror.forward,
         cluster: &mirror.cluster,
         response_headers: &[],
+        session: None,
+        pinned: None,
     };
     attempt::forward(&mut conn, &target, exchange, &dispatch, false).await;
     drop(in_flight);
