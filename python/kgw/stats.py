@@ -229,5 +229,15 @@ class Stats(TypedDict):
     """Attempts sent on a pooled connection."""
     upstream_rq_retry_reused: int
     """Attempts repeated because a pooled connection had died."""
+    upstream_rq_retry: int
+    """Attempts repeated because the one before failed, as a route's retry policy says."""
+    upstream_rq_retry_success: int
+    """Such attempts whose answer was passed on, and is none that is retried."""
+    upstream_rq_retry_limit_exceeded: int
+    """Requests that failed as often as their route's retry policy allows attempts."""
+    upstream_rq_retry_overflow: int
+    """Retries that their service's budget did not allow."""
+    upstream_rq_per_try_timeout: int
+    """Attempts that took longer than their route allows one."""
     upstream_rq_timeout: int
     """Requests that took longer than their route allows."""

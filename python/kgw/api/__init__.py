@@ -42,10 +42,15 @@ if TYPE_CHECKING:
     from kgw.api.gateway.references import BackendRef as BackendRef
     from kgw.api.gateway.references import HTTPBackendRef as HTTPBackendRef
     from kgw.api.gateway.references import ParentReference as ParentReference
+    from kgw.api.gateway.retry import Retry as Retry
+    from kgw.api.gateway.session_persistence import SessionPersistence as SessionPersistence
     from kgw.api.gateway.tcp_route import TCPRoute as TCPRoute
     from kgw.api.gateway.tls_route import TLSRoute as TLSRoute
     from kgw.api.gateway.udp_route import UDPRoute as UDPRoute
     from kgw.api.gateway.x_backend import XBackend as XBackend
+    from kgw.api.gateway.x_backend_traffic_policy import (
+        XBackendTrafficPolicy as XBackendTrafficPolicy,
+    )
     from kgw.api.gateway.x_mesh import XMesh as XMesh
     from kgw.api.jsonschema import json_schema as json_schema
     from kgw.api.kgateway.access_log import AccessLog as AccessLog
@@ -100,18 +105,21 @@ __all__ = [
     "ReferenceGrant",
     "Resource",
     "ResourceKey",
+    "Retry",
     "RouteMatch",
     "Rule",
     "Secret",
     "Service",
     "ServiceImport",
     "ServicePort",
+    "SessionPersistence",
     "TCPRoute",
     "TLSRoute",
     "Test",
     "TrafficPolicy",
     "UDPRoute",
     "XBackend",
+    "XBackendTrafficPolicy",
     "XMesh",
     "dumps",
     "examine",
@@ -138,9 +146,11 @@ _OTHERS = {
     "PathMatch": "kgw.api.gateway.http_route",
     "PolicyTargetReference": "kgw.api.kgateway.targets",
     "ProxyProtocol": "kgw.api.kgateway.listener_policy",
+    "Retry": "kgw.api.gateway.retry",
     "RouteMatch": "kgw.api.gateway.http_route",
     "Rule": "kgw.api.gateway.http_route",
     "ServicePort": "kgw.api.core.service",
+    "SessionPersistence": "kgw.api.gateway.session_persistence",
     "Duration": "kgw.api.duration",
     "ObjectMeta": "kgw.api.meta",
     "Opaque": "kgw.api.meta",

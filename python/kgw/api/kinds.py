@@ -53,6 +53,7 @@ _MODULES: Final[Mapping[tuple[str, str], str]] = {
     (KGATEWAY_GROUP, "TrafficPolicy"): "kgw.api.kgateway.traffic_policy",
     (GATEWAY_GROUP, "UDPRoute"): "kgw.api.gateway.udp_route",
     (X_GATEWAY_GROUP, "XBackend"): "kgw.api.gateway.x_backend",
+    (X_GATEWAY_GROUP, "XBackendTrafficPolicy"): "kgw.api.gateway.x_backend_traffic_policy",
     (X_GATEWAY_GROUP, "XMesh"): "kgw.api.gateway.x_mesh",
 }
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kgw.api import TLSRoute as TLSRoute
     from kgw.api import UDPRoute as UDPRoute
     from kgw.api import XBackend as XBackend
+    from kgw.api import XBackendTrafficPolicy as XBackendTrafficPolicy
     from kgw.api import XMesh as XMesh
 else:
 

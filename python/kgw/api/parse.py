@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from kgw.api.base import Model, shape, slim, without_nulls
-from kgw.api.kinds import GATEWAY_GROUP, KGATEWAY_GROUP, KGW_GROUP, KINDS, X_GATEWAY_GROUP
+from kgw.api.kinds import GATEWAY_GROUP, KGATEWAY_GROUP, KGW_GROUP, KINDS
 from kgw.api.meta import ObjectMeta, Opaque, Resource
 from kgw.api.names import LEGAL
 from kgw.diagnostics import Finding, Severity, suggest
@@ -402,12 +402,7 @@ def _meant(group: str, kind: str) -> tuple[str, str] | None:
     object that is somebody else's.
     """
     owners = {owner for owner, _ in KINDS}
-    if group in owners:
-        near = group
-    elif group == X_GATEWAY_GROUP:  # it exists, although it is spelled almost like the other
-        near = None
-    else:
-        near = suggest(group, owners - {""}, cutoff=_ALIKE)
+    near = group if group in owners else suggest(group, owners - {""}, cutoff=_ALIKE)
     if near is not None and kind not in _SIBLINGS:
         names = [name for owner, name in KINDS if owner == near]
         if kind in names:

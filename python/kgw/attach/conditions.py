@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kgw.attach.attachment import Attachment
     from kgw.attach.backend_config import BackendConfigState
     from kgw.attach.backend_tls import BackendTLSState
+    from kgw.attach.backend_traffic import BackendTrafficState
     from kgw.attach.external import ExternalState
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Named
@@ -86,6 +87,8 @@ def statuses(
     outside = external.users([*states, *attachment.streams.states])
     for destination in attachment.external.states.values():
         found[destination.backend.key] = _external(destination, outside)
+    for traffic in attachment.upstreams.traffic.states:
+        found[traffic.policy.key] = _backend_traffic(traffic, users)
     for refused in attachment.index.refused_gateways:
         conditions = _refused(attachment, refused)
         if conditions:
@@ -367,6 +370,21 @@ def _external(state: ExternalState, users: Mapping[Named, Collection[Named]]) ->
         for namespace, name in gateways
     ]
     return Status(parents=tuple(parents[:MAX_PARENTS]))
+
+
+def _backend_traffic(state: BackendTrafficState, users: Users) -> Status:
+    generation = state.policy.metadata.generation
+    ancestors = dict.fromkeys(
+        ref
+        for service in (*state.services, *state.lost)
+        for ref in _service_ancestors(service, users)
+    )
+    accepted = (state.accepted.condition("Accepted", generation),)
+    entries = [ParentStatus(dict(ref), accepted) for ref in ancestors]
+    for missing, outcome in state.missing:
+        why = outcome if state.accepted.ok else state.accepted
+        entries.append(ParentStatus(missing, (why.condition("Accepted", generation),)))
+    return Status(ancestors=tuple(entries[:MAX_ANCESTORS]))
 
 
 def _service_ancestors(service: ResourceKey, users: Users) -> list[tuple[tuple[str, str], ...]]:

@@ -72,6 +72,8 @@ def upstreams(of: Upstreams) -> dict[ResourceKey, Face]:
     for named, states in of.config.by_service.items():
         faces = ((*_policy(one), one.certificate, one.ca) for one in states)
         found.setdefault(ResourceKey("", "Service", *named), []).extend(faces)
+    for key, traffic in of.traffic.slots.items():
+        found.setdefault(key, []).append(_Same(traffic.policy))
     return {service: tuple(every) for service, every in found.items()}
 
 

@@ -158,6 +158,9 @@ class Index:
             loaded.BackendTLSPolicy
         )
         self.external_backends: dict[Named, loaded.XBackend] = self._of(loaded.XBackend)
+        self.backend_traffic_policies: dict[Named, loaded.XBackendTrafficPolicy] = self._of(
+            loaded.XBackendTrafficPolicy
+        )
         self.stream_routes: list[TCPRoute | TLSRoute | UDPRoute] = self._stream_routes()
         self.traffic_policies: dict[Named, TrafficPolicy] = self._of(TrafficPolicy)
         self.listener_policies: list[HTTPListenerPolicy | ListenerPolicy] = [

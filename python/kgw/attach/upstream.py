@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kgw.api.kgateway.tlvs import Tlvs
 
 if TYPE_CHECKING:
+    from kgw.attach.backend_traffic import RetryBudget
     from kgw.attach.certificates import KeyPair
 
 
@@ -47,3 +48,5 @@ class Upstream:
     #: Version of the PROXY protocol header that starts a connection, and its TLVs.
     proxy_protocol: int | None = None
     tlvs: Tlvs = field(default_factory=Tlvs)
+    #: How many of the requests may be retries.
+    retry_budget: RetryBudget | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kgw.api import loaded
 from kgw.attach.backend_config import BackendConfig
 from kgw.attach.backend_tls import BackendTLS
+from kgw.attach.backend_traffic import BackendTraffic
 from kgw.attach.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Upstreams:
 
     def __init__(self, index: Index) -> None:
         self.tls: BackendTLS = BackendTLS(index)
+        self.traffic: BackendTraffic = BackendTraffic(index)
         self.config: BackendConfig = BackendConfig(index)
         self.config.contend(
             frozenset(
@@ -62,6 +64,9 @@ class Upstreams:
         found = Upstream()
         if not isinstance(service, loaded.ServiceImport):  # kgateway's policies are for Services
             found = self.config.of(service, tls=policy is None)
+        budget = self.traffic.retry_budget(service)
+        if budget is not None:
+            found = replace(found, retry_budget=budget)
         if policy is not None and policy.tls is None:
             return replace(found, broken=f"{policy.policy.key}: {policy.accepted.message}")
         tls = found.tls if policy is None else policy.tls

@@ -16,7 +16,7 @@ from kgw.attach.index import REQUEST_KINDS
 from kgw.attach.policies import Place
 from kgw.explaining.candidates import object_of, objects
 from kgw.translate import settings as listener_settings
-from kgw.translate.rules import DEFAULT_TIMEOUT_MS
+from kgw.translate.retries import DEFAULT_TIMEOUT_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

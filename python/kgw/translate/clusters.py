@@ -237,6 +237,15 @@ def settings(upstream: Upstream) -> dict[str, Any]:
         found["proxy_protocol"] = header
     if upstream.tls is not None:
         found["tls"] = _tls(upstream.tls)
+    budget = upstream.retry_budget
+    if budget is not None:
+        found["retry_budget"] = {
+            "id": str(budget.service),
+            "percent": budget.percent,
+            "interval_ms": budget.interval_ms,
+            "min_retries": budget.min_retries,
+            "min_interval_ms": budget.min_interval_ms,
+        }
     return found
 
 

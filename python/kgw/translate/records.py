@@ -21,6 +21,7 @@ from kgw.translate.rules import (
     action,
     own_filters,
 )
+from kgw.translate.sessions import sessions
 from kgw.translate.tables import bucket_scope
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class _Target:
     upgrades: list[str]
     #: The clusters of the backends.
     clusters: list[str]
+    #: The sessions of its requests.
+    sessions: list[dict[str, Any]]
     #: The status of requests that would go to a backend that there is not, if not 500.
     unresolved_status: int | None = None
     #: The action, if it is the same for all matches: there are no filters that look at them.
@@ -99,6 +102,8 @@ class _Target:
             found["unresolved_status"] = self.unresolved_status
         if self.upgrades and found["type"] == "forward":
             found["upgrades"] = self.upgrades
+        if self.sessions and found["type"] == "forward":
+            found["sessions"] = self.sessions
         if not self.rule.filters:
             self.action = found
         return found
@@ -228,9 +233,11 @@ class Recorder:
             state.route.namespace,
             timeout,
             id(source.timeouts),
+            id(source.retry),
             *map(id, source.backend_refs),
         )
-        plain = not source.filters and not rule.broken_backends
+        found_sessions = self._sessions(state, rule)
+        plain = not source.filters and not rule.broken_backends and not found_sessions
         if plain and (known := self._targets.get(key)) is not None:
             self._tables.clusters.note(known.clusters)
             return known
@@ -254,6 +261,7 @@ class Recorder:
             rule.filters if given is None else given,
             upgrades,
             clusters,
+            found_sessions,
             status,
         )
         # What is reported is to be reported on each rule.
@@ -262,6 +270,17 @@ class Recorder:
                 self._targets.clear()
             self._targets[key] = found
         return found
+
+    def _sessions(self, state: RouteState, rule: CompiledRule) -> list[dict[str, Any]]:
+        """The sessions of a rule, which are of no other."""
+        traffic = self._attachment.upstreams.traffic
+        own = rule.source.session_persistence if rule.source else None
+        if own is None and not traffic.has_sessions:
+            return []
+        route = state.route
+        scope = f"{route.kind}/{route.namespace}/{route.name}/{rule.label}"
+        services = [one.service for one in state.backends[rule.index]]
+        return sessions(own, scope, services, traffic.session)
 
     def _backends(
         self, table: Table, state: RouteState, rule: CompiledRule

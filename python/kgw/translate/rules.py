@@ -13,6 +13,7 @@ from kgw.api.kgateway.targets import KGATEWAY_GROUP
 from kgw.attach import native
 from kgw.diagnostics import Severity
 from kgw.translate import calls, filters
+from kgw.translate.retries import request_timeout, retries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 #: What a request to a rule that cannot be used is answered with, in kgateway's words.
 REPLACED: Final = "invalid route configuration detected and replaced with a direct response."
-
-#: kgateway's time-out of a request whose route gives none. Milliseconds.
-DEFAULT_TIMEOUT_MS: Final = 15_000
 
 #: Path predicates in the IR.
 _PATHS: Final = {"Exact": "exact", "PathPrefix": "prefix", "RegularExpression": "regex"}
@@ -263,14 +261,12 @@ def action(
         if one.request_redirect is not None:
             return redirect(one.request_redirect, match.prefix, port)
     timeouts = rule.timeouts
-    request: int | None = timeouts.request
-    if request is None:
-        # Without a time-out of its own the request lasts as long as its one attempt may.
-        default = DEFAULT_TIMEOUT_MS if timeout is None else timeout
-        request = timeouts.backend_request or default
-    found = {"type": "forward", "backends": backends, "request_timeout_ms": int(request)}
+    request = request_timeout(timeouts, rule.retry, timeout)
+    found = {"type": "forward", "backends": backends, "request_timeout_ms": request}
     if timeouts.backend_request:
         found["backend_request_timeout_ms"] = int(timeouts.backend_request)
+    if rule.retry is not None:
+        found["retry"] = retries(rule.retry)
     for one in rule.filters:
         if one.url_rewrite is not None and (given := rewrite(one.url_rewrite, match.prefix)):
             found["rewrite"] = given

@@ -87,6 +87,7 @@ _KNOWN: Final = frozenset(
         "TLSRoute",
         "TrafficPolicy",
         "XBackend",
+        "XBackendTrafficPolicy",
         "XMesh",
     }
 )

@@ -27,7 +27,9 @@ from kgw.attach import hostnames
 from kgw.attach.frontends import ServiceAddress
 from kgw.attach.policies import Place
 from kgw.translate import filters
-from kgw.translate.rules import DEFAULT_TIMEOUT_MS, REPLACED
+from kgw.translate.retries import DEFAULT_TIMEOUT_MS
+from kgw.translate.rules import REPLACED
+from kgw.translate.sessions import sessions
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -202,6 +204,7 @@ class Tables:
     ) -> dict[str, Any]:
         """The rule of a service port that no route serves."""
         ident = f"default@{table}"
+        name = f"{service.namespace}/{service.name}:{port.port}"
         place = Place(gateway.named, listener.section)
         limit = self._attachment.policies.limit(place)
         chain = filters.grpc_web(gateway, listener, [port])
@@ -220,7 +223,10 @@ class Tables:
                 ],
                 "request_timeout_ms": DEFAULT_TIMEOUT_MS if timeout is None else int(timeout),
             }
-        name = f"{service.namespace}/{service.name}:{port.port}"
+            of = self._attachment.upstreams.traffic.session
+            found = sessions(None, f"Service/{name}", [service], of)
+            if found:
+                target["sessions"] = found
         self.routes[ident] = {"name": name, "filters": chain, "action": target}
         rank = {"created": None, "name": name, "rule": 0, "match": 0}
         return {"path": {"prefix": "/"}, "rank": rank, "route": ident}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -24,13 +23,14 @@ from kgw.api.gateway.references import (
     parent_refs,
     parent_rules,
 )
+from kgw.api.gateway.retry import Retry
+from kgw.api.gateway.session_persistence import SessionPersistence
 from kgw.api.kinds import GATEWAY_GROUP
 from kgw.api.meta import ObjectMeta, Resource
 from kgw.api.names import Hostname, SectionName
-from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from kgw.api.gateway.references import Backend, Parent
 
@@ -172,11 +172,11 @@ class GRPCBackendRef(BackendRef):
 class GRPCRule(Model):
     """What happens to the calls that match."""
 
-    # Nothing insecure follows from leaving these out, so the rule is served and the user is told.
-    unsupported: ClassVar[Mapping[str, Severity]] = {"sessionPersistence": Severity.WARNING}
-
     #: A GRPCRoute bounds no time: a call says its own in ``grpc-timeout``.
     timeouts: ClassVar[Timeouts] = Timeouts.model_construct()
+
+    #: Nor has it retries.
+    retry: ClassVar[Retry | None] = None
 
     name: SectionName | None = None
     """The name, unique in the route, by which policies choose the rule."""
@@ -186,6 +186,8 @@ class GRPCRule(Model):
     """What is done to calls and answers, in order."""
     backend_refs: Annotated[tuple[GRPCBackendRef, ...], Field(max_length=16)] = ()
     """Where calls go, by weight; without a backend they end as UNAVAILABLE."""
+    session_persistence: SessionPersistence | None = None
+    """Sessions, whose calls go to one backend; by default there are none."""
 
     @classmethod
     def of(
@@ -193,6 +195,7 @@ class GRPCRule(Model):
         *matches: GRPCRouteMatch | str,
         to: Backend | Iterable[Backend] = (),
         filters: Iterable[GRPCFilter] = (),
+        session: SessionPersistence | None = None,
         name: str | None = None,
     ) -> Self:
         """Makes a rule.
@@ -205,6 +208,7 @@ class GRPCRule(Model):
                 of services, or ``service/method``. All calls, if there is none.
             to: the backends: Services with one port, ``name:port``, or references.
             filters: what is done to calls and answers, in order.
+            session: sessions, whose calls go to one backend.
             name: the name of the rule, for policies and logs.
         """
         return cls(
@@ -212,6 +216,7 @@ class GRPCRule(Model):
                 name=name,
                 matches=tuple(_match(one) for one in matches),
                 filters=tuple(filters),
+                session_persistence=session,
                 backend_refs=tuple(
                     one
                     if isinstance(one, GRPCBackendRef)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -18,13 +17,14 @@ from kgw.api.gateway.references import (
     parent_refs,
     parent_rules,
 )
+from kgw.api.gateway.retry import Retry
+from kgw.api.gateway.session_persistence import SessionPersistence
 from kgw.api.kinds import GATEWAY_GROUP
 from kgw.api.meta import ObjectMeta, Resource
 from kgw.api.names import HeaderName, Hostname, SectionName
-from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import timedelta
 
     from kgw.api.gateway.grpc_route import GRPCRule
@@ -167,12 +167,6 @@ _NO_TIMEOUTS: Final = Timeouts.model_construct()
 class Rule(Model):
     """What happens to the requests that match."""
 
-    # Nothing insecure follows from leaving these out, so the rule is served and the user is told.
-    unsupported: ClassVar[Mapping[str, Severity]] = {
-        "retry": Severity.WARNING,
-        "sessionPersistence": Severity.WARNING,
-    }
-
     name: SectionName | None = None
     """The name, unique in the route, by which policies choose the rule."""
     matches: Annotated[tuple[RouteMatch, ...], Field(max_length=64)] = Field(
@@ -187,6 +181,10 @@ class Rule(Model):
     """Where requests go, by weight; without a backend they are answered with 500."""
     timeouts: Timeouts = Field(default_factory=lambda: _NO_TIMEOUTS)
     """How long a request may take."""
+    retry: Retry | None = None
+    """When a request is sent once more; by default never."""
+    session_persistence: SessionPersistence | None = None
+    """Sessions, whose requests go to one backend; by default there are none."""
 
     @classmethod
     def of(
@@ -196,6 +194,8 @@ class Rule(Model):
         filters: Iterable[Filter] = (),
         timeout: str | timedelta | None = None,
         backend_timeout: str | timedelta | None = None,
+        retry: Retry | None = None,
+        session: SessionPersistence | None = None,
         name: str | None = None,
     ) -> Self:
         """Makes a rule.
@@ -210,6 +210,8 @@ class Rule(Model):
             filters: what is done to requests and responses, in order.
             timeout: the time for a whole request, as in ``1m30s``.
             backend_timeout: the time for one attempt at a backend.
+            retry: when a request is sent once more.
+            session: sessions, whose requests go to one backend.
             name: the name of the rule, for policies and logs.
         """
         times = given(
@@ -225,6 +227,8 @@ class Rule(Model):
                 filters=tuple(filters),
                 backend_refs=http_backend_refs(to),
                 timeouts=Timeouts(**times) if times else None,
+                retry=retry,
+                session_persistence=session,
             )
         )
 
