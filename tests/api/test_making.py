@@ -37,20 +37,24 @@ from kgw.api import (
     PolicyTargetReference,
     ProxyProtocol,
     ReferenceGrant,
+    Retry,
     RouteMatch,
     Rule,
     Secret,
     Service,
     ServiceImport,
     ServicePort,
+    SessionPersistence,
     TCPRoute,
     TLSRoute,
     TrafficPolicy,
     UDPRoute,
     XBackend,
+    XBackendTrafficPolicy,
     XMesh,
     loads,
 )
+from kgw.api.gateway.x_backend_traffic_policy import BudgetDetails, RetryConstraint
 from kgw.api.kinds import HOMES
 from kgw.config import Config
 
@@ -513,6 +517,51 @@ metadata: {name: tls}
 spec:
   targetRefs: [{group: "", kind: Service, name: users}]
   validation: {wellKnownCACertificates: System, hostname: users.example.org}
+""",
+    ),
+    (
+        HTTPRoute.of(
+            "users",
+            GATEWAY,
+            Rule.of(
+                to=USERS,
+                retry=Retry.of(3, codes=[502, 503], backoff="100ms"),
+                session=SessionPersistence.of_cookie("user", path="/u", lasting="1h"),
+            ),
+            Rule.of("/h", to=USERS, session=SessionPersistence.of_header("x-user", timeout="2h")),
+        ),
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: users}
+spec:
+  parentRefs: [{name: edge}]
+  rules:
+  - backendRefs: [{name: users, port: 80}]
+    retry: {attempts: 3, codes: [502, 503], backoff: 100ms}
+    sessionPersistence:
+      absoluteTimeout: 1h
+      cookie: {name: user, path: /u, lifetimeType: Permanent}
+  - matches: [{path: {value: /h, type: PathPrefix}}]
+    backendRefs: [{name: users, port: 80}]
+    sessionPersistence: {type: Header, absoluteTimeout: 2h, header: {name: x-user}}
+""",
+    ),
+    (
+        XBackendTrafficPolicy.of(
+            "users",
+            USERS,
+            retry_constraint=RetryConstraint(budget=BudgetDetails(percent=10)),
+            session=SessionPersistence.of_cookie(),
+        ),
+        """
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackendTrafficPolicy
+metadata: {name: users}
+spec:
+  targetRefs: [{group: "", kind: Service, name: users}]
+  retryConstraint: {budget: {percent: 10}}
+  sessionPersistence: {cookie: {}}
 """,
     ),
     (

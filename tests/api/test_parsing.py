@@ -420,7 +420,7 @@ def test_a_policy_field_that_is_not_enforced_is_an_error_of_the_policy(
 
 
 def test_a_route_field_that_is_not_done_is_a_warning() -> None:
-    finding = only(route("{rules: [{retry: {attempts: 3}}]}"))
+    finding = only(route("{rules: [{sessionPersistence: {idleTimeout: 1h}}]}"))
     assert (finding.code, str(finding.severity)) == ("KGW501", "warning")
 
 

@@ -413,6 +413,15 @@ backend_policies = st.one_of(
             st.sampled_from(["System", "Other"]),
         ),
     ),
+    objects(
+        "gateway.networking.x-k8s.io/v1alpha1",
+        "XBackendTrafficPolicy",
+        fields(
+            {"targetRefs": some(backend_targets, 1)},
+            retryConstraint=st.sampled_from([{}, {"budget": {"percent": 101}}]),
+            sessionPersistence=st.just({"sessionName": "s"}),
+        ),
+    ),
 )
 listener_policies = objects(
     KGATEWAY_API,
