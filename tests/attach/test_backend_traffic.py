@@ -59,7 +59,7 @@ def verdicts(found: Translation, name: str = "a") -> list[tuple[str, str, str, s
 def test_a_budget(spec: str, expected: tuple[int, ...]) -> None:
     found = run(EDGE, ROUTE, policy(spec))
     given = budget(found)
-    assert given.pop("id") == "default/web"
+    assert given.pop("id") == "Service default/web"
     assert tuple(given.values()) == expected
     assert verdicts(found) == [("Gateway default/edge", "Accepted", "True", "Accepted")]
 
