@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.engine.filterloop import Loop, asked, declared, filtered, named, stage
 from tests.engine.h2peer import INTERNAL_ERROR, REFUSED_STREAM, H2Peer, h2_client
 from tests.engine.harness import (
     Gateway,
@@ -25,8 +26,10 @@ from tests.engine.harness import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from kgw._native.bridge import Request
 
 LOG = {
     "code": "%RESPONSE_CODE%",
@@ -368,6 +371,78 @@ def test_a_client_that_waits_to_be_asked_is_asked_once(tmp_path: Path) -> None:
         assert second.read_request()[2] == b"body"
         second.send(ok(b"done"))
         assert client.read_response().body == b"done"
+
+
+# === Filters ===
+
+
+def recovering(failures: int) -> tuple[Callable[[Peer], None], list[tuple[dict[str, str], bytes]]]:
+    """A script that fails so often and then serves, and what it was asked."""
+    requests: list[tuple[dict[str, str], bytes]] = []
+
+    def script(peer: Peer) -> None:
+        while True:
+            _, fields, body = peer.read_request()
+            requests.append(({name.lower(): value for name, value in fields}, body))
+            peer.send(failing() if len(requests) <= failures else ok(b"done"))
+
+    return script, requests
+
+
+def test_filters_run_once(tmp_path: Path) -> None:
+    setup = setup_of(retrying(2, codes=[500]), tmp_path)
+    bucket = {"bucket": "b", "max_tokens": 1, "tokens_per_fill": 1, "fill_interval_ns": 10**12}
+    setup.routes["r"]["filters"] = [
+        {"type": "local_rate_limit", **bucket},
+        {"type": "request_headers", "add": [["x-added", "1"]]},
+        {"type": "response_headers", "add": [["x-answered", "1"]]},
+    ]
+    script, requests = recovering(2)
+    with serving(setup, script) as (gateway, _):
+        response = gateway.get("/", "x-added: 0")
+        assert (response.body, response.names().count("x-answered")) == (b"done", 1)
+        assert len(requests) == 3
+        assert len({fields["x-request-id"] for fields, _ in requests}) == 1
+        assert [fields["x-added"] for fields, _ in requests] == ["1"] * 3
+        assert gateway.get().status == 429
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_filter_sees_a_body_once_and_its_change_is_sent_again(whole: bool) -> None:
+    chunks = declared(on_request=False, on_request_chunk=True)
+    loop = Loop(declared(request_body=True, max_body=1_000) if whole else chunks)
+    calls: list[bytes] = []
+
+    def change(request: Request) -> None:
+        calls.append(request.body or b"")
+        request.body = (request.body or b"").upper()
+
+    def chunk(_: Request, data: bytes, end: bool) -> bytes:
+        calls.append(data)
+        return data.upper() + (b"!" if end else b"")
+
+    loop.on_request(change)
+    loop.on_request_chunk(chunk)
+    script, requests = recovering(2)
+    setup = filtered(named("f"), retrying(2, codes=[500]))
+    with stage(loop, setup, script) as (gateway, _):
+        client = asked(gateway, post(b"some body"))
+        loop.drain_until(client.is_readable)
+        assert client.read_response().body == b"done"
+    sent = b"SOME BODY" if whole else b"SOME BODY!"
+    assert [body for _, body in requests] == [sent] * 3
+    assert b"".join(calls) == b"some body"
+
+
+def test_a_translated_body_is_sent_again(tmp_path: Path) -> None:
+    setup = setup_of(retrying(1, codes=[500]), tmp_path)
+    setup.routes["r"]["filters"] = [{"type": "grpc_web"}]
+    script, requests = recovering(1)
+    with serving(setup, script) as (gateway, _):
+        # base64 of a message of two bytes.
+        text = b"AAAAAAJoaQ=="
+        gateway.ask(post(text, "content-type: application/grpc-web-text"))
+        assert [body for _, body in requests] == [b"\0\0\0\0\2hi"] * 2
 
 
 # === Time ===

@@ -104,6 +104,7 @@ def test_the_cookie_is_for_connections_with_tls_where_the_client_has_one(
     upstreams: list[Upstream],
 ) -> None:
     setup = setup_of({"c": upstreams}, {"/": forward("c", sessions=[session()])})
+    setup.http = {"use_remote_address": False}
     with contextlib.closing(Gateway(setup)) as gateway:
         # From a proxy in front that is believed.
         assert "; Secure;" in gateway.get("/", "x-forwarded-proto: https")["set-cookie"]
