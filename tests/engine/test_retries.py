@@ -445,6 +445,42 @@ def test_a_translated_body_is_sent_again(tmp_path: Path) -> None:
         assert [body for _, body in requests] == [b"\0\0\0\0\2hi"] * 2
 
 
+def test_a_retry_is_not_copied_to_mirrors(tmp_path: Path) -> None:
+    copies: list[bytes] = []
+
+    def mirror(peer: Peer) -> None:
+        while True:
+            copies.append(peer.read_request()[2])
+            peer.send(ok())
+
+    with contextlib.closing(Upstream(mirror)) as other:
+        setup = setup_of(retrying(3, codes=[500]), tmp_path)
+        setup.clusters["mirror"] = {"endpoints": [other.address]}
+        copy = {"type": "mirror", "cluster": "mirror", "numerator": 1, "denominator": 1}
+        setup.routes["r"]["filters"] = [copy]
+        with serving(setup, None) as (gateway, upstream):
+            client = gateway.connect()
+            client.send(post(b"one body")[:-4])
+            # The first attempt fails when half is there, the second when all is.
+            first = upstream.accept()
+            first.read_head()
+            assert first.read_exactly(4) == b"one "
+            first.reset()
+            second = upstream.accept()
+            second.read_head()
+            assert second.read_exactly(4) == b"one "
+            client.send(b"body")
+            assert second.read_exactly(4) == b"body"
+            second.send(failing())
+            third = upstream.accept()
+            assert third.read_request()[2] == b"one body"
+            third.send(ok(b"done"))
+            assert client.read_response().body == b"done"
+            eventually(lambda: copies, "a copy")
+            gateway.settle()
+            assert copies == [b"one body"]
+
+
 # === Time ===
 
 

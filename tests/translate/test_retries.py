@@ -121,3 +121,13 @@ def test_sessions_that_an_api_server_refuses(given: str) -> None:
     text = ROUTE.replace("port: 80}]}]", f"port: 80}}], sessionPersistence: {given}}}]")
     _, findings = run_all(EDGE, text)
     assert {"KGW204", "KGW207", "KGW208"} & {one.code for one in findings}
+
+
+def test_calls_have_sessions_too() -> None:
+    text = ROUTE.replace("HTTPRoute", "GRPCRoute").replace(
+        "port: 80}]}]", "port: 80}], sessionPersistence: {type: Header, header: {name: x-s}}}]"
+    )
+    (found,) = actions(run(EDGE, text)).values()
+    (session,) = found["sessions"]
+    assert session["scope"] == "GRPCRoute/default/route/0"
+    assert session["token"] == {"type": "header", "name": "x-s"}

@@ -224,7 +224,7 @@ class Tables:
                 "request_timeout_ms": DEFAULT_TIMEOUT_MS if timeout is None else int(timeout),
             }
             of = self._attachment.upstreams.traffic.session
-            found = sessions(None, f"Service/{name}", [service], of)
+            found = sessions(None, f"{service.kind}/{name}", [service], of)
             if found:
                 target["sessions"] = found
         self.routes[ident] = {"name": name, "filters": chain, "action": target}
