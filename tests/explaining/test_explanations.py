@@ -566,6 +566,19 @@ def test_copies_for_mirrors_are_shown_whatever_their_share() -> None:
     assert found.branches[0].sent is not None
 
 
+def test_a_copy_is_told_from_the_request_of_the_same_service() -> None:
+    mirror = "{type: RequestMirror, requestMirror: {backendRef: {name: one, port: 80}}}"
+    of_rule = f"[{{filters: [{mirror}], backendRefs: [{{name: one, port: 80}}]}}]"
+    of_backend = f"[{{backendRefs: [{{name: one, port: 80, filters: [{mirror}]}}]}}]"
+    for rules in (of_rule, of_backend):
+        (branch,) = asked(GATEWAY + route(rules)).branches
+        assert branch.sent is not None
+        (copy,) = branch.copies
+        assert (branch.sent.backend, copy.backend) == ("default/one:80", "default/one:80")
+        assert dict(branch.sent.fields)["Host"] == "web.example"
+        assert dict(copy.fields)["Host"] == "web.example-shadow"
+
+
 def test_a_preflight_request_is_answered_by_the_proxy() -> None:
     cors = """[{filters: [{type: CORS, cors: {allowOrigins: ["https://a.example"],
       allowMethods: [PUT]}}], backendRefs: [{name: one, port: 80}]}]"""

@@ -334,10 +334,9 @@ def _branches(
             found.append(Branch(**about))
             continue
         came = trial.run(trial.alone(scene, chosen.route, number), question, taking)
-        # The backend's own is the last that came on its cluster; filters may ask it as well.
-        mine = [one for one in came.received if one.cluster == backend["cluster"]]
+        mine = [one for one in came.received if not one.is_copy]
         sent = mine[-1] if came.forwarded and mine else None
-        copies = [one for one in came.received if one is not sent]
+        copies = [one for one in came.received if one.is_copy]
         found.append(
             Branch(
                 **about,

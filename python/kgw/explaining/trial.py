@@ -60,6 +60,8 @@ class Received:
     method: str
     target: str
     fields: tuple[tuple[str, str], ...]
+    is_copy: bool = False
+    """Whether it is a copy for a mirror, where mirrors are backends of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +131,20 @@ _ANY: Final = "any"
 def alone(scene: Mapping[str, Any], route: str, number: int) -> dict[str, Any]:
     """Returns a part of the configuration with one route, of whose backends only one has a share.
 
-    What is received tells which cluster it is for.
+    What is received tells which cluster it is for, and whether it is a mirror's: that may be the
+    backend's own Service.
     """
     (table, hosts), *_ = scene["route_tables"].items()
-    chosen = scene["routes"][route]
+    chosen = _apart(scene["routes"][route])
     action = chosen["action"]
     # The others keep their places, which sessions refer to.
     backends = [
-        {**one, "weight": int(place == number)} for place, one in enumerate(action["backends"])
+        {**_apart(one), "weight": int(place == number)}
+        for place, one in enumerate(action["backends"])
     ]
     routes = {route: {**chosen, "action": {**action, "backends": backends}}}
+    known = scene["clusters"]
+    clusters = {**known, **{f"{_COPY}{name}": one for name, one in known.items()}}
     kept = [
         {**one, "rules": [rule for rule in one["rules"] if rule["route"] == route]}
         for one in hosts["hosts"]
@@ -148,12 +154,25 @@ def alone(scene: Mapping[str, Any], route: str, number: int) -> dict[str, Any]:
         "route_tables": {table: {"hosts": kept}},
         "routes": routes,
         "clusters": {
-            name: {**scene["clusters"][name], "in_process": name}
-            if "in_process" in scene["clusters"][name]
-            else scene["clusters"][name]
-            for name in sorted(_named(routes, scene["clusters"]))
+            name: {**clusters[name], "in_process": name}
+            if "in_process" in clusters[name]
+            else clusters[name]
+            for name in sorted(_named(routes, clusters))
         },
     }
+
+
+_COPY: Final = "copy:"
+"""What the id of a cluster begins with that stands for another one as a mirror."""
+
+
+def _apart(filtered: Mapping[str, Any]) -> dict[str, Any]:
+    """A route or backend, the mirrors of which are clusters of their own."""
+    filters = [
+        {**one, "cluster": f"{_COPY}{one['cluster']}"} if one["type"] == "mirror" else one
+        for one in filtered.get("filters", ())
+    ]
+    return {**filtered, "filters": filters}
 
 
 def asks(one: Mapping[str, Any], clusters: Mapping[str, Any]) -> bool:
@@ -339,9 +358,9 @@ class _Ends:
             if head is None:
                 return
             reader.body(head.headers)
-            self.received.append(
-                Received(name, head.method, head.target, tuple(head.headers.pairs))
-            )
+            fields, cluster = tuple(head.headers.pairs), name.removeprefix(_COPY)
+            is_copy = cluster != name
+            self.received.append(Received(cluster, head.method, head.target, fields, is_copy))
             connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         except (OSError, EOFError, ProtocolError):
             return  # the engine has lost interest in it
