@@ -230,7 +230,8 @@ class Stats(TypedDict):
     upstream_rq_retry_reused: int
     """Attempts repeated because a pooled connection had died."""
     upstream_rq_retry: int
-    """Attempts repeated because the one before failed, as a route's retry policy says."""
+    """Attempts repeated because the one before failed, as a route's retry policy says, or because
+    a session's endpoint cannot be connected to."""
     upstream_rq_retry_success: int
     """Such attempts whose answer was passed on, and is none that is retried."""
     upstream_rq_retry_limit_exceeded: int

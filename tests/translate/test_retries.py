@@ -29,6 +29,12 @@ def test_retries(retry: str, expected: tuple[object, ...]) -> None:
     assert tuple(action(f"retry: {retry}")["retry"].values()) == expected
 
 
+def test_more_attempts_than_the_engine_counts_are_not_its_end() -> None:
+    found = action("retry: {attempts: 99999999999}, timeouts: {backendRequest: 99999h}")
+    assert found["retry"]["attempts"] < 2**32
+    assert found["request_timeout_ms"] < 2**63
+
+
 def test_without_retries_there_are_none() -> None:
     assert "retry" not in action("timeouts: {request: 1s}")
 
@@ -115,6 +121,9 @@ def test_sessions(given: str, token: dict[str, Any], more: dict[str, Any]) -> No
         "{cookie: {}, cookieConfig: {}}",
         "{cookie: {name: 'a b'}}",
         "{sessionName: 'a b'}",
+        "{cookie: {path: '/; Domain=example.org'}}",
+        "{type: Header, header: {name: Host}}",
+        "{type: Header, sessionName: connection}",
     ],
 )
 def test_sessions_that_an_api_server_refuses(given: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from kgw.api.duration import LONGEST
+
 if TYPE_CHECKING:
     from kgw.api.gateway.http_route import Timeouts
     from kgw.api.gateway.retry import Retry
@@ -16,6 +18,9 @@ DEFAULT_ATTEMPTS: Final = 1
 
 #: The least time before a retry where a rule gives none: Envoy's base. Milliseconds.
 DEFAULT_BACKOFF_MS: Final = 25
+
+#: More than anybody waits for; the engine counts in 32 bits.
+_MOST_ATTEMPTS: Final = 1_000_000
 
 #: How often the least time before a retry the longest is, as in Envoy.
 _MAX_BACKOFF: Final = 10
@@ -50,8 +55,9 @@ def request_timeout(timeouts: Timeouts, retry: Retry | None, default: int | None
     if retry is None:
         return attempt
     again = _attempts(retry)
-    return (again + 1) * attempt + again * int(retries(retry)["max_backoff_ms"])
+    every = (again + 1) * attempt + again * int(retries(retry)["max_backoff_ms"])
+    return min(every, LONGEST)
 
 
 def _attempts(retry: Retry) -> int:
-    return DEFAULT_ATTEMPTS if retry.attempts is None else retry.attempts
+    return DEFAULT_ATTEMPTS if retry.attempts is None else min(retry.attempts, _MOST_ATTEMPTS)

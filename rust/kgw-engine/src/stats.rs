@@ -238,7 +238,8 @@ stats! {
     upstream_rq_reused,
     /// Attempts repeated because a pooled connection had died.
     upstream_rq_retry_reused,
-    /// Attempts repeated because the one before failed, as a route's retry policy says.
+    /// Attempts repeated because the one before failed, as a route's retry policy says, or because a
+    /// session's endpoint cannot be connected to.
     upstream_rq_retry,
     /// Such attempts whose answer was passed on, and is none that is retried.
     upstream_rq_retry_success,

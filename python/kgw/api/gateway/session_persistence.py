@@ -7,7 +7,7 @@ Version 1.6 of the Gateway API names the fields of the token otherwise (``sessio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import StringConstraints, model_validator
 
@@ -20,6 +20,23 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 
+#: Fields that say how a message is framed, where it goes or what the connection does.
+_RESERVED: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
 class CookieConfig(Model):
     """The cookie that a session's token is in."""
 
@@ -30,6 +47,13 @@ class CookieConfig(Model):
     """The paths that clients send the cookie with."""
     lifetime_type: Literal["Permanent", "Session"] = "Session"
     """Whether the cookie lasts for `absoluteTimeout`, or until the client's own session ends."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        # What follows a semicolon would be another attribute.
+        if not all(" " <= one <= "~" and one != ";" for one in self.path):
+            raise contradiction("path must be of visible characters other than ';'", "path")
+        return self
 
 
 class HeaderConfig(Model):
@@ -78,6 +102,9 @@ class SessionPersistence(Model):
             )
         if self.session_name and not _is_token(self.session_name):
             raise contradiction("sessionName must be a name that a cookie can have", "sessionName")
+        if self.type == "Header" and self.name and self.name.lower() in _RESERVED:
+            where = ("header", "name") if self.header else ("sessionName",)
+            raise contradiction(f"header `{self.name}` has a meaning of its own", *where)
         return self
 
     @classmethod
