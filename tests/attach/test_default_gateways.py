@@ -43,7 +43,7 @@ def test_every_default_gateway_takes_the_route() -> None:
 
 def test_a_gateway_that_is_named_too_is_there_once() -> None:
     (parent,) = status(run(DEFAULT, asking("  parentRefs: [{name: edge}]")), ROUTES).parents
-    assert parent.ref == {"name": "edge"}
+    assert (parent.ref["kind"], parent.ref["name"]) == ("Gateway", "edge")
 
 
 def test_parents_that_are_named_count_beside_default_ones() -> None:

@@ -135,7 +135,7 @@ def test_a_parent_that_is_gone_is_gone() -> None:
     one = ROUTE.replace("[{name: edge}]", "[{name: edge, sectionName: http}]")
     found = written(status(run(EDGE, one), ROUTES), present, NOW)
     (parent,) = found["parents"]
-    assert parent["parentRef"] == {"name": "edge", "sectionName": "http"}
+    assert (parent["parentRef"]["name"], parent["parentRef"]["sectionName"]) == ("edge", "http")
     assert {one["lastTransitionTime"] for one in parent["conditions"]} == {THEN}
 
 

@@ -38,6 +38,17 @@ def test_a_good_route_is_accepted_resolved_and_programmed() -> None:
     assert codes(found) == []
 
 
+def test_the_parent_is_echoed_with_the_defaults_that_an_api_server_adds() -> None:
+    found = run(EDGE, route("[{name: edge, sectionName: http}]"))
+    (parent,) = status(found, HTTP_ROUTE).to_json()["parents"]
+    assert parent["parentRef"] == {
+        "group": "gateway.networking.k8s.io",
+        "kind": "Gateway",
+        "name": "edge",
+        "sectionName": "http",
+    }
+
+
 def test_the_parent_is_echoed_as_it_was_written() -> None:
     found = run(MESH, route('[{group: "", kind: Service, name: web, port: 80}]'))
     (parent,) = status(found, HTTP_ROUTE).to_json()["parents"]

@@ -243,7 +243,7 @@ def _route(state: RouteState, attached: Attached) -> Status:
             conditions.append(partial.condition("PartiallyInvalid", generation))
         if parent.accepted.ok:
             conditions.append(_programmed(state).condition("kgateway.dev/Programmed", generation))
-        parents.append(ParentStatus(parent.ref.as_written(), tuple(conditions)))
+        parents.append(ParentStatus(parent.ref.as_stored(), tuple(conditions)))
     return Status(parents=tuple(parents))
 
 
@@ -262,7 +262,7 @@ def _stream(state: StreamState, attached: Attached) -> Status:
             parent.accepted.condition("Accepted", generation),
             state.resolved(parent.mesh).condition("ResolvedRefs", generation),
         )
-        parents.append(ParentStatus(parent.ref.as_written(), conditions))
+        parents.append(ParentStatus(parent.ref.as_stored(), conditions))
     return Status(parents=tuple(parents))
 
 
@@ -274,7 +274,7 @@ def _refused_route(state: RouteState | StreamState, parent: ParentState, why: st
     if parent.accepted.ok:
         replaced = Outcome(False, "RouteRuleReplaced", why)
         conditions.append(replaced.condition("kgateway.dev/Programmed", generation))
-    return ParentStatus(parent.ref.as_written(), tuple(conditions))
+    return ParentStatus(parent.ref.as_stored(), tuple(conditions))
 
 
 def _accepted(state: RouteState, parent: ParentState) -> Outcome:

@@ -56,8 +56,16 @@ class ParentReference(Model):
         return cls(name=parent.name, **more)
 
     def as_written(self) -> dict[str, Any]:
-        """The reference as it stands in the object: statuses echo it verbatim."""
+        """The reference as it stands in the object."""
         return self.model_dump(by_alias=True, exclude_unset=True)
+
+    def as_stored(self) -> dict[str, Any]:
+        """The reference as an API server keeps it, which is what statuses echo.
+
+        That is what was written, with the CRD's defaults. They are the same for a reference in a
+        status, so that one without them would never be what is read back.
+        """
+        return {"group": self.group, "kind": self.kind} | self.as_written()
 
 
 #: What can stand for a parent: a Gateway or Service, the name of a Gateway, or a reference.
