@@ -21,6 +21,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
+from tests.conformance import statuses
 from tests.engine.harness import WAIT, Peer, Response, Upstream, ok
 
 import kgw
@@ -142,6 +143,13 @@ class Reply:
         """The Service that answered."""
         return str(self.seen["backend"])
 
+    def passed(self, path: str, host: str, method: str = "GET") -> None:
+        """Checks that a backend, if any answered, saw what was asked: nothing is rewritten."""
+        if self.status != 200:
+            return
+        found = [self.seen[one] for one in ("method", "host", "path")]
+        assert found == [method, host, path]
+
     @property
     def outcome(self) -> str | int:
         """The Service that answered, else the status of the gateway's own answer."""
@@ -231,8 +239,8 @@ class Infra:
     """The servers behind Services, by ``namespace/name``."""
     requests: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """What each echo server saw, by ``namespace/name``, the first first."""
-    _known: dict[str, list[tuple[tuple[str, str], dict[str, Any]]]] = field(default_factory=dict)
-    """The objects of a kind, in the files as they are: each request asks where Gateways are."""
+    _known: list[dict[str, Any]] | None = None
+    """The objects in the files as they are: each request asks where Gateways are."""
     _proxy: kgw.BlockingProxy | None = None
     _config: kgw.Config | None = None
     _exits: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -324,7 +332,7 @@ ports: [{{name: main, port: {at}, protocol: {protocol}}}]
     def write(self, name: str, manifest: str) -> None:
         """Writes a file, which the next `apply` serves."""
         (self.directory / f"{name}.yaml").write_text(textwrap.dedent(manifest))
-        self._known.clear()
+        self._known = None
 
     def apply(self, *manifests: str, name: str = "test") -> None:
         """Writes manifests as a file and serves all files; a file of that name is replaced."""
@@ -335,7 +343,7 @@ ports: [{{name: main, port: {at}, protocol: {protocol}}}]
     def delete(self, name: str = "test") -> None:
         """Takes a file away and serves the rest."""
         (self.directory / f"{name}.yaml").unlink()
-        self._known.clear()
+        self._known = None
         self._serve()
 
     @property
@@ -363,6 +371,7 @@ ports: [{{name: main, port: {at}, protocol: {protocol}}}]
             }
             options = Options(bind=("127.0.0.1",), ports=ports)
         self._config = config = kgw.load(self.directory, options=options)
+        statuses.check(config.statuses, self._manifests())
         if self._proxy is not None:
             self._proxy.apply(config)
             return
@@ -389,12 +398,54 @@ ports: [{{name: main, port: {at}, protocol: {protocol}}}]
         listeners = self.status(kind, gateway)["listeners"]
         return next(one for one in listeners if one["name"] == listener)
 
-    def parent(self, kind: str, route: str, /, namespace: str = INFRA, **ref: object) -> Any:
-        """The status of a route for the one parentRef that has the given members."""
-        parents = self.status(kind, route, namespace)["parents"]
+    def parent(self, kind: str, route: str, where: str = INFRA, /, **ref: object) -> Any:
+        """The status of a route of a namespace for the one parentRef that has some members."""
+        parents = self.status(kind, route, where)["parents"]
         found = [one for one in parents if ref.items() <= one["parentRef"].items()]
         assert len(found) == 1, parents
         return found[0]
+
+    def accepted(
+        self,
+        parent: str,
+        *routes: str,
+        kind: str = "HTTPRoute",
+        of: str = "Gateway",
+        sections: Iterable[str] = (),
+        namespace: str = INFRA,
+        at: str = INFRA,
+        resolved: bool = True,
+    ) -> None:
+        """Checks that a Gateway or ListenerSet serves routes, as most tests of the suite begin.
+
+        Args:
+            parent: whose listeners all must be accepted, resolved and programmed.
+            routes: each must be accepted there.
+            kind: that of the routes.
+            of: that of the parent.
+            sections: the listeners that the routes refer to by name, if they do.
+            namespace: that of the routes.
+            at: that of the parent.
+            resolved: whether the routes have all that they refer to.
+        """
+        status = self.status(of, parent, at)
+        if self.pool is not None and of == "Gateway":
+            assert status["addresses"], parent
+        assert status["listeners"], parent
+        for listener in status["listeners"]:
+            found = conditions(listener)
+            for one in ("Accepted", "Programmed", "ResolvedRefs"):
+                assert found[one][0] == "True", (parent, listener)
+        for name in routes:
+            for section in sections or (None,):
+                ref = {"group": GROUP, "kind": of, "name": parent}
+                ref |= {"sectionName": section} if section else {}
+                entry = self.parent(kind, name, namespace, **ref)
+                assert entry["parentRef"].get("namespace", namespace) == at, entry
+                found = conditions(entry)
+                assert found["Accepted"] == ("True", "Accepted"), entry
+                if resolved:
+                    assert found["ResolvedRefs"] == ("True", "ResolvedRefs"), entry
 
     # === Requests ===
 
@@ -411,19 +462,19 @@ ports: [{{name: main, port: {at}, protocol: {protocol}}}]
                         return self.proxy.addresses[ident][0]
         raise LookupError(f"{gateway} is not bound for port {port}: {self.proxy.addresses}")
 
-    def _objects(self, kind: str) -> list[tuple[tuple[str, str], dict[str, Any]]]:
+    def _manifests(self) -> list[dict[str, Any]]:
         import yaml
 
-        known = self._known.get(kind)
-        if known is not None:
-            return known
-        found = self._known[kind] = []
-        for path in sorted(self.directory.glob("*.yaml")):
-            for one in yaml.safe_load_all(path.read_text()):
-                if one and one["kind"] == kind:
-                    meta = one["metadata"]
-                    found.append(((meta.get("namespace", "default"), meta["name"]), one))
-        return found
+        if self._known is None:
+            texts = (path.read_text() for path in sorted(self.directory.glob("*.yaml")))
+            self._known = [one for text in texts for one in yaml.safe_load_all(text) if one]
+        return self._known
+
+    def _objects(self, kind: str) -> list[tuple[tuple[str, str], dict[str, Any]]]:
+        found = [one for one in self._manifests() if one["kind"] == kind]
+        metas = [one["metadata"] for one in found]
+        named = [(meta.get("namespace", "default"), meta["name"]) for meta in metas]
+        return list(zip(named, found, strict=True))
 
     def connect(
         self,
@@ -488,11 +539,7 @@ def _listeners(kind: str, named: tuple[str, str], one: Mapping[str, Any]) -> lis
 
 
 def conditions(status: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """The conditions of a status (or of an entry in it) by type: status and reason.
-
-    Each must have been observed at the object's generation, which without an API server is 0 or
-    what the manifest states.
-    """
+    """The conditions of a status (or of an entry in it) by type: status and reason."""
     return {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
 
 

@@ -41,7 +41,8 @@ def response_headers(**changes: Any) -> dict[str, Any]:
 
 def mirror(to: str, **share: Any) -> dict[str, Any]:
     """A RequestMirror."""
-    return {"type": "RequestMirror", "requestMirror": {"backendRef": backend(to), **share}}
+    ref = backend(to, namespace="gateway-conformance-infra")
+    return {"type": "RequestMirror", "requestMirror": {"backendRef": ref, **share}}
 
 
 def redirect(**fields: Any) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from math import sqrt
-
 from tests.conformance import rules
 from tests.conformance.infra import APP, GROUP, INFRA, WEB, Infra, conditions, route
+from tests.conformance.shares import expect_shares
 from tests.conformance.suite import conformance
 
 GRANT = """
@@ -43,8 +42,8 @@ def grant(
 
 def resolved(infra: Infra) -> tuple[str, str]:
     """Status and reason of the route's ResolvedRefs; it must be accepted."""
+    infra.accepted("same-namespace", "route", resolved=False)
     found = conditions(infra.parent("HTTPRoute", "route", name="same-namespace"))
-    assert found["Accepted"] == ("True", "Accepted")
     return found["ResolvedRefs"]
 
 
@@ -58,12 +57,8 @@ def test_HTTPRouteWeight(infra: Infra) -> None:
     infra.apply(route(rules.text(rules.rule(to=refs))))
 
     assert resolved(infra) == ("True", "ResolvedRefs")
-    found = infra.shares("same-namespace", 500)
-    assert found.total() == 500
-    for name, weight in weights.items():
-        share = weight / 100
-        # Five standard deviations: chance is no reason to fail.
-        assert abs(found[name] - 500 * share) <= 5 * sqrt(500 * share * (1 - share))
+    expected = {name: weight / 100 for name, weight in weights.items()}
+    expect_shares(lambda: infra.shares("same-namespace", 500), expected)
 
 
 @conformance("HTTPRouteNoBackendRefs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.conformance import rules
-from tests.conformance.infra import INFRA, Infra, Reply, conditions, route
+from tests.conformance.infra import INFRA, Infra, Reply, route
 from tests.conformance.suite import conformance
 
 PREFLIGHT = "access-control-request-method"
@@ -74,10 +74,7 @@ def preflight(infra: Infra, path: str, origin: str, method: str, asked: str | No
 @conformance("HTTPRouteCORS")
 def test_HTTPRouteCORS(infra: Infra) -> None:
     infra.apply(*(route(rules.text(*ones), name=name) for name, ones in ROUTES.items()))
-    for name in ROUTES:
-        stated = conditions(infra.parent("HTTPRoute", name, name="same-namespace"))
-        assert stated["Accepted"] == ("True", "Accepted")
-        assert stated["ResolvedRefs"] == ("True", "ResolvedRefs")
+    infra.accepted("same-namespace", *ROUTES)
 
     # Exact origins, and any number of labels for a wildcard.
     for origin in ("https://www.foo.com", "https://www.bar.com", "https://xpto.www.bar.com"):

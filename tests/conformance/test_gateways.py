@@ -128,6 +128,7 @@ def test_GatewayListenerUnsupportedProtocol(infra: Infra) -> None:
         found = infra.listener(name, "odd")
         assert conditions(found)["Accepted"] == ("False", "UnsupportedProtocol")
         assert found["supportedKinds"] == []
+        assert found["attachedRoutes"] == 0
     assert conditions(infra.status("Gateway", "both"))["Accepted"] == ("True", "ListenersNotValid")
     assert conditions(infra.status("Gateway", "both"))["Programmed"] == ("True", "Programmed")
     assert conditions(infra.listener("both", "http"))["Accepted"] == ("True", "Accepted")
@@ -147,6 +148,7 @@ def test_GatewayInvalidRouteKind(infra: Infra) -> None:
         found = infra.listener(name, "http")
         assert conditions(found)["ResolvedRefs"] == ("False", "InvalidRouteKinds")
         assert kinds(found) == expected
+        assert found["attachedRoutes"] == 0
 
 
 @conformance("GatewayInvalidTLSConfiguration")
@@ -158,7 +160,7 @@ def test_GatewayInvalidTLSConfiguration(infra: Infra) -> None:
         "malformed": "{group: '', kind: Secret, name: malformed}",
     }
     infra.apply(
-        *(gateway(name, https(ref=ref)) for name, ref in broken.items()),
+        *(gateway(name, https(ref=ref, hostname="")) for name, ref in broken.items()),
         secret("certificate", "secure.test.com", namespace=INFRA),
         secret("malformed", namespace=INFRA, chain="Hello world\n", key="Hello world\n"),
     )
@@ -182,7 +184,8 @@ def test_GatewayModifyListeners(infra: Infra) -> None:
     apply({"add": [https()], "remove": [https(), http()]}, 1)
     for name in ("add", "remove"):
         assert infra.listener(name, "https")["attachedRoutes"] == 1
-    apply({"add": [https(), http()], "remove": [http()]}, 2)
+    data = http(more=", hostname: data.test.com")
+    apply({"add": [https(), data], "remove": [http()]}, 2)
     for name, left in (("add", ["https", "http"]), ("remove", ["http"])):
         status = infra.status("Gateway", name)
         assert [one["name"] for one in status["listeners"]] == left
@@ -191,7 +194,10 @@ def test_GatewayModifyListeners(infra: Infra) -> None:
             assert one["attachedRoutes"] == 1
             assert "HTTPRoute" in kinds(one)
         assert observed(infra, name) == {2}
-        assert infra.request(name).backend == "infra-backend-v1"
+        infra.accepted(name, f"of-{name}")
+        assert conditions(infra.status("Gateway", name))["Accepted"][0] == "True"
+        assert conditions(infra.status("Gateway", name))["Programmed"][0] == "True"
+        assert infra.request(name, host="data.test.com").backend == "infra-backend-v1"
 
 
 # === Routes ===
@@ -236,6 +242,7 @@ def test_GatewayWithAttachedRoutes(infra: Infra) -> None:
 
     found = infra.listener("unresolved", "tls")
     assert found["attachedRoutes"] == 1
+    assert kinds(found) == {"HTTPRoute"}
     assert conditions(found)["Programmed"][0] == "False"
     assert conditions(found)["ResolvedRefs"][0] == "False"
     parent = infra.parent("HTTPRoute", "route-4", name="unresolved")
@@ -296,9 +303,7 @@ def test_GatewayHTTPListenerIsolation(infra: Infra) -> None:
                 for name in names
             ),
         )
-        for name in names:
-            found = infra.parent("HTTPRoute", name, name="isolated")
-            assert conditions(found)["Accepted"] == ("True", "Accepted")
+        infra.accepted("isolated", *names)
         for host, owner in hosts.items():
             for name in names:
                 expected = "infra-backend-v1" if name == owner else 404
@@ -310,9 +315,9 @@ def test_GatewayHTTPListenerIsolation(infra: Infra) -> None:
     check(
         {
             "empty": ["bar.com", "*.example.com", "*.foo.example.com", "abc.foo.example.com"],
-            "wildcard": ["*.example.com", "*.foo.example.com", "abc.foo.example.com"],
-            "narrow": ["*.foo.example.com", "abc.foo.example.com"],
-            "exact": ["abc.foo.example.com", "*.example.com"],
+            "wildcard": ["bar.com", "*.example.com", "*.foo.example.com", "abc.foo.example.com"],
+            "narrow": ["bar.com", "*.example.com", "*.foo.example.com", "abc.foo.example.com"],
+            "exact": ["bar.com", "*.example.com", "*.foo.example.com", "abc.foo.example.com"],
         }
     )
 
@@ -422,6 +427,8 @@ def test_GatewayStaticAddresses(pooled: Infra) -> None:
     assert found["Programmed"] == ("True", "Programmed")
     status = pooled.status("Gateway", "static")
     assert status["addresses"] == [{"type": "IPAddress", "value": f"{NETWORK}.9"}]
+    pooled.accepted("static", "route")
+    assert "HTTPRoute" in kinds(pooled.listener("static", "http"))
     assert pooled.request("static", port=8080).backend == "infra-backend-v1"
 
 
@@ -430,6 +437,7 @@ def test_GatewayOptionalAddressValue(pooled: Infra) -> None:
     pooled.apply(
         gateway("any", http(port=8080), more="addresses: [{type: IPAddress}]"), route(RULE, "any")
     )
+    pooled.accepted("any", "route")
     assert conditions(pooled.status("Gateway", "any"))["Programmed"] == ("True", "Programmed")
     (address,) = pooled.status("Gateway", "any")["addresses"]
     assert address["type"] == "IPAddress"
@@ -446,6 +454,7 @@ def test_GatewayInfrastructure(infra: Infra) -> None:
             more="infrastructure: {annotations: {key1: value1}, labels: {key2: value2}}",
         )
     )
+    assert conditions(infra.status("Gateway", "labelled"))["Accepted"][0] == "True"
     assert conditions(infra.status("Gateway", "labelled"))["Programmed"][0] == "True"
     # Nothing is made without a cluster; this is what everything has that a controller makes.
     (found,) = [

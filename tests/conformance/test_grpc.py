@@ -33,9 +33,7 @@ def to(number: int) -> str:
 
 def accepted(infra: Infra, name: str, gateway: str = "same-namespace", **ref: str) -> None:
     """The route is accepted by the Gateway, which counts it."""
-    found = conditions(infra.parent("GRPCRoute", name, name=gateway, **ref))
-    assert found["Accepted"] == ("True", "Accepted")
-    assert found["ResolvedRefs"] == ("True", "ResolvedRefs")
+    infra.accepted(gateway, name, kind="GRPCRoute", sections=ref.values())
     assert infra.listener(gateway, ref.get("sectionName", "http"))["attachedRoutes"] == 1
 
 

@@ -76,6 +76,8 @@ def namespace(name: str, labels: str = "{}") -> str:
 
 
 def attached(infra: Infra, gateway: str) -> int:
+    """How many sets have joined a Gateway, which is accepted whatever these are."""
+    assert conditions(infra.status("Gateway", gateway))["Accepted"] == ("True", "Accepted")
     found = infra.status("Gateway", gateway)["attachedListenerSets"]
     assert isinstance(found, int)
     return found
@@ -95,6 +97,7 @@ def good(infra: Infra, name: str, namespace: str = INFRA) -> None:
     }
     for one in infra.status("ListenerSet", name, namespace)["listeners"]:
         assert conditions(one) == ACCEPTED
+        assert {"group": GROUP, "kind": "HTTPRoute"} in one["supportedKinds"]
 
 
 def refused(infra: Infra, name: str, namespace: str = INFRA) -> None:
@@ -107,8 +110,9 @@ def refused(infra: Infra, name: str, namespace: str = INFRA) -> None:
 
 def answers(infra: Infra, gateway: str, cases: Iterable[tuple[str, str, str | int]]) -> None:
     for host, path, expected in cases:
-        outcome = infra.request(gateway, path, host=host).outcome
-        assert outcome == expected, (host, path)
+        reply = infra.request(gateway, path, host=host)
+        assert reply.outcome == expected, (host, path)
+        reply.passed(path, host)
 
 
 # === Which may join ===
@@ -193,19 +197,14 @@ def test_ListenerSetHTTPRouting(infra: Infra) -> None:
         route(to("infra-backend-v3", "/one"), parent("first", "first-1"), name="one"),
         route(to("infra-backend-v2", "/second"), parent("second"), name="second"),
     )
-    for name in ("all", "gateway", "section"):
-        found = infra.parent("HTTPRoute", name, name="edge", kind="Gateway")
-        assert conditions(found)["Accepted"] == ("True", "Accepted")
-    for name in ("all", "first", "one"):
-        found = infra.parent("HTTPRoute", name, name="first")
-        assert conditions(found)["Accepted"] == ("True", "Accepted")
+    infra.accepted("edge", "all", "gateway", "section")
+    infra.accepted("first", "all", "first", "one", of="ListenerSet")
+    infra.accepted("second", "all", "second", of="ListenerSet")
     assert attached(infra, "edge") == 2
     for name, numbers in (("first", [3, 2]), ("second", [2, 2])):
         good(infra, name)
         listeners = infra.status("ListenerSet", name)["listeners"]
         assert [one["attachedRoutes"] for one in listeners] == numbers
-        for one in listeners:
-            assert {"group": GROUP, "kind": "HTTPRoute"} in one["supportedKinds"]
 
     hosts = ("gateway-1", "gateway-2", "first-1", "first-2", "second-1", "second-2")
     paths = {
@@ -269,9 +268,9 @@ spec:
     assert attached(infra, "edge") == 2
     good(infra, "near")
     good(infra, "cross", "far")
-    for name, where in (("near", INFRA), ("a", "allowed"), ("b", "not-allowed"), ("set", "far")):
-        (found,) = infra.status("HTTPRoute", name, where)["parents"]
-        assert conditions(found)["Accepted"] == ("True", "Accepted")
+    for name, where in (("near", INFRA), ("a", "allowed"), ("b", "not-allowed")):
+        infra.accepted("near", name, of="ListenerSet", namespace=where)
+    infra.accepted("cross", "set", of="ListenerSet", namespace="far", at="far")
     found = infra.parent("HTTPRoute", "gateway", name="cross")
     assert conditions(found)["Accepted"] == ("False", "NotAllowedByListeners")
     counts = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -74,8 +75,9 @@ def answers(
     infra: Infra, gateway: str, cases: Iterable[tuple[str, str, str | int]], *, port: int = 80
 ) -> None:
     for host, path, expected in cases:
-        outcome = infra.request(gateway, path, host=host, port=port).outcome
-        assert outcome == expected, (host, path)
+        reply = infra.request(gateway, path, host=host, port=port)
+        assert reply.outcome == expected, (host, path)
+        reply.passed(path, host)
 
 
 # === Hostnames ===
@@ -135,6 +137,9 @@ def test_HTTPRouteHostnameIntersection(infra: Infra) -> None:
             hostnames=["first.com", "sub.first.com", "second.com", "sub.second.com"],
         ),
     )
+    kinds = ("specific", "wildcard")
+    infra.accepted(own, *(f"{one}-{other}" for one in kinds for other in kinds))
+    infra.accepted(f"{own}-all", "all")
     answers(
         infra,
         own,
@@ -171,6 +176,8 @@ def test_HTTPRouteHostnameIntersection(infra: Infra) -> None:
     assert conditions(found)["Accepted"] == ("False", "NoMatchingListenerHostname")
     listeners = infra.status("Gateway", own)["listeners"]
     assert [one["attachedRoutes"] for one in listeners] == [2, 1, 1]
+    for one in listeners:
+        assert {"group": GROUP, "kind": "HTTPRoute"} in one["supportedKinds"]
     answers(
         infra,
         f"{own}-all",
@@ -205,6 +212,9 @@ def test_HTTPRouteListenerHostnameMatching(infra: Infra) -> None:
             name="v3",
         ),
     )
+    infra.accepted(own, "v1", sections=["listener-1"])
+    infra.accepted(own, "v2", sections=["listener-2"])
+    infra.accepted(own, "v3", sections=["listener-3", "listener-4"])
     answers(
         infra,
         own,
@@ -235,6 +245,7 @@ def test_HTTPRouteHTTPSListener(infra: Infra) -> None:
             name="second",
         ),
     )
+    infra.accepted(HTTPS, "first", "second")
     for host, expected in (
         ("example.org", "infra-backend-v1"),
         ("second-example.org", "infra-backend-v2"),
@@ -242,6 +253,7 @@ def test_HTTPRouteHTTPSListener(infra: Infra) -> None:
     ):
         reply = infra.request(HTTPS, host=host, port=443, tls=trusting())
         assert reply.outcome == expected, host
+        reply.passed("/", host)
 
 
 #: Server name, Host, and what the request comes to: a backend, 404, or 421 where the Host belongs
@@ -280,13 +292,19 @@ def test_HTTPRouteHTTPSListenerDetectMisdirectedRequests(infra: Infra) -> None:
     ]
     infra.apply(*https_gateway(), *routes)
     for name in HTTPS_HOSTS:
+        infra.accepted(HTTPS, f"route-{name}", sections=[name])
         found = infra.listener(HTTPS, name)
         assert conditions(found)["OverlappingTLSConfig"] == ("True", "OverlappingHostnames")
     for sni, host, expected in MISDIRECTED:
         status = expected if isinstance(expected, int) else 200
         peer = infra.connect(HTTPS, 443, sni=sni, tls=trusting("h2"))
         with closing(H2Peer(peer)) as client:
-            assert client.ask(path, host=host).status == status, (sni, host)
+            answer = client.ask(path, host=host)
+            assert answer.status == status, (sni, host)
+            if status == 200:
+                seen = json.loads(answer.body)
+                found = [seen[one] for one in ("backend", "host", "path")]
+                assert found == [expected, host, path]
         # HTTP/1.1 answers the same.
         peer = infra.connect(HTTPS, 443, sni=sni, tls=trusting("http/1.1"))
         with closing(peer):
@@ -308,15 +326,12 @@ def test_HTTPRouteMultipleGateways(infra: Infra) -> None:
         ("same-namespace", "infra-backend-v2"),
         ("all-namespaces", "infra-backend-v3"),
     ):
-        found = infra.parent("HTTPRoute", "shared", name=name)
-        assert conditions(found)["Accepted"] == ("True", "Accepted")
-        assert conditions(found)["ResolvedRefs"] == ("True", "ResolvedRefs")
+        infra.accepted(name, "shared")
         answers(
             infra, name, [("example.com", "/shared", "infra-backend-v1"), ("example.com", "/", own)]
         )
-    for name in ("of-same", "of-all"):
-        (found,) = infra.status("HTTPRoute", name)["parents"]
-        assert conditions(found)["Accepted"] == ("True", "Accepted")
+    infra.accepted("same-namespace", "of-same")
+    infra.accepted("all-namespaces", "of-all")
 
 
 @conformance("HTTPRouteListenerPortMatching")
@@ -339,13 +354,17 @@ def test_HTTPRouteListenerPortMatching(infra: Infra) -> None:
             name="v3",
         ),
     )
-    every: dict[int, list[tuple[str, str, str | int]]] = {
-        80: [("foo.com", "/", "infra-backend-v1"), ("bar.com", "/", 404)],
-        8080: [("foo.com", "/", "infra-backend-v2"), ("bar.com", "/", "infra-backend-v2")],
-        8090: [("foo.com", "/", "infra-backend-v3"), ("bar.com", "/", 404)],
+    infra.accepted(own, "v1", "v2", "v3")
+    every: dict[int, dict[str, str | int]] = {
+        80: {"foo.com": "infra-backend-v1", "bar.com": 404},
+        8080: {"foo.com": "infra-backend-v2", "bar.com": "infra-backend-v2"},
+        8090: {"foo.com": "infra-backend-v3", "bar.com": 404},
     }
-    for port, cases in every.items():
-        answers(infra, own, cases, port=port)
+    # With the port in the host, as clients write it, and without.
+    for port, hosts in every.items():
+        for host, expected in hosts.items():
+            cases = [(one, "/", expected) for one in (host, f"{host}:{port}")]
+            answers(infra, own, cases, port=port)
 
 
 @conformance("HTTPRouteCrossNamespace")
@@ -354,8 +373,7 @@ def test_HTTPRouteCrossNamespace(infra: Infra) -> None:
     infra.apply(
         route("- backendRefs: [{name: web-backend, port: 8080}]", ref, namespace=WEB, name="cross")
     )
-    found = infra.parent("HTTPRoute", "cross", WEB, name="backend-namespaces")
-    assert conditions(found)["Accepted"] == ("True", "Accepted")
+    infra.accepted("backend-namespaces", "cross", namespace=WEB)
     assert infra.request("backend-namespaces").backend == "web-backend"
 
 
@@ -382,7 +400,7 @@ def test_HTTPRouteInvalidCrossNamespaceParentRef(infra: Infra) -> None:
 
 @conformance("HTTPRouteInvalidParentRefNotMatchingSectionName")
 def test_HTTPRouteInvalidParentRefNotMatchingSectionName(infra: Infra) -> None:
-    infra.apply(route(TO_V1, "{name: same-namespace, sectionName: nobody}"))
+    infra.apply(route(TO_V1, "{name: same-namespace, sectionName: nobody, port: 80}"))
     unattached(infra, "route", "NoMatchingParent")
     assert infra.request("same-namespace").status == 404
 
@@ -461,12 +479,15 @@ def test_HTTPRouteRedirectPortAndScheme(infra: Infra) -> None:
         for (name, _), cases in REDIRECTS.items()
     ]
     infra.apply(*https_gateway(), gateway("http-on-8080", http("http", port=8080)), *routes)
+    for name, _ in REDIRECTS:
+        infra.accepted(name, f"of-{name}")
     for (name, port), cases in REDIRECTS.items():
         for number, (_, _, location) in enumerate(cases):
             reply = infra.request(
                 name,
                 f"/{number}",
-                host="example.org",
+                # Without TLS the request is for another host than the one that it is sent to.
+                host="example.org" if port == 443 else "127.0.0.1",
                 port=port,
                 tls=trusting() if port == 443 else None,
             )

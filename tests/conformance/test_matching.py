@@ -52,10 +52,7 @@ def query(*pairs: str) -> str:
 def serve(infra: Infra, *routes: str) -> None:
     """Serves routes, each of which is accepted and has all that it refers to."""
     infra.apply(*routes)
-    for name in (f"route-{number}" for number in range(len(routes))):
-        parent = conditions(infra.parent("HTTPRoute", name))
-        assert parent["Accepted"] == ("True", "Accepted")
-        assert parent["ResolvedRefs"] == ("True", "ResolvedRefs")
+    infra.accepted("same-namespace", *(f"route-{number}" for number in range(len(routes))))
 
 
 def matched(*rules: str, number: int = 0, hostnames: Iterable[str] = ()) -> str:
@@ -69,6 +66,7 @@ def check(infra: Infra, *cases: Asked) -> None:
             "same-namespace", one.path, method=one.method, host=one.host, headers=one.headers
         )
         assert reply.outcome == one.outcome, one
+        reply.passed(one.path, one.host, one.method)
 
 
 @conformance("HTTPRouteExactPathMatching")

@@ -36,7 +36,7 @@ def parent(service: str = "echo", port: int | None = 80, namespace: str = "") ->
     return f'{{group: "", kind: Service, name: {service}{more}}}'
 
 
-def serve(mesh: Mesh, rules: str, *, kind: str = "HTTPRoute", port: int = 80) -> None:
+def serve(mesh: Mesh, rules: str, *, kind: str = "HTTPRoute", port: int | None = 80) -> None:
     """Attaches a route to the service, which accepts it."""
     mesh.infra.apply(route(rules, parent(port=port), namespace=MESH, kind=kind))
     found = conditions(mesh.infra.parent(kind, "route", MESH, name="echo"))
@@ -62,7 +62,7 @@ def test_MeshHTTPRouteSimpleSameNamespace(mesh: Mesh) -> None:
 @conformance("MeshTrafficSplit")
 def test_MeshTrafficSplit(mesh: Mesh) -> None:
     exact = "matches: [{path: {type: Exact, value: /v%d}}]"
-    serve(mesh, "\n".join(f"- {{{exact % one}, {to(one, 80)}}}" for one in (1, 2)))
+    serve(mesh, "\n".join(f"- {{{exact % one}, {to(one, 80)}}}" for one in (1, 2)), port=None)
     client = mesh.client()
     assert [client.request(path).outcome for path in ("/v1", "/v2")] == ["echo-v1", "echo-v2"]
     # A service that has a route answers nothing else.
@@ -90,7 +90,9 @@ def test_MeshHTTPRouteMatching(mesh: Mesh) -> None:
         ("/v2example", {}, "echo-v1"),
         ("/foo/v2/example", {}, "echo-v1"),
     ]:
-        assert client.request(path, headers=headers).outcome == outcome, (path, headers)
+        reply = client.request(path, headers=headers)
+        assert reply.outcome == outcome, (path, headers)
+        reply.passed(path, "echo")
 
 
 @conformance("MeshHTTPRouteQueryParamMatching")
@@ -135,7 +137,9 @@ def test_MeshHTTPRouteQueryParamMatching(mesh: Mesh) -> None:
         ("/path5?animal=hydra", None, "echo-v1"),
     ]:
         headers = {"version": version} if version else {}
-        assert client.request(path, headers=headers).outcome == outcome, (path, version)
+        reply = client.request(path, headers=headers)
+        assert reply.outcome == outcome, (path, version)
+        reply.passed(path, "echo")
 
 
 @conformance("MeshHTTPRouteWeight")
@@ -320,7 +324,7 @@ def test_MeshHTTPRouteRewritePath(mesh: Mesh) -> None:
         (f"/prefix/{both}/one", "/prefix/one"),
     ]:
         reply = client.request(path, headers=headers)
-        assert reply.seen["path"] == rewritten
+        assert (reply.outcome, reply.seen["path"]) == ("echo-v1", rewritten)
         assert reply.received("X-Header-Add") == "header-val-1"
         assert reply.received("X-Header-Add-Append") == "append-val-1,header-val-2"
         assert reply.received("X-Header-Set") == "set-overwrites-values"
@@ -344,10 +348,11 @@ def expect_redirects(mesh: Mesh, cases: dict[str, tuple[str, int, dict[str, Any]
     serve(mesh, "\n".join(rules))
     client = mesh.client()
     for path, (_, status, changed) in cases.items():
-        reply = client.request(path, method="POST" if status == 303 else "GET")
         same = {"scheme": "http", "host": "echo", "port": None, "path": path}
-        assert reply.status == status
-        assert location(reply) == {**same, **changed}, path
+        for method in ("GET", "POST"):
+            reply = client.request(path, method=method)
+            assert reply.status == status
+            assert location(reply) == {**same, **changed}, path
 
 
 @conformance("MeshHTTPRouteRedirectHostAndStatus")

@@ -34,10 +34,13 @@ def copies(infra: Infra, backend: str, path: str) -> list[dict[str, Any]]:
 
 def check_copies(infra: Infra, path: str, changed: str, *mirrors: str) -> None:
     """Checks that each mirror gets copies, with changes of header fields below `changed`."""
+    infra.accepted("same-namespace", "route")
     for asked in (f"{path}?id=1", f"{changed}?id=2"):
         reply = infra.request("same-namespace", asked, headers=SENT)
         assert reply.backend == "infra-backend-v1"
-        assert reply.seen["path"] == asked
+        reply.passed(asked, "example.com")
+        if changed in asked:
+            assert {name: reply.seen["headers"].get(name) for name in RECEIVED} == RECEIVED
         for mirror in mirrors:
             eventually(partial(copies, infra, mirror, asked), asked)
             (copy,) = copies(infra, mirror, asked)
@@ -96,6 +99,7 @@ def test_HTTPRouteRequestPercentageMirror(infra: Infra) -> None:
     )
     infra.apply(route(rules.text(*(rules.rule(path, *ones) for path, _, ones in cases))))
 
+    infra.accepted("same-namespace", "route")
     for path, share, filters in cases:
         found = infra.shares("same-namespace", 500, path, headers=SENT)
         assert found == {"infra-backend-v1": 500}

@@ -40,6 +40,7 @@ def test_HTTPRouteRewriteHost(infra: Infra) -> None:
         ),
     )
     infra.apply(route(text, hostnames=["rewrite.example"]))
+    infra.accepted("same-namespace", "route")
 
     for path, backend, host in (
         ("/one", "infra-backend-v1", "one.example.org"),
@@ -71,6 +72,7 @@ def test_HTTPRouteRewritePath(infra: Infra) -> None:
         )
     )
 
+    infra.accepted("same-namespace", "route")
     for asked, path in (
         ("/prefix/one/two", "/one/two"),
         ("/prefix/one/two?a=/prefix/one", "/one/two?a=/prefix/one"),
@@ -79,13 +81,14 @@ def test_HTTPRouteRewritePath(infra: Infra) -> None:
         ("/full/one/two", "/one"),
         ("/full/one/two?a=b", "/one?a=b"),
     ):
-        assert infra.request("same-namespace", asked).seen["path"] == path
+        reply = infra.request("same-namespace", asked)
+        assert (reply.backend, reply.seen["path"]) == ("infra-backend-v1", path)
     for asked, path in (
         ("/full/rewrite-path-and-modify-headers/test", "/test"),
         ("/prefix/rewrite-path-and-modify-headers/one", "/prefix/one"),
     ):
         reply = infra.request("same-namespace", asked, headers=SENT)
-        assert reply.seen["path"] == path
+        assert (reply.backend, reply.seen["path"]) == ("infra-backend-v1", path)
         assert {name: reply.received(name) for name in RECEIVED} == RECEIVED
 
 
@@ -104,6 +107,7 @@ def test_HTTPRouteBackendURLRewrite(infra: Infra) -> None:
         )
     )
 
+    infra.accepted("same-namespace", "route")
     for asked, path in (
         ("/full/original", "/rewritten-full"),
         ("/prefix/original", "/rewritten-prefix/original"),
