@@ -119,13 +119,14 @@ def policy(
     host: str = "abc.example.com",
     ca: str = AUTHORITY,
     kind: str = "ConfigMap",
+    group: str = "",
     names: Iterable[dict[str, str]] = (),
     generation: int = 1,
     **more: Any,
 ) -> str:
     """A BackendTLSPolicy's manifest."""
     validation: dict[str, Any] = {
-        "caCertificateRefs": [{"group": "", "kind": kind, "name": ca}],
+        "caCertificateRefs": [{"group": group, "kind": kind, "name": ca}],
         "hostname": host,
     }
     if names:

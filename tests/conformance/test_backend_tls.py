@@ -30,10 +30,15 @@ BROKEN = {500, 502, 503}
 """Answers where TLS cannot be set up as asked."""
 
 
-def secure(infra: Infra, *names: str, hosts: tuple[str, ...] = ("abc.example.com",)) -> None:
+def secure(
+    infra: Infra,
+    *names: str,
+    hosts: tuple[str, ...] = ("abc.example.com",),
+    app_protocol: str | None = None,
+) -> None:
     """Services whose pods speak TLS."""
     for name in names:
-        infra.service(name, port=443, tls=server(*hosts))
+        infra.service(name, port=443, tls=server(*hosts), app_protocol=app_protocol)
 
 
 def paths(*backends: str, parent: str = "same-namespace", name: str = "route", **more: Any) -> str:
@@ -65,7 +70,8 @@ FINE = {"Accepted": ACCEPTED, "ResolvedRefs": RESOLVED}
 
 @conformance("BackendTLSPolicy")
 def test_BackendTLSPolicy(infra: Infra) -> None:
-    secure(infra, "good", "host-mismatch", "cert-mismatch", "reconciled")
+    secure(infra, "good", "reconciled")
+    secure(infra, "host-mismatch", "cert-mismatch", app_protocol="HTTPS")
     https = "{name: https, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}"
     infra.write("authorities", authorities())
     infra.apply(
@@ -79,6 +85,8 @@ def test_BackendTLSPolicy(infra: Infra) -> None:
     )
     infra.apply(policy("reconciled", "reconciled"), name="reconciled")
 
+    infra.accepted("secure-edge", "reencrypt")
+    infra.accepted("same-namespace", "route")
     for name in ("good", "host-mismatch", "cert-mismatch", "reconciled"):
         assert has(infra, name) == FINE
     assert has(infra, "good", "secure-edge") == FINE
@@ -170,15 +178,20 @@ ports: [{", ".join(f"{{name: {name}, port: {at}}}" for name, _ in ports)}]
 
 @conformance("BackendTLSPolicyInvalidCACertificateRef")
 def test_BackendTLSPolicyInvalidCACertificateRef(infra: Infra) -> None:
-    secure(infra, "nonexistent", "malformed")
+    names = ("nonexistent", "malformed", "without-data")
+    secure(infra, *names, app_protocol="HTTPS")
     infra.apply(
         config_map("malformed", namespace=INFRA, text="Hello world"),
-        paths("nonexistent", "malformed"),
-        policy("nonexistent", "nonexistent", ca="nowhere"),
-        policy("malformed", "malformed", ca="malformed"),
+        f"{{apiVersion: v1, kind: ConfigMap, data: {{}}, metadata: {{name: without-data, "
+        f"namespace: {INFRA}}}}}",
+        paths(*names),
+        policy("nonexistent", "nonexistent", section=None, ca="nowhere"),
+        policy("malformed", "malformed", section=None, ca="malformed"),
+        policy("without-data", "without-data", section=None, ca="without-data"),
     )
 
-    for name in ("nonexistent", "malformed"):
+    infra.accepted("same-namespace", "route", resolved=False)
+    for name in names:
         assert has(infra, name) == INVALID
         assert infra.request("same-namespace", f"/{name}").status in BROKEN
         assert infra.requests[f"{INFRA}/{name}"] == []
@@ -186,14 +199,22 @@ def test_BackendTLSPolicyInvalidCACertificateRef(infra: Infra) -> None:
 
 @conformance("BackendTLSPolicyInvalidKind")
 def test_BackendTLSPolicyInvalidKind(infra: Infra) -> None:
-    secure(infra, "backend")
-    infra.apply(paths("backend"), policy("invalid-kind", "backend", kind="Service", ca="backend"))
+    kinds = {"core": ("", "Service"), "other": ("invalid.example", "InvalidKind")}
+    secure(infra, *kinds, app_protocol="HTTPS")
+    infra.apply(
+        paths(*kinds),
+        *(
+            policy(name, name, section=None, group=group, kind=kind, ca=name)
+            for name, (group, kind) in kinds.items()
+        ),
+    )
 
-    assert has(infra, "invalid-kind") == {
-        "Accepted": ("False", "NoValidCACertificate"),
-        "ResolvedRefs": ("False", "InvalidKind"),
-    }
-    assert infra.request("same-namespace", "/backend").status in BROKEN
+    for name in kinds:
+        assert has(infra, name) == {
+            "Accepted": ("False", "NoValidCACertificate"),
+            "ResolvedRefs": ("False", "InvalidKind"),
+        }
+        assert infra.request("same-namespace", f"/{name}").status in BROKEN
 
 
 @conformance("BackendTLSPolicyObservedGenerationBump")
@@ -227,13 +248,17 @@ def test_BackendTLSPolicySANValidation(infra: Infra) -> None:
         "several-mismatch": [dns("mismatch.example.com"), uri("spiffe://a/b")],
     }
     for name in (*good, *bad):
-        infra.service(name, port=443, tls=identified(SPIFFE, "abc.example.com"))
+        # The suite declares the protocol of all but the first.
+        declared = None if name == "dns" else "HTTPS"
+        tls = identified(SPIFFE, "abc.example.com")
+        infra.service(name, port=443, tls=tls, app_protocol=declared)
     infra.write("authorities", authorities())
     infra.apply(
         paths(*good, *bad),
         *(policy(name, name, names=names) for name, names in {**good, **bad}.items()),
     )
 
+    infra.accepted("same-namespace", "route")
     for name in (*good, *bad):
         assert has(infra, name)["Accepted"] == ACCEPTED
     for name in good:
@@ -282,6 +307,7 @@ def test_GatewayTLSBackendClientCertificate(infra: Infra) -> None:
         policy("asking", "asking", section=None),
     )
 
+    infra.accepted("edge", "route")
     assert conditions(infra.status("Gateway", "edge"))["ResolvedRefs"] == RESOLVED
     assert has(infra, "asking", "edge")["Accepted"] == ACCEPTED
     seen = infra.request("edge", "/asking").seen

@@ -85,6 +85,7 @@ def test_GatewayFrontendClientCertificateValidation(infra: Infra) -> None:
     per_port = {8443: validation(config("second"))}
     infra.apply(frontend(SEVERAL, validation(config("first")), per_port), *base())
 
+    infra.accepted("edge", "route", "second")
     assert asked(infra, "example.org", 443, OF_FIRST) == "infra-backend-v1"
     assert refused(infra, "example.org", 443, OF_SECOND)
     assert refused(infra, "example.org", 443, None)
@@ -100,6 +101,7 @@ def test_GatewayFrontendClientCertificateValidationInsecureFallback(infra: Infra
     per_port = {8443: validation(config("second"), mode)}
     infra.apply(frontend(SEVERAL, validation(config("first"), mode), per_port), *base())
 
+    infra.accepted("edge", "route", "second")
     status = conditions(infra.status("Gateway", "edge"))
     assert status["InsecureFrontendValidationMode"] == ("True", "ConfigurationChanged")
     for host, port, backend in (

@@ -21,7 +21,6 @@ from tests.conformance.suite import conformance
 from tests.engine.harness import WAIT, Peer
 
 ACCEPTED = ("True", "Accepted")
-RESOLVED = ("True", "ResolvedRefs")
 
 
 def tcp(*names: tuple[str, int], name: str = "tcp-gateway") -> str:
@@ -52,8 +51,8 @@ def test_TCPRouteInvalidCrossNamespaceBackendRef(infra: Infra) -> None:
     lines(infra, "elsewhere", namespace=WEB)
     infra.apply(tcp(), tcp_route(f"{{name: elsewhere, namespace: {WEB}, port: 3000}}"))
 
+    infra.accepted("tcp-gateway", "tcp-route", kind="TCPRoute", sections=["tcp"], resolved=False)
     parent = infra.parent("TCPRoute", "tcp-route", name="tcp-gateway")
-    assert conditions(parent)["Accepted"] == ACCEPTED
     assert conditions(parent)["ResolvedRefs"] == ("False", "RefNotPermitted")
     assert is_closed(infra.connect("tcp-gateway", 9300))
 
@@ -78,6 +77,7 @@ def test_TCPRouteMultipleRoutesAttachment(infra: Infra) -> None:
     older = created(tcp_route(to("first"), name="z-older"), "2026-01-01T00:00:00Z")
     newer = created(tcp_route(to("second"), name="a-newer"), "2026-01-01T00:00:01Z")
     infra.apply(tcp(), older)
+    infra.accepted("tcp-gateway", "z-older", kind="TCPRoute", sections=["tcp"])
     assert ask(infra.connect("tcp-gateway", 9300))["backend"] == "first"
     infra.apply(newer, name="newer")
 
@@ -98,7 +98,7 @@ def test_TCPRouteParentRefAttachAll(infra: Infra) -> None:
     infra.apply(tcp(*ports.items()), tcp_route(to("echo"), "{name: tcp-gateway}"))
 
     (parent,) = infra.status("TCPRoute", "tcp-route")["parents"]
-    assert parent["parentRef"] == {"name": "tcp-gateway"}
+    assert "sectionName" not in parent["parentRef"]
     assert conditions(parent)["Accepted"] == ACCEPTED
     for name, port in ports.items():
         assert ask(infra.connect("tcp-gateway", port))["backend"] == "echo"
@@ -130,8 +130,7 @@ def test_TCPRouteReferenceGrant(infra: Infra) -> None:
     lines(infra, "elsewhere", namespace=WEB)
     infra.write("grant", grant("TCPRoute", "elsewhere"))
     infra.apply(tcp(), tcp_route(f"{{name: elsewhere, namespace: {WEB}, port: 3000}}"))
-    parent = infra.parent("TCPRoute", "tcp-route", name="tcp-gateway")
-    assert conditions(parent)["ResolvedRefs"] == RESOLVED
+    infra.accepted("tcp-gateway", "tcp-route", kind="TCPRoute", sections=["tcp"])
     answer = ask(infra.connect("tcp-gateway", 9300))
     assert (answer["backend"], answer["namespace"]) == ("elsewhere", WEB)
 
@@ -150,6 +149,7 @@ def test_TCPRouteWeightedRouting(infra: Infra) -> None:
         tcp_route(", ".join([to("backend-v1", 70), to("backend-v2", 30), to("backend-v3", 0)])),
     )
 
+    infra.accepted("tcp-gateway", "tcp-route", kind="TCPRoute", sections=["tcp"])
     address = infra.address("tcp-gateway", 9300)
 
     def one() -> str:

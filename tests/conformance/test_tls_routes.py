@@ -20,10 +20,11 @@ def tls(
     *,
     mode: str = "mode: Passthrough",
     port: int = 443,
-    kinds: str = "[{kind: TLSRoute}]",
+    kinds: str | None = "[{kind: TLSRoute}]",
 ) -> str:
     host = f"hostname: '{hostname}', " if hostname else ""
-    allowed = f"allowedRoutes: {{namespaces: {{from: Same}}, kinds: {kinds}}}"
+    stated = f", kinds: {kinds}" if kinds else ""
+    allowed = f"allowedRoutes: {{namespaces: {{from: Same}}{stated}}}"
     return f"{{name: {name}, port: {port}, protocol: TLS, {host}{allowed}, tls: {{{mode}}}}}"
 
 
@@ -50,8 +51,11 @@ def has(infra: Infra, name: str) -> dict[str, tuple[str, str]]:
 @conformance("TLSRouteSimpleSameNamespace")
 def test_TLSRouteSimpleSameNamespace(infra: Infra) -> None:
     lines(infra, "tls-backend", port=443, tls=server("abc.example.com"))
-    infra.apply(gateway("gw", [tls()]), tls_route("route", "gw", "abc.example.com"))
+    infra.apply(
+        gateway("gw", [tls(hostname="*.example.com")]), tls_route("route", "gw", "abc.example.com")
+    )
 
+    infra.accepted("gw", "route", kind="TLSRoute")
     assert has(infra, "route") == {"Accepted": ACCEPTED, "ResolvedRefs": RESOLVED}
     answer = ask(infra.connect("gw", 443, sni="abc.example.com", tls=client()))
     assert (answer["backend"], answer["namespace"]) == ("tls-backend", INFRA)
@@ -77,8 +81,10 @@ def test_TLSRouteHostnameIntersection(infra: Infra) -> None:
         tls_route("r4-wide", "any", "*.com", backend=second),
     )
 
-    for name in ("r1", "r2-exact", "r2-wide", "r3-exact", "r3-narrow", "r4-exact", "r4-wide"):
-        assert has(infra, name) == {"Accepted": ACCEPTED, "ResolvedRefs": RESOLVED}
+    infra.accepted("exact", "r1", kind="TLSRoute")
+    infra.accepted("narrow", "r2-exact", "r2-wide", kind="TLSRoute")
+    infra.accepted("wide", "r3-exact", "r3-narrow", kind="TLSRoute")
+    infra.accepted("any", "r4-exact", "r4-wide", kind="TLSRoute")
     for place in ("exact", "narrow", "wide", "any"):
         answer = ask(infra.connect(place, 443, sni="abc.example.com", tls=client()))
         assert answer["backend"] == "tls-backend"
@@ -94,7 +100,7 @@ def test_TLSRouteInvalidNoMatchingListener(infra: Infra) -> None:
     https = "{name: https, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}"
     infra.apply(
         certificate("cert", "a.example"),
-        gateway("only-tls", [tls()]),
+        gateway("only-tls", [tls(kinds=None)]),
         gateway("only-http", ["{name: http, port: 80, protocol: HTTP}"]),
         gateway("only-https", [https]),
         tls_route("http", "only-http", "abc.example.com"),
@@ -115,8 +121,8 @@ def test_TLSRouteInvalidNoMatchingListenerHostname(infra: Infra) -> None:
     infra.apply(
         gateway("exact", [tls(hostname="abc.example.com")]),
         gateway("wildcard", [tls(hostname="*.example.com")]),
-        tls_route("r1", "exact", "xyz.example.com"),
-        tls_route("r2", "wildcard", "abc.example.org", "example.com"),
+        tls_route("r1", "exact", "xyz.example.com", "abc.example.org", "*.example.org"),
+        tls_route("r2", "wildcard", "abc.example.org", "*.example.org", "example.com"),
     )
 
     for name, place in (("r1", "exact"), ("r2", "wildcard")):
@@ -130,9 +136,10 @@ def rejects_unresolved(infra: Infra, backend: str, reason: str) -> None:
     for mode in ("mode: Passthrough", END):
         infra.apply(
             certificate("cert", "abc.example.com"),
-            gateway("gw", [tls(mode=mode)]),
+            gateway("gw", [tls(mode=mode, kinds=None)]),
             tls_route("route", "gw", "abc.example.com", backend=backend),
         )
+        infra.accepted("gw", "route", kind="TLSRoute", resolved=False)
         assert has(infra, "route") == {"Accepted": ACCEPTED, "ResolvedRefs": ("False", reason)}
         assert rejected(infra, "gw", "abc.example.com")
 
@@ -169,10 +176,11 @@ def test_TLSRouteInvalidReferenceGrant(infra: Infra) -> None:
             good.replace(what, instead).replace("name: grant", f"name: g{number}"),
         )
     infra.apply(
-        gateway("gw", [tls()]),
+        gateway("gw", [tls(hostname="*.example.com")]),
         tls_route("route", "gw", "abc.example.com", backend=f"name: elsewhere, namespace: {APP}"),
     )
 
+    infra.accepted("gw", "route", kind="TLSRoute", resolved=False)
     refused = {"Accepted": ACCEPTED, "ResolvedRefs": ("False", "RefNotPermitted")}
     assert has(infra, "route") == refused
     assert rejected(infra, "gw", "abc.example.com")
@@ -254,14 +262,14 @@ def test_TLSRouteMixedTerminationSameNamespace(infra: Infra) -> None:
         gateway("gw", MIXED),
         tls_route(
             "terminated",
-            "{name: gw, sectionName: tls-terminate}",
+            "gw",
             "terminate.example.com",
             backend="name: plain",
             port=3000,
         ),
         tls_route(
             "passed-on",
-            "{name: gw, sectionName: tls-passthrough}",
+            "gw",
             "passthrough.example.com",
             backend="name: secure",
             port=8443,
@@ -272,8 +280,8 @@ def test_TLSRouteMixedTerminationSameNamespace(infra: Infra) -> None:
         status = infra.listener("gw", name)
         assert conditions(status)["Accepted"] == ACCEPTED
         assert (status["attachedRoutes"], status["supportedKinds"]) == (1, KINDS)
-    for name in ("terminated", "passed-on"):
-        assert has(infra, name)["Accepted"] == ACCEPTED
+    # Neither names its listener: their hosts tell which one it is.
+    infra.accepted("gw", "terminated", "passed-on", kind="TLSRoute")
     answer = ask(infra.connect("gw", 8883, sni="terminate.example.com", tls=client()))
     assert (answer["backend"], answer["tls"]) == ("plain", False)
     answer = ask(infra.connect("gw", 8883, sni="passthrough.example.com", tls=client()))

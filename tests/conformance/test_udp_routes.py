@@ -21,7 +21,6 @@ from tests.conformance.suite import conformance
 from tests.engine.harness import eventually
 
 ACCEPTED = ("True", "Accepted")
-RESOLVED = ("True", "ResolvedRefs")
 
 
 def udp(*names: tuple[str, int], name: str = "udp-gateway") -> str:
@@ -54,8 +53,7 @@ def test_UDPRoute(infra: Infra) -> None:
             udp(("dns", 5300)),
             udp_route("{name: dns, port: 53}", "{name: udp-gateway, sectionName: dns}"),
         )
-        parent = infra.parent("UDPRoute", "udp-route", name="udp-gateway")
-        assert conditions(parent) == {"Accepted": ACCEPTED, "ResolvedRefs": RESOLVED}
+        infra.accepted("udp-gateway", "udp-route", kind="UDPRoute", sections=["dns"])
         # A query for foo.bar.com, type A (RFC 1035 4.1); any answer will do.
         header = struct.pack("!6H", 7, 0x0100, 1, 0, 0, 0)
         query = header + b"\3foo\3bar\3com\0" + struct.pack("!2H", 1, 1)
@@ -74,12 +72,16 @@ def test_UDPRouteInvalidBackendRefNonexistent(infra: Infra) -> None:
 @conformance("UDPRouteInvalidCrossNamespaceBackendRef")
 def test_UDPRouteInvalidCrossNamespaceBackendRef(infra: Infra) -> None:
     with datagrams(infra, "elsewhere", namespace=APP):
-        infra.apply(udp(), udp_route(f"{{name: elsewhere, namespace: {APP}, port: 8080}}"))
+        # Whether the Service exists is not for the route to know.
+        for backend in ("elsewhere", "nonexistent"):
+            infra.apply(udp(), udp_route(f"{{name: {backend}, namespace: {APP}, port: 8080}}"))
 
-        parent = infra.parent("UDPRoute", "udp-route", name="udp-gateway")
-        assert conditions(parent)["Accepted"] == ACCEPTED
-        assert conditions(parent)["ResolvedRefs"] == ("False", "RefNotPermitted")
-        drops(infra, "udp_sess_no_route")
+            infra.accepted(
+                "udp-gateway", "udp-route", kind="UDPRoute", sections=["udp"], resolved=False
+            )
+            parent = infra.parent("UDPRoute", "udp-route", name="udp-gateway")
+            assert conditions(parent)["ResolvedRefs"] == ("False", "RefNotPermitted")
+            drops(infra, "udp_sess_no_route")
 
 
 @conformance("UDPRouteMultipleRoutesAttachment")
@@ -88,6 +90,7 @@ def test_UDPRouteMultipleRoutesAttachment(infra: Infra) -> None:
     newer = created(udp_route(to("second"), name="a-newer"), "2026-01-01T00:00:01Z")
     with datagrams(infra, "first", "second"):
         infra.apply(udp(), older)
+        infra.accepted("udp-gateway", "z-older", kind="UDPRoute", sections=["udp"])
         assert ask_datagrams(infra, "udp-gateway", 5300)["backend"] == "first"
         infra.apply(newer, name="newer")
 
@@ -124,7 +127,7 @@ def test_UDPRouteParentRefAttachAllListeners(infra: Infra) -> None:
         infra.apply(udp(*ports.items()), udp_route(to("echo"), "{name: udp-gateway}"))
 
         (parent,) = infra.status("UDPRoute", "udp-route")["parents"]
-        assert parent["parentRef"] == {"name": "udp-gateway"}
+        assert "sectionName" not in parent["parentRef"]
         assert conditions(parent)["Accepted"] == ACCEPTED
         for name, port in ports.items():
             status = infra.listener("udp-gateway", name)
@@ -167,8 +170,7 @@ def test_UDPRouteReferenceGrant(infra: Infra) -> None:
     with datagrams(infra, "elsewhere", namespace=APP):
         infra.write("grant", grant("UDPRoute", "elsewhere", APP))
         infra.apply(udp(), udp_route(f"{{name: elsewhere, namespace: {APP}, port: 8080}}"))
-        parent = infra.parent("UDPRoute", "udp-route", name="udp-gateway")
-        assert conditions(parent)["ResolvedRefs"] == RESOLVED
+        infra.accepted("udp-gateway", "udp-route", kind="UDPRoute", sections=["udp"])
         answer = ask_datagrams(infra, "udp-gateway", 5300)
         assert (answer["backend"], answer["namespace"]) == ("elsewhere", APP)
 
@@ -184,6 +186,7 @@ def test_UDPRouteWeightedRouting(infra: Infra) -> None:
     weights = ", ".join([to("backend-v1", 70), to("backend-v2", 30), to("backend-v3", 0)])
     with datagrams(infra, "backend-v1", "backend-v2", "backend-v3"):
         infra.apply(udp(), udp_route(weights))
+        infra.accepted("udp-gateway", "udp-route", kind="UDPRoute", sections=["udp"])
 
         address = infra.address("udp-gateway", 5300)
 
