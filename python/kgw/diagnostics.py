@@ -347,6 +347,7 @@ CODES: dict[str, str] = {
     "KGW422": "HTTP is sent to a port that is declared to carry something else",
     "KGW423": "a TLS option cannot be used",
     "KGW424": "clients without a valid certificate are let in",
+    "KGW425": "a path of a redirect or rewrite cannot be used",
     # 5xx: unsupported.
     "KGW501": "the field is not supported by this version",
     "KGW502": "the filter is not supported by this version",

@@ -369,7 +369,9 @@ def test_cors() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["Host", "content-length", "Transfer-Encoding", "connection"])
+@pytest.mark.parametrize(
+    "name", ["Host", "content-length", "Transfer-Encoding", "connection", "Expect"]
+)
 @pytest.mark.parametrize("change", ["{set: [{name: %s, value: x}]}", "{remove: [%s]}"])
 def test_a_field_that_frames_or_routes_a_message_may_not_be_changed(name: str, change: str) -> None:
     modifier = change % name
@@ -379,6 +381,32 @@ def test_a_field_that_frames_or_routes_a_message_may_not_be_changed(name: str, c
     )
     assert list(actions(found).values()) == [REPLACED]
     assert codes(found) == ["KGW407"]
+
+
+@pytest.mark.parametrize("name", ["'a b'", "''", "\u00e9"])
+def test_a_field_is_removed_by_a_name_that_it_can_have(name: str) -> None:
+    modifier = f"{{type: ResponseHeaderModifier, responseHeaderModifier: {{remove: [{name}]}}}}"
+    found = run(EDGE, rule(f"filters: [{modifier}]"))
+    assert list(actions(found).values()) == [REPLACED]
+    assert codes(found) == ["KGW407"]
+
+
+@pytest.mark.parametrize("text", ["/a b", "/a#b", "/\u00e9"])
+@pytest.mark.parametrize("kind", ["ReplaceFullPath", "ReplacePrefixMatch"])
+@pytest.mark.parametrize("name", ["URLRewrite", "RequestRedirect"])
+def test_a_path_has_the_characters_of_one(text: str, kind: str, name: str) -> None:
+    field = kind[0].lower() + kind[1:]
+    alias = {"URLRewrite": "urlRewrite", "RequestRedirect": "requestRedirect"}[name]
+    change = f"{{path: {{type: {kind}, {field}: '{text}'}}}}"
+    given = f"filters: [{{type: {name}, {alias}: {change}}}]"
+    # A redirect has no backends.
+    found = run(EDGE, rule(given) if name == "URLRewrite" else rules(f"[{{{given}}}]"))
+    assert list(actions(found).values()) == [REPLACED]
+    (finding,) = found.findings
+    assert (finding.code, finding.field) == (
+        "KGW425",
+        f"spec.rules[0].filters[0].{alias}.path.{field}",
+    )
 
 
 def test_operators_in_header_values_are_literal_and_warned_about() -> None:

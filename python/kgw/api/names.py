@@ -48,6 +48,22 @@ def _not_an_address(value: str) -> str:
     raise ValueError("a hostname must not be an IP address")
 
 
+#: Header fields that say how a message is framed, or where it goes: the proxy's own, in the engine.
+RESERVED_FIELDS: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=_NAME)]
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 NamespaceName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=_NAMESPACE)]

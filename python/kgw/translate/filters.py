@@ -42,21 +42,6 @@ ORDER: Final[tuple[str | tuple[str, ...], ...]] = (
     "mirror",
 )
 
-#: Fields that say how a message is framed, or where it goes: not a route's to change.
-PROTECTED: Final = frozenset(
-    {
-        "connection",
-        "content-length",
-        "host",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-
 _OPERATOR: Final = re.compile(r"%[A-Z][A-Z_0-9]+(?:\([^)]*\))?(?::[0-9]+)?%")
 
 
@@ -222,9 +207,3 @@ def operators(modifier: HeaderModifier) -> list[str]:
     """What Envoy would expand in the values of a modifier; the Gateway API takes it literally."""
     values = (one.value for one in (*modifier.set, *modifier.add))
     return [found for value in values for found in _OPERATOR.findall(value)]
-
-
-def protected(modifier: HeaderModifier) -> str | None:
-    """The first field that a modifier may not touch, if there is one."""
-    names = [one.name for one in (*modifier.set, *modifier.add)] + list(modifier.remove)
-    return next((name for name in names if name.lower() in PROTECTED), None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kgw.api.gateway.http_route import RouteMatch
 from kgw.api.kgateway.targets import KGATEWAY_GROUP
-from kgw.attach import native
+from kgw.attach import fields, native
 from kgw.diagnostics import Severity
 from kgw.translate import calls, filters
 from kgw.translate.retries import request_timeout, retries
@@ -172,8 +172,8 @@ class RuleCompiler:
                     policies.append(found)
                 continue
             if one.type not in _SUPPORTED or (backend and one.type == "ExternalAuth"):
-                spot = " of a backend" if backend else ""
-                message = f"filter {one.type}{spot} is not supported by this version of kgw"
+                of = " of a backend" if backend else ""
+                message = f"filter {one.type}{of} is not supported by this version of kgw"
                 self._index.report(state.route, "KGW502", Severity.ERROR, message, (*where, "type"))
                 fault = fault or message
                 continue
@@ -191,13 +191,15 @@ class RuleCompiler:
                         f"`{operator}` is sent as it is: operators are not expanded in headers",
                         (*where, alias),
                     )
-                name = filters.protected(modifier)
-                if name is not None:
-                    message = f"header `{name}` may not be modified"
+                wrong = fields.modifier_fault(modifier)
+                if wrong is not None:
                     self._index.report(
-                        state.route, "KGW407", Severity.ERROR, message, (*where, alias)
+                        state.route, "KGW407", Severity.ERROR, wrong, (*where, alias)
                     )
-                    fault = fault or message
+                    fault = fault or wrong
+            for spot, wrong in fields.path_faults(one):
+                self._index.report(state.route, "KGW425", Severity.ERROR, wrong, (*where, *spot))
+                fault = fault or wrong
         return fault, tuple(policies)
 
     def _policy(

@@ -7,34 +7,17 @@ Version 1.6 of the Gateway API names the fields of the token otherwise (``sessio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import StringConstraints, model_validator
 
 from kgw.api.base import Model, contradiction, given
 from kgw.api.duration import Duration
-from kgw.api.names import HeaderName
+from kgw.api.names import RESERVED_FIELDS, HeaderName
 from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
     from datetime import timedelta
-
-
-#: Fields that say how a message is framed, where it goes or what the connection does.
-_RESERVED: Final = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 
 
 class CookieConfig(Model):
@@ -102,7 +85,7 @@ class SessionPersistence(Model):
             )
         if self.session_name and not _is_token(self.session_name):
             raise contradiction("sessionName must be a name that a cookie can have", "sessionName")
-        if self.type == "Header" and self.name and self.name.lower() in _RESERVED:
+        if self.type == "Header" and self.name and self.name.lower() in RESERVED_FIELDS:
             where = ("header", "name") if self.header else ("sessionName",)
             raise contradiction(f"header `{self.name}` has a meaning of its own", *where)
         return self
