@@ -108,7 +108,7 @@ class State:
         listeners, used = self._base()
         states = self._attachment.routes.states
         records = {key: self._recorder.record(state) for key, state in states.items()}
-        self.translation = self._made(listeners, used, None, records, records.keys())
+        self.translation: Translation = self._made(listeners, used, None, records, records.keys())
 
     def update(self, changed: Mapping[ResourceKey, Change]) -> bool:
         """Takes changes in; returns whether it could. If not, this is of no use any more."""
