@@ -579,6 +579,32 @@ def test_a_copy_is_told_from_the_request_of_the_same_service() -> None:
         assert dict(copy.fields)["Host"] == "web.example-shadow"
 
 
+def test_policies_about_retries_and_sessions_have_their_origin() -> None:
+    policy = """
+---
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackendTrafficPolicy
+metadata: {name: budget}
+spec:
+  targetRefs: [{group: "", kind: Service, name: one}]
+  retryConstraint: {budget: {percent: 33}}
+  sessionPersistence: {sessionName: of-service}
+"""
+    found = str(asked(GATEWAY + route(ONE) + policy))
+    assert "retryConstraint.budget.percent = 33 <- XBackendTrafficPolicy default/budget" in found
+    assert (
+        "sessionPersistence.sessionName = of-service <- XBackendTrafficPolicy default/budget"
+        in found
+    )
+
+    own = ONE.replace("]}]", "], sessionPersistence: {sessionName: of-rule}}]")
+    explained = asked(GATEWAY + route(own) + policy)
+    (unused,) = [one for one in explained.settings if one.value == "of-service"]
+    assert unused.unused is not None
+    assert "HTTPRoute default/web" in unused.unused
+    assert "of-service" not in str(explained)
+
+
 def test_a_preflight_request_is_answered_by_the_proxy() -> None:
     cors = """[{filters: [{type: CORS, cors: {allowOrigins: ["https://a.example"],
       allowMethods: [PUT]}}], backendRefs: [{name: one, port: 80}]}]"""

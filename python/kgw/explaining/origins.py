@@ -340,6 +340,13 @@ def _backends(config: Config, chosen: Candidate) -> Iterator[Setting]:
         for state in upstreams.config.by_service.get((service.namespace, service.name), ()):
             broken = state.accepted.message if state.errors else None
             yield from _policy(scope, state.policy, winners, broken)
+        traffic = upstreams.traffic.slots.get(service.key)
+        if traffic is not None:
+            source = route.rules[number] if number < len(route.rules) else None
+            own = None if source is None else source.session_persistence
+            # The rule's own sessions go before a policy's.
+            held = {} if own is None else {"sessionPersistence": str(route.route.key)}
+            yield from _policy(scope, traffic.policy, held, None)
 
 
 def _policy(
