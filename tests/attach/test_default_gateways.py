@@ -107,3 +107,13 @@ def test_a_refused_route_is_answered_where_it_would_be() -> None:
     assert [one for one in findings if one.severity == "error"]
     (action,) = [one["action"] for one in found.ir["routes"].values()]
     assert (action["type"], action["status"]) == ("direct", 500)
+
+
+def test_a_status_has_no_more_parents_than_an_api_server_takes() -> None:
+    gateway, _, rest = DEFAULT.partition("---")
+    many = [
+        gateway.replace("name: edge", f"name: e-{number}").replace("port: 80", f"port: {number}")
+        for number in range(81, 121)
+    ]
+    found = run(*many, rest, asking())
+    assert len(status(found, ROUTES).parents) == 32

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 #: Most entries that a policy's status may have.
 MAX_ANCESTORS: Final = 16
 
-#: Most entries that an XBackend's status may have.
+#: Most entries that the status of a route or an XBackend may have.
 MAX_PARENTS: Final = 32
 
 
@@ -244,7 +244,8 @@ def _route(state: RouteState, attached: Attached) -> Status:
         if parent.accepted.ok:
             conditions.append(_programmed(state).condition("kgateway.dev/Programmed", generation))
         parents.append(ParentStatus(parent.ref.as_stored(), tuple(conditions)))
-    return Status(parents=tuple(parents))
+    # An API server refuses more; default Gateways come after what the route names itself.
+    return Status(parents=tuple(parents[:MAX_PARENTS]))
 
 
 def _stream(state: StreamState, attached: Attached) -> Status:
@@ -263,7 +264,7 @@ def _stream(state: StreamState, attached: Attached) -> Status:
             state.resolved(parent.mesh).condition("ResolvedRefs", generation),
         )
         parents.append(ParentStatus(parent.ref.as_stored(), conditions))
-    return Status(parents=tuple(parents))
+    return Status(parents=tuple(parents[:MAX_PARENTS]))
 
 
 def _refused_route(state: RouteState | StreamState, parent: ParentState, why: str) -> ParentStatus:
