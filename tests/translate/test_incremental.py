@@ -194,6 +194,13 @@ tcp_routes = objects(
         {"parentRefs": some(parents), "rules": some(fields({"backendRefs": some(backends)}), 1)}
     ),
 )
+udp_routes = objects(
+    "gateway.networking.k8s.io/v1alpha2",
+    "UDPRoute",
+    fields(
+        {"parentRefs": some(parents), "rules": some(fields({"backendRefs": some(backends)}), 1)}
+    ),
+)
 
 # === What they stand on ===
 
@@ -225,6 +232,7 @@ listeners = st.one_of(
         allowedRoutes=allowed,
     ),
     fields({"name": st.just("tcp"), "port": st.just(90), "protocol": st.just("TCP")}),
+    fields({"name": st.just("udp"), "port": st.just(90), "protocol": st.just("UDP")}),
 )
 gateways = objects(
     GATEWAY_API,
@@ -282,6 +290,7 @@ listener_sets = objects(
 service_ports = st.sampled_from(
     [
         [{"name": "http", "port": 80}],
+        [{"name": "http", "port": 80, "protocol": "UDP"}],
         [{"name": "http", "port": 80}, {"name": "grpc-web", "port": 81}],
         [{"name": "any", "port": 80}, {"name": "mysql", "port": 82}, {"name": "tls-x", "port": 81}],
     ]
@@ -465,6 +474,7 @@ resources = st.one_of(
     grpc_routes,
     grpc_routes,
     tcp_routes,
+    udp_routes,
     gateways,
     gateways,
     listener_sets,

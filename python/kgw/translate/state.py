@@ -86,6 +86,7 @@ _KNOWN: Final = frozenset(
         "TCPRoute",
         "TLSRoute",
         "TrafficPolicy",
+        "UDPRoute",
         "XBackend",
         "XBackendTrafficPolicy",
         "XMesh",
