@@ -119,14 +119,21 @@ impl Exchange<'_> {
     /// An exchange whose request's first byte arrived at `began`.
     pub(crate) fn new<D: Side>(conn: &Conn<D>, target: &Target, began: Nanos) -> Self {
         conn.worker.stats().downstream_rq_active.increment();
-        Self {
-            active: Some(Active(Rc::clone(&conn.worker))),
-            ..Self::of_copy(conn, target, began)
-        }
+        let active = Active(Rc::clone(&conn.worker));
+        Self::begin(conn, target, began, Some(active))
     }
 
     /// An exchange whose request is a copy of another one's.
     pub(crate) fn of_copy<D: Side>(conn: &Conn<D>, target: &Target, began: Nanos) -> Self {
+        Self::begin(conn, target, began, None)
+    }
+
+    fn begin<D: Side>(
+        conn: &Conn<D>,
+        target: &Target,
+        began: Nanos,
+        active: Option<Active>,
+    ) -> Self {
         let mut timings = Timings::new();
         timings.set(Point::DownstreamRxBegin, began.0);
         Self {
@@ -166,7 +173,7 @@ impl Exchange<'_> {
             before: conn.down.traffic(),
             has_request: true,
             local_body: Cow::Borrowed(""),
-            active: None,
+            active,
         }
     }
 
