@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,45 @@ def manifest() -> Iterator[bytes]:
     yield b'{"a": [1.5e3, null]}'
 
 
+def crd_object() -> Iterator[bytes]:
+    """Returns which definition, and an object of the kind in JSON; all kinds with each."""
+    lines = (ROOT / "rust/kgw-schema/crds/gateway-api.jsonl").read_text().splitlines()
+    metadata = {"name": "a.b", "namespace": "c", "labels": {"a/b": "c"}, "annotations": {"d": ""}}
+    ref = {"name": "a", "namespace": "b", "port": 1, "kind": "Service", "group": ""}
+    filters = [{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath"}}}]
+    listener = {"name": "a", "port": 1, "protocol": "TLS", "tls": {"mode": "Terminate"}}
+    spec = {
+        "parentRefs": [ref, ref],
+        "hostnames": ["*.a.b", "10.0.0.1"],
+        "rules": [
+            {"matches": [{"path": {"value": "/a//b"}}], "filters": filters, "backendRefs": [ref]}
+        ],
+        "listeners": [listener, listener],
+        "addresses": [{"value": "1.2.3.4"}, {"type": "Hostname", "value": "a"}],
+        "targetRefs": [ref],
+        "validation": {"hostname": "a", "subjectAltNames": [{"type": "URI", "uri": "a:b"}]},
+        "retryConstraint": {"budget": {"interval": "1h"}},
+        "controllerName": "a.b/c",
+    }
+    for number in range(len(lines)):
+        whole: dict[str, Any] = {"metadata": metadata, "spec": spec, "status": spec}
+        for value in (whole, {"spec": None}, {}):
+            yield bytes([number]) + json.dumps(value).encode()
+
+
+def cel() -> Iterator[bytes]:
+    """Returns the rules of the definitions, and expressions of the tests, each with a value."""
+    value = json.dumps({"v": [{"a": 1.5, "b": "text"}, [], None, True]}).encode()
+    packed = (ROOT / "rust/kgw-schema/crds/gateway-api.jsonl").read_text()
+    tests = (ROOT / "rust/kgw-schema/tests/language.rs").read_text()
+    rules = {json.loads(rule) for rule in re.findall(r'"rule":("(?:[^"\\]|\\.)*")', packed)}
+    rules |= {
+        json.loads(rule) for rule in re.findall(r'^ +("(?:[^"\\]|\\.)*"),$', tests, re.MULTILINE)
+    }
+    for rule in sorted(rules):
+        yield rule.encode() + b"\0" + value
+
+
 def proxy_header() -> Iterator[bytes]:
     """Returns headers of both versions, good and bad."""
     yield from (bytes.fromhex(vector["hex"]) for vector in vectors("proxy_protocol.json"))
@@ -123,6 +163,8 @@ def write() -> None:
         grpc_web_text,
         log_format,
         manifest,
+        crd_object,
+        cel,
         proxy_header,
     ):
         corpus = FUZZ / "corpus" / seeds.__name__
