@@ -307,10 +307,11 @@ CODES: dict[str, str] = {
     "KGW205": "the value has the wrong type",
     "KGW206": "the value is not one of the legal ones",
     "KGW207": "the value does not have the required form",
-    "KGW208": "fields contradict each other",
+    "KGW208": "fields contradict each other, or a rule of the kind's definition does not hold",
     "KGW209": "the kind is not read by kgw",
     "KGW210": "the version of the kind is not read by kgw",
     "KGW211": "the kind, or its group, is misspelled or belongs to another group",
+    "KGW212": "the kind, version or field is only in the experimental channel",
     # 3xx: references.
     "KGW301": "the object is defined more than once; the last definition is used",
     "KGW302": "the target of a policy does not exist",

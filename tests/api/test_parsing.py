@@ -113,7 +113,7 @@ def test_a_text_that_yaml_reads_as_something_else_is_to_be_quoted(
     ("spec", "message"),
     [
         (
-            "{parentRefs: [{name: a}, {name: a}]}",
+            "{parentRefs: [{name: a}, {name: a, port: 1}]}",
             "sectionName or port must be specified when parentRefs includes 2 or more",
         ),
         (
@@ -143,7 +143,7 @@ def test_a_text_that_yaml_reads_as_something_else_is_to_be_quoted(
         ),
         (
             "{rules: [{filters: [{type: URLRewrite, urlRewrite: {path: "
-            "{type: ReplaceFullPath, replacePrefixMatch: /b}}}]}]}",
+            "{type: ReplaceFullPath}}}]}]}",
             "replaceFullPath must be specified",
         ),
         ("{rules: [{filters: [{type: URLRewrite}]}]}", "filter.urlRewrite must be specified"),
@@ -356,7 +356,8 @@ def test_a_kind_that_looks_like_one_of_ours_is_an_error(
     ],
 )
 def test_a_kind_of_others_is_kept_and_has_no_effect(api: str, kind: str, severity: str) -> None:
-    parsed = load(f"{{apiVersion: {api}, kind: {kind}, metadata: {{name: a}}}}")
+    spec = "{rules: [{backendRefs: [{name: a, port: 1}]}]}"
+    parsed = load(f"{{apiVersion: {api}, kind: {kind}, metadata: {{name: a}}, spec: {spec}}}")
     (finding,) = parsed.findings
     assert (finding.code, str(finding.severity)) == ("KGW209", severity)
     (kept,) = parsed.resources

@@ -200,7 +200,7 @@ def test_authorities_that_can_be_used_are_enough() -> None:
 
 
 def test_other_sets_of_authorities_are_not_known() -> None:
-    found = run(EDGE, ROUTE, tls_policy(validation="wellKnownCACertificates: Ours"))
+    found = run(EDGE, ROUTE, tls_policy(validation="wellKnownCACertificates: one.example/Ours"))
     assert codes(found) == ["KGW501"]
     assert unconnected(found)
 

@@ -295,7 +295,7 @@ def test_a_set_of_another_controllers_gateway_is_left_alone() -> None:
 
 
 def test_a_set_that_is_not_valid_says_so() -> None:
-    broken = listener_set("team", http("a"), http("a"))
+    broken = listener_set("team", http("a"), http("a", port=81))
     found, findings = run_all(gateway(), broken)
     rows = [
         (one.status, one.reason) for one in status(found, "ListenerSet default/team").conditions

@@ -129,7 +129,8 @@ def test_a_listener_that_is_gone_is_gone() -> None:
 
 def test_a_parent_that_is_gone_is_gone() -> None:
     two = ROUTE.replace(
-        "[{name: edge}]", "[{name: edge, port: 80}, {name: edge, sectionName: http}]"
+        "[{name: edge}]",
+        "[{name: edge, namespace: default, port: 80}, {name: edge, sectionName: http}]",
     )
     present = written(status(run(EDGE, two), ROUTES))
     one = ROUTE.replace("[{name: edge}]", "[{name: edge, sectionName: http}]")

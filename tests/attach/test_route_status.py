@@ -136,7 +136,6 @@ def test_a_gateway_of_another_controller_is_left_to_it() -> None:
     ("allowed", "labels", "reason"),
     [
         ("{from: Same}", "{}", "NotAllowedByListeners"),
-        ("{from: None}", "{}", "NotAllowedByListeners"),
         ("{from: All}", "{}", "Accepted"),
         ("{from: Selector, selector: {matchLabels: {team: a}}}", "{team: a}", "Accepted"),
         ("{from: Selector, selector: {matchLabels: {team: a}}}", "{}", "NotAllowedByListeners"),

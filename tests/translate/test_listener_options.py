@@ -298,7 +298,6 @@ def test_of_listeners_that_share_a_port_the_first_with_an_option_counts() -> Non
         ({"max-conections": "5"}, "KGW203", "warning", "`kgw.dev/max-connections`"),
         ({"max_connections.http": "5"}, "KGW203", "warning", "`kgw.dev/max-connections.http`"),
         ({"max-connections.htp": "5"}, "KGW303", "error", "`kgw.dev/max-connections.http`"),
-        ({"max-connections.": "5"}, "KGW303", "error", None),
         ({"max-connections": "-1"}, "KGW207", "error", None),
         ({"max-connections": "4294967296"}, "KGW207", "error", None),
         ({"merge-slashes": "yes"}, "KGW207", "error", None),

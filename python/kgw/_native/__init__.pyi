@@ -7,6 +7,7 @@ from . import limit as limit
 from . import manifest as manifest
 from . import proxyproto as proxyproto
 from . import route as route
+from . import schema as schema
 from . import tls as tls
 from . import watch as watch
 
@@ -19,6 +20,7 @@ __all__ = [
     "manifest",
     "proxyproto",
     "route",
+    "schema",
     "tls",
     "watch",
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
+from kgw._native import schema as native
 from kgw.api import descriptions
 from kgw.api.kinds import HOMES, KINDS
 from kgw.api.meta import Resource
@@ -116,9 +117,12 @@ class _Generator(GenerateJsonSchema):
         made["additionalProperties"] = False
         properties: dict[str, _JSON] = made.setdefault("properties", {})
         meanings = descriptions.fields(model)
+        demanded = _demanded(model) if issubclass(model, Resource) else set()
+        if demanded:
+            made["required"] = sorted(demanded.union(made.get("required", ())))
         for name, field in model.model_fields.items():
             alias = field.alias or name
-            if not field.is_required():
+            if not field.is_required() and alias not in demanded:
                 properties[alias] = _nullable(properties[alias])
             if name in meanings:
                 properties[alias]["description"] = meanings[name]
@@ -153,6 +157,12 @@ class _Generator(GenerateJsonSchema):
 
     def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> _JSON:
         raise TypeError(error_info)
+
+
+def _demanded(model: type[Resource]) -> set[str]:
+    """The fields that the definition of a kind demands, whatever its model has without them."""
+    wrong = native.validate(model.group, model.__name__, model.versions[0], {}) or ()
+    return {str(one.value) for one in wrong if one.kind == "required" and not one.path}
 
 
 def _nullable(schema: _JSON) -> _JSON:

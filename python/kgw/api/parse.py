@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from kgw.api import admission
 from kgw.api.base import Model, shape, slim, without_nulls
 from kgw.api.kinds import GATEWAY_GROUP, KGATEWAY_GROUP, KGW_GROUP, KINDS
 from kgw.api.meta import ObjectMeta, Opaque, Resource
@@ -111,21 +112,23 @@ def parse(raw: RawObject) -> tuple[Resource | None, list[Finding]]:
     group, _, version = api_version.rpartition("/")
     model = KINDS.get((group, kind))
     resource: Resource | None
-    if model is None:
-        resource = reader.opaque(value)
-        reader.unknown_kind(group, kind, version)
-    elif version not in model.versions:
+    versions = admission.served(group, kind) if model is None else model.versions
+    if versions is not None and version not in versions:
         resource = reader.opaque(value, refused=True)
-        served = ", ".join(f"{group}/{one}".lstrip("/") for one in model.versions)
         reader.report(
             "KGW210",
             Severity.ERROR,
             f"version `{version}` of {kind} is not read",
             ("apiVersion",),
-            legal=served,
+            legal=", ".join(f"{group}/{one}".lstrip("/") for one in versions),
         )
+    elif model is None:
+        wrong = admission.violations(group, kind, version, value) if versions is not None else []
+        resource = reader.opaque(value, refused=any(one.kind != "unknown" for one in wrong))
+        reader.findings = admission.merged(reader.findings, wrong, raw.origin)
+        reader.unknown_kind(group, kind, version)
     else:
-        resource = reader.known(model, value)
+        resource = reader.known(model, (group, kind, version), value)
     return resource, reader.finish(resource)
 
 
@@ -231,18 +234,23 @@ class _Reader:
             spec=value.get("spec"),
         )
 
-    def known(self, model: type[Resource], value: dict[str, Any]) -> Resource | None:
-        """Parses an object of a known kind."""
+    def known(
+        self, model: type[Resource], definition: tuple[str, str, str], value: dict[str, Any]
+    ) -> Resource | None:
+        """Parses an object of a known kind, which *definition* names by group, kind and version."""
         self.confidential = model.confidential
+        # What a definition does not know, the model may.
+        wrong = [one for one in admission.violations(*definition, value) if one.kind != "unknown"]
         nulls = not _is_plain(model, value) and self.walk(model, value, ())
         try:
             resource = model.model_validate(
                 without_nulls(model, value) if nulls else value, by_alias=True, by_name=False
             )
-            slim(resource)
-            for remark in resource.remarks():
-                self.report(*remark[:4], legal=remark.legal, hint=remark.hint)
-            return resource
+            if not wrong:
+                slim(resource)
+                for remark in resource.remarks():
+                    self.report(*remark[:4], legal=remark.legal, hint=remark.hint)
+                return resource
         except ValidationError as error:
             errors = error.errors(include_url=False)
             places = [one["loc"] for one in errors]
@@ -252,6 +260,7 @@ class _Reader:
                 inner = any(len(p) > len(place) and p[: len(place)] == place for p in places)
                 if not (inner and one["type"] == "too_short"):
                     self.invalid(one, (), model)
+        self.findings = admission.merged(self.findings, wrong, self.origin)
         before = len(self.findings)
         kept = self.opaque(value, refused=True)
         del self.findings[before:]
@@ -302,6 +311,11 @@ class _Reader:
 
     def invalid(self, error: Any, prefix: FieldPath, model: type[Model]) -> None:
         """Turns an error of pydantic into a finding."""
+        if error["loc"][-1:] == ("[key]",):
+            before = len(self.findings)
+            self.invalid({**error, "loc": error["loc"][:-1]}, prefix, model)
+            self.findings[before:] = [replace(one, key=True) for one in self.findings[before:]]
+            return
         path = (*prefix, *error["loc"])
         context = error.get("ctx", {})
         if self.confidential:

@@ -20,6 +20,7 @@ from kgw.cli.manifests import (
 if TYPE_CHECKING:
     from kgw.attach.status import Condition
     from kgw.config import Config
+    from kgw.diagnostics import Finding
 
 _GOOD_WHEN_FALSE = frozenset(
     {
@@ -38,8 +39,20 @@ _GOOD_WHEN_FALSE = frozenset(
 @click.option("--status", is_flag=True, help="Print nothing but statuses, as a cluster has them.")
 @address_pool_option()
 @click.option("--strict", is_flag=True, help="Let warnings count as errors.")
+@click.option(
+    "--channel",
+    type=click.Choice(["experimental", "standard"]),
+    default="experimental",
+    show_default=True,
+    help="The Gateway API's definitions to check against; the standard channel has fewer fields.",
+)
 def command(
-    files: tuple[str, ...], output: str, status: bool, address_pool: str | None, strict: bool
+    files: tuple[str, ...],
+    output: str,
+    status: bool,
+    address_pool: str | None,
+    strict: bool,
+    channel: str,
 ) -> None:
     """Check manifests; show findings and the status of every resource.
 
@@ -57,6 +70,10 @@ def command(
         options = Options(pool=AddressPool(address_pool))
     config = load(files, options=options)
     findings = sort(config.findings)
+    if channel == "standard":
+        from kgw.api.admission import channel_findings
+
+        findings = sort([*findings, *channel_findings(config.resources)])
     if status:
         _print_statuses(config, output)
         print_findings(findings)
@@ -70,7 +87,7 @@ def command(
         }
         _print_data(report, output)
     else:
-        _print(config)
+        _print(config, findings)
         click.echo(summary(findings))
     if not config.resources and not config.errors:
         where = ", ".join("standard input" if file == "-" else file for file in files)
@@ -100,11 +117,11 @@ def _print_statuses(config: Config, output: str) -> None:
             _print_conditions(config)
 
 
-def _print(config: Config) -> None:
-    from kgw.diagnostics import render, sort
+def _print(config: Config, findings: list[Finding]) -> None:
+    from kgw.diagnostics import render
 
     color = terminal.colored(sys.stdout)
-    for finding in sort(config.findings):
+    for finding in findings:
         click.echo(render(finding, color=color) + "\n")
     _print_conditions(config)
 

@@ -12,6 +12,7 @@ mod limit;
 mod manifest;
 mod proxyproto;
 mod route;
+mod schema;
 mod tls;
 #[cfg(target_os = "linux")]
 mod watch;
@@ -28,6 +29,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     submodule(module, "manifest", manifest::register)?;
     submodule(module, "proxyproto", proxyproto::register)?;
     submodule(module, "route", route::register)?;
+    submodule(module, "schema", schema::register)?;
     submodule(module, "tls", tls::register)?;
     #[cfg(target_os = "linux")]
     submodule(module, "watch", watch::register)?;
