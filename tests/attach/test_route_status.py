@@ -338,3 +338,17 @@ def test_objects_made_in_python_need_no_file() -> None:
     )
     (finding,) = translate(parse_all([raw]).resources).findings
     assert (finding.code, finding.source) == ("KGW305", None)
+
+
+def test_a_route_of_the_mesh_needs_no_grant_even_where_no_waypoint_serves_it() -> None:
+    elsewhere = """
+apiVersion: v1
+kind: Service
+metadata: {name: other, namespace: elsewhere}
+spec: {clusterIP: 10.96.7.7, ports: [{name: http, port: 80}]}
+"""
+    backend = "{name: other, namespace: elsewhere, port: 80}"
+    parents = '[{group: "", kind: Service, name: web}]'
+    found = run(EDGE, elsewhere, route(parents, backend=backend))
+    assert verdict(found, HTTP_ROUTE, "Accepted") == ("False", "Pending")
+    assert verdict(found, HTTP_ROUTE, "ResolvedRefs") == ("True", "ResolvedRefs")

@@ -124,7 +124,8 @@ class BackendTraffic:
                 policy,
                 "KGW411",
                 Severity.WARNING,
-                f"the policy has no effect on this target: {holder.policy.key} is older",
+                f"the policy has no effect on this target: {holder.policy.key} goes first, "
+                "by age or name",
                 path,
             )
         if state.lost and not state.services and state.accepted.ok:

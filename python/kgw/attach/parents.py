@@ -10,7 +10,7 @@ a Service: the connection's destination has chosen it already.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kgw.api import ResourceKey, loaded
 from kgw.api.gateway.references import GATEWAY_GROUP, ParentReference
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 ACCEPTED = Outcome(True, "Accepted", "Successfully accepted Route")
 
 
+#: Kinds of parents whose routes need no ReferenceGrant for their backends (GEP-1294).
+_OF_THE_MESH: Final = frozenset(kind for _, kind in SERVICE_KINDS)
+
+
 @dataclass(slots=True, eq=False)
 class ParentState:
     """One parent of a route."""
@@ -54,8 +58,8 @@ class ParentState:
 
     @property
     def mesh(self) -> bool:
-        """Whether the parent is a Service of the mesh."""
-        return self.service is not None
+        """Whether the parent is a Service of the mesh, be it served by a waypoint or not."""
+        return self.ref.kind in _OF_THE_MESH
 
     def addresses(self) -> tuple[ServiceAddress, ...]:
         """The ports of the parent Service, as the route's clients see them."""

@@ -167,5 +167,6 @@ def _idle(index: Index, streams: Streams) -> None:
                     rivals[state] = str(owner.route.key)
     for state, rival in rivals.items():
         if state not in served:
-            text = f"the route has no effect: {rival} is older and for the same connections"
+            text = f"the route has no effect: {rival} goes first, by age or name, for the same"
+            text += " connections"
             index.report(state.route, "KGW420", Severity.WARNING, text, ("spec", "parentRefs"))
