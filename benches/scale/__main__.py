@@ -160,7 +160,7 @@ def main() -> int:
 def _rounds(cluster: Cluster, change: Callable[[int], _Change], rounds: int) -> dict[str, float]:
     took = []
     for number in range(rounds):
-        time.sleep(QUIET)
+        time.sleep(QUIET)  # what the change before it left to do is not this one's
         file, made, path, wanted = change(number)
         cluster.put(file, [made])
         took.append(_live(cluster.port, path, wanted, time.perf_counter()))
