@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONHOME PYTHONPATH
 
 .PHONY: help run test test-rust test-python soak check fmt bench bench-rust bench-python bench-check fuzz loom build wheel clean
-.PHONY: docs conformance bench-compare bench-scale bench-load load-tools corpus-scores crd-corpora crds floods connections optimised
+.PHONY: docs conformance compatibility deploy-crds bench-compare bench-scale bench-load load-tools corpus-scores crd-corpora crds floods connections optimised
 
 help: ## this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -109,6 +109,12 @@ corpus-scores: build $(STAMPS)/test ## hostile input and HTTP/2 conformance, kgw
 
 conformance: build $(STAMPS)/test ## the Gateway API's conformance tests, and docs/conformance.md
 	$(BIN)/python -m tests.conformance.report
+
+compatibility: build $(STAMPS)/test ## docs/kgateway-compatibility.md: the fields of kgateway's policies
+	$(BIN)/python -m tests.kgateway.page
+
+deploy-crds: build $(STAMPS)/test ## deploy/crds: the definitions of kgateway's kinds, made of the models
+	$(BIN)/python -m tests.kgateway.crds
 
 crd-corpora: build $(STAMPS)/test ## the Gateway API's examples and CEL tests (GATEWAY_API=CHECKOUT; Go is needed)
 	@test -n "$(GATEWAY_API)" || { echo 'make crd-corpora GATEWAY_API=CHECKOUT of the release' >&2; exit 1; }

@@ -87,6 +87,14 @@ def grpc_web_text() -> Iterator[bytes]:
         yield settings + b"AAAAAANhYmM=AA"
 
 
+def redis_reply() -> Iterator[bytes]:
+    """Returns replies of each kind after the settings."""
+    for settings in SETTINGS:
+        yield settings + b"+OK\r\n-NOSCRIPT No matching script.\r\n:-1\r\n"
+        yield settings + b"$5\r\na\r\nbc\r\n$-1\r\n*-1\r\n"
+        yield settings + b"*4\r\n:1\r\n*2\r\n:2\r\n$0\r\n\r\n:0\r\n:1200000000\r\n"
+
+
 def log_format() -> Iterator[bytes]:
     """Returns settings, a path, a zero byte and a format: text, or the JSON of a format's tree."""
     for request in vectors("access_log_operators.json")["requests"]:
@@ -145,6 +153,20 @@ def cel() -> Iterator[bytes]:
         yield rule.encode() + b"\0" + value
 
 
+def template() -> Iterator[bytes]:
+    """Returns the templates of the tests, each with a body."""
+    tests = (ROOT / "rust/kgw-template/tests/functions.rs").read_text()
+    texts = re.findall(r'r#"([^"].*?)"#', tests) + re.findall(r'"([^"\\]*{[{%][^"\\]*)"', tests)
+    for text in sorted(set(texts)):
+        yield text.encode() + b'\0{"model": "a", "tags": [1, null], "header": {"k": true}}'
+
+
+def event_stream() -> Iterator[bytes]:
+    """Returns bodies of events, in both framings."""
+    for framing in (b"\0", b"\1"):
+        yield framing + b"event: x\ndata: a\ndata: b\r\n\r\n: c\n\ndata: [DONE]\n\n"
+
+
 def proxy_header() -> Iterator[bytes]:
     """Returns headers of both versions, good and bad."""
     yield from (bytes.fromhex(vector["hex"]) for vector in vectors("proxy_protocol.json"))
@@ -161,10 +183,13 @@ def write() -> None:
         h2_frames,
         path,
         grpc_web_text,
+        redis_reply,
         log_format,
         manifest,
         crd_object,
         cel,
+        template,
+        event_stream,
         proxy_header,
     ):
         corpus = FUZZ / "corpus" / seeds.__name__

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use kgw_schema::{Program, Schema, Value, Write};
+use kgw_cel::{Names, Program};
+use kgw_schema::{Schema, Value, Write};
 use libfuzzer_sys::fuzz_target;
 
 /// Far above what the budget of a rule takes.
@@ -21,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
         "x-kubernetes-preserve-unknown-fields": true,
         "x-kubernetes-validations": [{"rule": rule, "messageExpression": rule, "optionalOldSelf": true}],
     });
-    let is_rule = Program::compile(rule.trim()).is_ok();
+    let is_rule = Program::compile(rule.trim(), Names::Variables(&["self", "oldSelf"])).is_ok();
     let Ok(schema) = Schema::compile(&schema) else {
         assert!(!is_rule);
         return;

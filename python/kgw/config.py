@@ -10,7 +10,6 @@ cannot is in `Config.findings`. Whether errors are a reason to stop is up to the
 from __future__ import annotations
 
 import gc
-import json
 from collections import Counter
 from contextlib import aclosing, contextmanager
 from functools import cached_property
@@ -24,6 +23,7 @@ from kgw.source import Files, Loaded
 from kgw.source.memory import defined_twice
 from kgw.source.sequences import exchanged, part
 from kgw.translate import Options, Translation, Translator
+from kgw.translate.encoding import encoded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
@@ -93,7 +93,8 @@ class Config:
     @cached_property
     def ir_bytes(self) -> bytes:
         """The representation as JSON; equal resources give equal bytes."""
-        return json.dumps(self.ir, separators=(",", ":"), ensure_ascii=False).encode()
+        with _uncollected(len(self.resources)):
+            return encoded(self.ir)
 
     @property
     def listeners(self) -> list[dict[str, Any]]:
@@ -138,7 +139,7 @@ def load(paths: Paths | Iterable[Paths], *, options: Options | None = None) -> C
     Of a directory every ``.yaml``, ``.yml`` and ``.json`` file in it is read, as ``kubectl -f``
     does. Never raises for what is in them; see `Config.findings` and `Config.raise_for_errors`.
     """
-    return Config.from_loaded(source.load(paths), options=options)
+    return Manifests(paths, options=options).load()
 
 
 async def watch(
@@ -168,8 +169,9 @@ class Manifests:
 
     def load(self) -> Config:
         """Returns the configuration as it is; see the function `load`."""
-        self._loaded = self._files.load()
-        return self._session.from_loaded(self._loaded)
+        with _uncollected():
+            self._loaded = self._files.load()
+            return self._session.from_loaded(self._loaded)
 
     async def changes(self) -> AsyncGenerator[Config, None]:
         """Yields the configuration whenever it is another than the last, or than that of `load`.
@@ -275,12 +277,12 @@ class Session:
 
 
 @contextmanager
-def _uncollected(count: int) -> Iterator[None]:
-    """Looks for no garbage while many objects are made, all of which stay.
+def _uncollected(count: int | None = None) -> Iterator[None]:
+    """Looks for no garbage while many objects are made, all of which stay; or perhaps many.
 
     Each look goes through all that were made so far: a third of the time for 10,000 routes.
     """
-    if count < _MANY or not gc.isenabled():
+    if (count is not None and count < _MANY) or not gc.isenabled():
         yield
         return
     gc.disable()

@@ -349,6 +349,20 @@ CODES: dict[str, str] = {
     "KGW423": "a TLS option cannot be used",
     "KGW424": "clients without a valid certificate are let in",
     "KGW425": "a path of a redirect or rewrite cannot be used",
+    "KGW426": "a rule answers by itself, and something else is to answer as well",
+    "KGW430": "a policy refers to an extension that cannot be used",
+    "KGW431": "a Secret or ConfigMap does not have what a policy wants of it",
+    "KGW432": "an annotation about policies, routes or delegation cannot be read",
+    "KGW433": "requests cannot be handed on to a route: in a circle, too often, or to hostnames",
+    "KGW440": "an access list cannot be used",
+    "KGW441": "users or API keys of a policy cannot be used",
+    "KGW450": "a condition of a policy cannot be used",
+    "KGW451": "the keys of an issuer of tokens cannot be used",
+    "KGW460": "a template of a policy cannot be used",
+    "KGW461": "a template asks for what is not there",
+    "KGW480": "the time to live of names is not known",
+    "KGW481": "a curve or an algorithm of signatures is not supported",
+    "KGW482": "a file of TLS cannot be read",
     # 5xx: unsupported.
     "KGW501": "the field is not supported by this version",
     "KGW502": "the filter is not supported by this version",
@@ -357,6 +371,9 @@ CODES: dict[str, str] = {
     "KGW506": "endpoints of this kind are not supported by this version",
     "KGW507": "an operator in a header value is not expanded by this version",
     # 6xx: migration.
-    "KGW601": "the kind has a successor",
+    "KGW601": "the kind or field has a successor",
+    "KGW602": "the field has no meaning any more",
+    "KGW603": "what has a successor cannot be rewritten where it stands",
+    "KGW604": "no later version of kgateway has this",
 }
 """One line for each code. A code never changes its meaning and is never used again."""

@@ -45,7 +45,7 @@ from kgw.filters import MAX_BYTES, MAX_CALLS, Filters
 from kgw.filters import TIMEOUT as FILTER_TIMEOUT
 from kgw.listening import ListeningSocket, checked
 from kgw.source import Files
-from kgw.translate import VERSION, AddressPool, Options, Translation
+from kgw.translate import VERSION, AddressPool, Options, PolicyOptions, Translation
 from kgw.translate.delta import difference
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ class _Core:
         clock: ManualClock | None,
         bind: str | Iterable[str],
         address_pool: str | None,
+        policies: PolicyOptions | None,
         sockets: Iterable[socket.socket | ListeningSocket],
         max_connections: int | None,
         max_memory: int | None,
@@ -181,7 +182,7 @@ class _Core:
         backends: Mapping[str, Any],
     ) -> None:
         _check_type(config)
-        if address_pool is not None and isinstance(config, Config):
+        if isinstance(config, Config) and (address_pool is not None or policies is not None):
             raise ValueError(_OWN_OPTIONS)
         limits = {
             "workers": workers,
@@ -228,7 +229,7 @@ class _Core:
         self._killed = False
         # One configuration at a time is read, by what remembers the last one.
         self._reading = threading.Lock()
-        self._source = _Source(address_pool)
+        self._source = _Source(address_pool, policies)
         #: What the engine runs: a change is sent as what it changes of this.
         self._live: _Live | None = None
         # Held only for the switch of state itself, never across a wait. Reentrant, since a signal
@@ -595,6 +596,7 @@ class Proxy:
             all, or ``"namespace/gateway/listener=IP:PORT"`` for one; several may be given.
         address_pool: a network, as in ``"127.10.0.0/16"``, out of which each Gateway gets an
             address of its own, with the ports that its listeners state. Statuses have it.
+        policies: how policies are attached, merged and checked.
         sockets: listening sockets that are bound already, by systemd for instance. Those bound to
             an address that the configuration asks for are used; the others are closed. They are the
             proxy's from then on.
@@ -621,7 +623,7 @@ class Proxy:
         TypeError: *config* is none of these, or a limit is no whole number.
         ValueError: *workers* or a limit is less than 1, *drain_timeout* less than 0, a socket is
             neither a listening one of TCP nor a bound one of UDP, or a `Config` is given together
-            with an *address_pool*.
+            with an *address_pool* or *policies*.
     """
 
     def __init__(
@@ -632,6 +634,7 @@ class Proxy:
         clock: ManualClock | None = None,
         bind: str | Iterable[str] = (),
         address_pool: str | None = None,
+        policies: PolicyOptions | None = None,
         sockets: Iterable[socket.socket | ListeningSocket] = (),
         strict: bool = True,
         drain_timeout: float = DRAIN_TIMEOUT,
@@ -651,6 +654,7 @@ class Proxy:
             clock=clock,
             bind=bind,
             address_pool=address_pool,
+            policies=policies,
             sockets=sockets,
             max_connections=max_connections,
             max_memory=max_memory,
@@ -1111,15 +1115,18 @@ def unreadable(config: Config) -> list[Finding]:
 class _Source:
     """Makes configurations of all their forms, each of what the last one was made of."""
 
-    def __init__(self, address_pool: str | None = None) -> None:
-        self._pool = None if address_pool is None else AddressPool(address_pool)
-        self._session = Session(Options(pool=self._pool))
+    def __init__(
+        self, address_pool: str | None = None, policies: PolicyOptions | None = None
+    ) -> None:
+        pool = None if address_pool is None else AddressPool(address_pool)
+        self._has_options = pool is not None or policies is not None
+        self._session = Session(Options(pool=pool, policies=policies or PolicyOptions()))
         self._files = Files([])
 
     def config(self, config: Configuration) -> Config:
         """Returns a configuration in any of its forms as a `Config`."""
         if isinstance(config, Config):
-            if self._pool is not None:
+            if self._has_options:
                 raise ValueError(_OWN_OPTIONS)
             return config
         _check_type(config)
@@ -1154,7 +1161,7 @@ def _check_type(config: object) -> None:
         raise TypeError(f"{_FORMS}, not {type(config).__name__}")
 
 
-_OWN_OPTIONS = "a Config has options of its own for where Gateways are, not address_pool="
+_OWN_OPTIONS = "a Config has options of its own, not address_pool= or policies="
 
 _FORMS = "a configuration is a Config, one or several paths, or one or several resources"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-__all__ = ["AccessLogStats", "Stats"]
+__all__ = ["AccessLogStats", "CircuitBreakerStats", "ExtAuthzStats", "Stats"]
 
 
 class AccessLogStats(TypedDict):
@@ -20,6 +20,42 @@ class AccessLogStats(TypedDict):
     """Failed writes and failed reopenings."""
 
 
+class ExtAuthzStats(TypedDict):
+    """What the authorization services of one name decided."""
+
+    ok: int
+    """Requests that they let pass."""
+    denied: int
+    """Requests that they refused."""
+    error: int
+    """Requests that they did not decide about."""
+    timeout: int
+    """Those of them that they took too long for."""
+    failure_mode_allowed: int
+    """Those of them that went on nevertheless."""
+
+
+class CircuitBreakerStats(TypedDict):
+    """The circuit breakers of a cluster. All of it is a state."""
+
+    cx_open: int
+    """1 if there are as many connections as may be, else 0."""
+    rq_pending_open: int
+    """1 if as many requests wait for a connection as may, else 0."""
+    rq_open: int
+    """1 if as many requests are under way as may be, else 0."""
+    rq_retry_open: int
+    """1 if as many retries are under way as may be, else 0."""
+    remaining_cx: NotRequired[int]
+    """Connections that may still be opened, if ``trackRemaining`` is set; so are the others."""
+    remaining_pending: NotRequired[int]
+    """Requests that may still wait for a connection."""
+    remaining_rq: NotRequired[int]
+    """Requests that may still begin."""
+    remaining_retries: NotRequired[int]
+    """Retries that may still begin."""
+
+
 class Stats(TypedDict):
     """The counters of a proxy, summed over its workers. What is not called a state only grows."""
 
@@ -33,6 +69,10 @@ class Stats(TypedDict):
     """Bytes of memory in use, if there is a limit. A state."""
     access_logs: list[AccessLogStats]
     """Of each file that is open."""
+    ext_authz: dict[str, ExtAuthzStats]
+    """What authorization services decided, by the ``statPrefix`` of those that have one."""
+    circuit_breakers: dict[str, CircuitBreakerStats]
+    """Of each cluster that has some, by its id."""
     python_filter_active: int
     """Questions to filters in Python that wait or are being answered. A state."""
     dns_lookup_total: int
@@ -117,6 +157,65 @@ class Stats(TypedDict):
     """Copies of requests that a mirror gave no whole answer to."""
     cors_preflight: int
     """Preflight requests that were answered."""
+    compressed: int
+    """Answers that were compressed."""
+    decompressed: int
+    """Requests that were decompressed."""
+    fault_delayed: int
+    """Requests that were delayed on purpose."""
+    fault_aborted: int
+    """Requests that were answered with an error on purpose."""
+    fault_overflow: int
+    """Requests that were spared a fault since there were too many."""
+    shadow_denied: int
+    """Requests that policies in shadow would have refused."""
+    transformation_template_failed: int
+    """Templates of transformations that were not rendered: what they are for was removed or left
+    out."""
+    transformation_event_too_long: int
+    """Events that were too long to be transformed, where the message was cut short."""
+    jwt_allowed: int
+    """Requests whose tokens, or whose lack of one, policies allowed."""
+    jwt_denied: int
+    """Requests whose tokens, or whose lack of one, policies refused."""
+    jwt_cache_hit: int
+    """Tokens that had been verified before."""
+    jwt_cache_miss: int
+    """Tokens that had not."""
+    jwks_fetch_success: int
+    """Sets of keys that were fetched."""
+    jwks_fetch_failed: int
+    """Sets of keys that were to be fetched and were not."""
+    rbac_allowed: int
+    """Requests that conditions of policies allowed."""
+    rbac_denied: int
+    """Requests that conditions of policies refused."""
+    rbac_shadow_allowed: int
+    """Requests that conditions of policies in shadow would have allowed."""
+    rbac_shadow_denied: int
+    """Requests that conditions of policies in shadow would have refused."""
+    acl_blocked: int
+    """Requests of clients that an access list denied."""
+    basic_auth_allowed: int
+    """Requests with a password that was right."""
+    basic_auth_denied: int
+    """Requests without one."""
+    basic_auth_checked: int
+    """Passwords that threads were asked to check."""
+    basic_auth_overflow: int
+    """Requests whose passwords were not checked, since too many were."""
+    api_key_auth_allowed: int
+    """Requests with an API key that is a client's."""
+    api_key_auth_unauthorized: int
+    """Requests without any."""
+    api_key_auth_forbidden: int
+    """Requests with one that is nobody's."""
+    csrf_missing_source_origin: int
+    """Requests that change something and do not say where they come from."""
+    csrf_request_invalid: int
+    """Requests that change something and come from pages of other hosts."""
+    csrf_request_valid: int
+    """Requests that change something and may."""
     ext_authz_ok: int
     """Requests that an authorization service let pass."""
     ext_authz_denied: int
@@ -129,8 +228,60 @@ class Stats(TypedDict):
     """Those of them that went on nevertheless."""
     ext_authz_too_large: int
     """Requests with a body that is longer than an authorization service is told."""
+    ext_proc_streams_started: int
+    """Streams to services that process messages."""
+    ext_proc_streams_failed: int
+    """Those of them that failed."""
+    ext_proc_stream_msgs_sent: int
+    """Messages sent in such streams."""
+    ext_proc_stream_msgs_received: int
+    """Messages received in such streams."""
+    ext_proc_spurious_msgs_received: int
+    """Those of them that were no answer to what was asked."""
+    ext_proc_message_timeouts: int
+    """Messages that such a service did not answer in time."""
+    ext_proc_immediate_responses: int
+    """Answers of such services for clients."""
+    ext_proc_rejected_mutations: int
+    """Changes by such services that no message can have."""
+    ext_proc_failure_mode_allowed: int
+    """Failures of such services after which messages went on nevertheless."""
+    ratelimit_ok: int
+    """Requests that a global rate limit let pass."""
+    ratelimit_over_limit: int
+    """Requests that a global rate limit refused."""
+    ratelimit_error: int
+    """Requests that nobody decided about though they have a global rate limit."""
+    ratelimit_timeout: int
+    """Those of them that it took too long for."""
+    ratelimit_failure_mode_allowed: int
+    """Those of them that went on nevertheless."""
+    ratelimit_local_fallback: int
+    """Those of them that the proxy decided about by itself."""
+    redis_failed: int
+    """Connections to Redis servers that were not opened, broke, or were given up."""
+    access_log_service_written: int
+    """Entries of access logs that were sent to their services."""
+    access_log_service_dropped: int
+    """Entries of access logs that are lost: their service was not there, or did not keep up."""
+    access_log_service_failed: int
+    """Attempts to send entries of access logs that failed."""
+    access_log_service_stream_lost: int
+    """Streams of access logs that their services ended."""
+    ext_authz_retry: int
+    """Times that an authorization service was asked once more."""
+    ext_authz_cached: int
+    """Requests about which a decision of an authorization service was remembered."""
     rate_limited: int
     """Requests that a token bucket refused."""
+    rate_limit_not_enforced: int
+    """Requests over a local rate limit that were let pass, as so many percent are."""
+    rate_limit_queued: int
+    """Requests that waited for tokens of a local rate limit."""
+    rate_limit_queue_active: int
+    """Requests that wait for them."""
+    rate_limit_abandoned: int
+    """Requests that waited for them until their client was gone."""
     no_route: int
     """Requests without a route."""
     proxy_header_accepted: int
@@ -242,3 +393,11 @@ class Stats(TypedDict):
     """Attempts that took longer than their route allows one."""
     upstream_rq_timeout: int
     """Requests that took longer than their route allows."""
+    upstream_rq_max_duration_reached: int
+    """Requests that took longer than their backend's policy allows."""
+    upstream_rq_pending_overflow: int
+    """Requests that were refused: as many as may be were under way to their backend, or waited."""
+    upstream_cx_overflow: int
+    """Connections that were wanted while their backend had as many as it may."""
+    upstream_http2_keepalive_timeout: int
+    """HTTP/2 connections that were closed since their peer did not answer a PING."""

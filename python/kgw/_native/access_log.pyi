@@ -2,7 +2,14 @@
 
 from typing import Literal, final
 
-__all__ = ["Tap", "check", "operators", "render_example"]
+__all__ = [
+    "Tap",
+    "check",
+    "check_filter",
+    "check_local_replies",
+    "operators",
+    "render_example",
+]
 
 @final
 class Tap:
@@ -43,6 +50,20 @@ def check(kind: Literal["json", "text"], value: str) -> str | None:
 
     Raises:
         ValueError: ``kind`` is neither ``"json"`` nor ``"text"``.
+    """
+
+def check_filter(filter: str) -> str | None:
+    """What is wrong with a filter of an access log, or None if it compiles.
+
+    Args:
+        filter: the filter, as JSON text of the representation.
+    """
+
+def check_local_replies(replies: str) -> str | None:
+    """What is wrong with changes to a proxy's own answers, or None if they compile.
+
+    Args:
+        replies: the changes, as JSON text of the representation.
     """
 
 def render_example(kind: Literal["json", "text"], value: str) -> str:

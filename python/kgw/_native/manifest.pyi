@@ -62,6 +62,15 @@ class Document:
         """Its index in the text, counting empty and broken documents too; see `Text.stand`."""
 
     @property
+    def sound(self) -> bool:
+        """Whether it is an object that is known to be as the definition of its kind wants it.
+
+        Then `kgw._native.schema.metadata` and ``validate`` find nothing in its value. That was
+        found out while the text was read, when other threads could run; of a text in which
+        something is wrong, it is known of no document.
+        """
+
+    @property
     def value(self) -> Any:
         """Its value: dict, list, str, int, float, bool or None; built anew each time.
 

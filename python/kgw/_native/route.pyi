@@ -15,6 +15,7 @@ __all__ = [
     "RouteTable",
     "canonical_path",
     "check_regex",
+    "check_substitution",
 ]
 
 _T = TypeVar("_T")
@@ -37,6 +38,13 @@ def check_regex(pattern: str) -> str | None:
     The dialect is RE2's, as in Envoy's ``safe_regex``: matching takes linear time and covers the
     whole value, classes are ASCII, there are no back-references and no look-around. The answer
     names the byte at which a syntax error starts.
+    """
+
+def check_substitution(pattern: str, substitution: str) -> str | None:
+    """What is wrong with the replacement of what a regular expression matches, or ``None``.
+
+    In the replacement a backslash and a digit stand for a group, 0 for the whole match, and two
+    backslashes for one, as in RE2.
     """
 
 @final

@@ -6,7 +6,16 @@ channel unless the standard one is asked for.
 
 from typing import Any, final
 
-__all__ = ["Violation", "kinds", "metadata", "namespaced", "rules", "validate", "versions"]
+__all__ = [
+    "Violation",
+    "is_plain",
+    "kinds",
+    "metadata",
+    "namespaced",
+    "rules",
+    "validate",
+    "versions",
+]
 
 def kinds() -> list[tuple[str, str]]:
     """Returns group and kind of every definition."""
@@ -70,6 +79,15 @@ def metadata(value: Any, *, label: bool = False) -> list[Violation]:
     Raises:
         TypeError: a key is no string.
         ValueError: there is something in the metadata that is not JSON.
+    """
+
+def is_plain(fields: dict[str, Any], value: dict[str, Any]) -> bool:
+    """Returns whether all fields of an object are among some, and none is null.
+
+    Args:
+        fields: the fields; each with the fields of the mapping, or of each mapping in the list,
+            that is its value, or None if there is nothing to say about that.
+        value: the object, as plain data. What is nested very deeply is not plain.
     """
 
 @final

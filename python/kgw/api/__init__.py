@@ -54,7 +54,10 @@ if TYPE_CHECKING:
     from kgw.api.gateway.x_mesh import XMesh as XMesh
     from kgw.api.jsonschema import json_schema as json_schema
     from kgw.api.kgateway.access_log import AccessLog as AccessLog
+    from kgw.api.kgateway.backend import Backend as Backend
     from kgw.api.kgateway.backend_config_policy import BackendConfigPolicy as BackendConfigPolicy
+    from kgw.api.kgateway.direct_response import DirectResponse as DirectResponse
+    from kgw.api.kgateway.gateway_extension import GatewayExtension as GatewayExtension
     from kgw.api.kgateway.http_listener_policy import HTTPListenerPolicy as HTTPListenerPolicy
     from kgw.api.kgateway.http_settings import HTTPSettings as HTTPSettings
     from kgw.api.kgateway.listener_policy import ListenerPolicy as ListenerPolicy
@@ -72,10 +75,12 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "AccessLog",
+    "Backend",
     "BackendConfigPolicy",
     "BackendRef",
     "BackendTLSPolicy",
     "ConfigMap",
+    "DirectResponse",
     "Duration",
     "EndpointSlice",
     "Filter",
@@ -86,6 +91,7 @@ __all__ = [
     "GRPCRule",
     "Gateway",
     "GatewayClass",
+    "GatewayExtension",
     "HTTPBackendRef",
     "HTTPListenerPolicy",
     "HTTPRoute",

@@ -7,6 +7,7 @@ dropped.
 
 from __future__ import annotations
 
+import marshal
 import types
 import typing
 from collections.abc import Hashable, Iterable, Mapping
@@ -18,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     Strict,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
@@ -30,7 +32,10 @@ _NAMES: Final[Mapping[str, str]] = {
     "cluster_ip": "clusterIP",
     "cluster_ips": "clusterIPs",
     "from_": "from",
+    "global_": "global",
     "json_body": "json",
+    "respect_ttl": "respectTTL",
+    "root_ca": "rootCA",
     "simple_tls": "simpleTLS",
     "skip_xff_append": "skipXFFAppend",
     "well_known_ca_certificates": "wellKnownCACertificates",
@@ -119,8 +124,6 @@ def slim(model: Model) -> None:
     named, extra = model.__pydantic_fields_set__, model.__pydantic_extra__
     if not extra:
         same = _GIVEN.setdefault(frozenset(named), named)
-        if same is named and extra is _NO_EXTRA:
-            return  # it is a part of another object, too
         object.__setattr__(model, "__pydantic_fields_set__", same)
         if extra is not None:
             object.__setattr__(model, "__pydantic_extra__", _NO_EXTRA)
@@ -129,8 +132,9 @@ def slim(model: Model) -> None:
         if name not in named:
             continue  # a default, which is shared as it is
         value = values[name]
-        for part in value if isinstance(value, tuple) else (value,):
-            if hasattr(part, "__pydantic_fields_set__"):
+        for part in value if type(value) is tuple else (value,):
+            # What has this one already is a part of another object, too.
+            if getattr(part, "__pydantic_extra__", _NO_EXTRA) is not _NO_EXTRA:
                 slim(part)
 
 
@@ -147,35 +151,52 @@ _GIVEN: dict[frozenset[str], set[str]] = {}
 _NO_EXTRA: dict[str, Any] = {}
 
 
+class _Text:
+    """The context of a validation of what was read from a text: plain data, as JSON has it."""
+
+
+TEXT: Final = _Text()
+"""The context to validate with what was read from a text; see `shared`."""
+
+
 def shared() -> WrapValidator:
-    """Makes what gives equal parts of objects as one model, for `Annotated`.
+    """Makes what gives equal parts of objects as one model, or one tuple of them, for `Annotated`.
 
     What is repeated a hundred thousand times is checked once and takes the memory of one. It is for
-    models whose fields are called the same in manifests and in Python.
-    """
-    known: dict[object, Model] = {}
+    parts that say nothing about the object that they are in, and are the same in most.
 
-    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        if not isinstance(value, dict):
+    Only what was read from a text is shared (`TEXT`): that its bytes are the same is to say the
+    same. What is made in Python may be of any types, and names its fields in two ways.
+    """
+    known: dict[bytes, Any] = {}
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        if info.context is not TEXT:
             return handler(value)
-        # By type as well: `true` is no number.
-        key = (*value.items(), *map(type, value.values()))
         try:
-            found = known.get(key)
-        except TypeError:  # it has parts of its own
+            # In version 2 a value has one form, and values of different types have different ones.
+            key = marshal.dumps(value, 2)
+        except ValueError:  # it is no plain data after all
             return handler(value)
+        found = known.get(key)
         if found is None:
             found = handler(value)
-            if len(known) >= _MOST_SHARED:
-                known.clear()
-            known[key] = found
+            for one in found if isinstance(found, tuple) else (found,):
+                slim(one)
+            if len(key) <= _LONGEST_SHARED:
+                if len(known) >= _MOST_SHARED:
+                    known.clear()
+                known[key] = found
         return found
 
     return WrapValidator(validate)
 
 
-_MOST_SHARED = 1_000
-"""Models that are kept for others to be the same."""
+_LONGEST_SHARED: Final = 1 << 10
+"""Bytes of a part, as it is remembered; longer ones are rarely repeated."""
+
+_MOST_SHARED: Final = 1 << 14
+"""Parts that are kept for others to be the same: the backends of a large cluster, and more."""
 
 
 Bool = Annotated[bool, Strict()]

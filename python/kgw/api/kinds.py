@@ -31,11 +31,14 @@ KGW_GROUP: Final = "kgw.dev"
 """kgw's own group."""
 
 _MODULES: Final[Mapping[tuple[str, str], str]] = {
+    (KGATEWAY_GROUP, "Backend"): "kgw.api.kgateway.backend",
     (KGATEWAY_GROUP, "BackendConfigPolicy"): "kgw.api.kgateway.backend_config_policy",
     (GATEWAY_GROUP, "BackendTLSPolicy"): "kgw.api.gateway.backend_tls_policy",
     ("", "ConfigMap"): "kgw.api.core.config_map",
+    (KGATEWAY_GROUP, "DirectResponse"): "kgw.api.kgateway.direct_response",
     ("discovery.k8s.io", "EndpointSlice"): "kgw.api.discovery.endpoint_slice",
     (GATEWAY_GROUP, "Gateway"): "kgw.api.gateway.gateway",
+    (KGATEWAY_GROUP, "GatewayExtension"): "kgw.api.kgateway.gateway_extension",
     (GATEWAY_GROUP, "GatewayClass"): "kgw.api.gateway.gateway_class",
     (GATEWAY_GROUP, "GRPCRoute"): "kgw.api.gateway.grpc_route",
     (KGATEWAY_GROUP, "HTTPListenerPolicy"): "kgw.api.kgateway.http_listener_policy",

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 from kgw.api.kinds import HOMES
 
 if TYPE_CHECKING:
+    from kgw.api import Backend as Backend
     from kgw.api import BackendConfigPolicy as BackendConfigPolicy
     from kgw.api import BackendTLSPolicy as BackendTLSPolicy
     from kgw.api import ConfigMap as ConfigMap
+    from kgw.api import DirectResponse as DirectResponse
     from kgw.api import GatewayClass as GatewayClass
+    from kgw.api import GatewayExtension as GatewayExtension
     from kgw.api import GRPCRoute as GRPCRoute
     from kgw.api import ListenerPolicy as ListenerPolicy
     from kgw.api import ListenerSet as ListenerSet

@@ -9,13 +9,13 @@ the resource.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from kgw._native import schema
 from kgw.api import admission
-from kgw.api.base import Model, shape, slim, without_nulls
+from kgw.api.base import TEXT, Model, shape, slim, without_nulls
 from kgw.api.kinds import GATEWAY_GROUP, KGATEWAY_GROUP, KGW_GROUP, KINDS
 from kgw.api.meta import ObjectMeta, Opaque, Resource
 from kgw.api.names import LEGAL
@@ -123,7 +123,7 @@ def parse(raw: RawObject) -> tuple[Resource | None, list[Finding]]:
             legal=", ".join(f"{group}/{one}".lstrip("/") for one in versions),
         )
     elif model is None:
-        wrong = admission.violations(group, kind, version, value) if versions is not None else []
+        wrong = reader.violations((group, kind, version), value) if versions is not None else []
         resource = reader.opaque(value, refused=any(one.kind != "unknown" for one in wrong))
         reader.findings = admission.merged(reader.findings, wrong, raw.origin)
         reader.unknown_kind(group, kind, version)
@@ -155,8 +155,6 @@ class _Reader:
     def __init__(self, raw: RawObject) -> None:
         self.origin = raw.origin
         self.raw = raw
-        self.scope = raw.identity[2]
-        self.named = raw.resource
         self.confidential = False
         self.findings: list[Finding] = []
 
@@ -170,9 +168,11 @@ class _Reader:
     def finish(self, resource: Resource | None) -> list[Finding]:
         """Names the resource in the findings, and gives it its defects."""
         if resource is None:
-            return [replace(one, resource=self.named) for one in self.findings]
-        name = str(resource.key)
-        found = [replace(one, resource=name) for one in self.findings]
+            return [replace(one, resource=self.raw.resource) for one in self.findings]
+        found: list[Finding] = []
+        if self.findings:
+            name = str(resource.key)
+            found = [replace(one, resource=name) for one in self.findings]
         resource._origin = self.origin
         # Objects made in Python may be changed by who made them.
         if self.origin is not None or isinstance(resource, Opaque):
@@ -221,7 +221,7 @@ class _Reader:
             # What the object is about still counts: a policy closes its targets.
             metadata = ObjectMeta.model_construct(
                 name=value["metadata"]["name"],
-                namespace=self.scope or None,
+                namespace=self.raw.identity[2] or None,
                 labels={},
                 annotations={},
             )
@@ -230,9 +230,15 @@ class _Reader:
             kind=value["kind"],
             metadata=metadata,
             refused=refused,
-            scope=self.scope,
+            scope=self.raw.identity[2],
             spec=value.get("spec"),
         )
+
+    def violations(
+        self, definition: tuple[str, str, str], value: dict[str, Any]
+    ) -> list[schema.Violation]:
+        """What an API server would refuse about the object; what is known to be nothing is not."""
+        return [] if self.raw.sound else admission.violations(*definition, value)
 
     def known(
         self, model: type[Resource], definition: tuple[str, str, str], value: dict[str, Any]
@@ -240,11 +246,14 @@ class _Reader:
         """Parses an object of a known kind, which *definition* names by group, kind and version."""
         self.confidential = model.confidential
         # What a definition does not know, the model may.
-        wrong = [one for one in admission.violations(*definition, value) if one.kind != "unknown"]
-        nulls = not _is_plain(model, value) and self.walk(model, value, ())
+        wrong = [one for one in self.violations(definition, value) if one.kind != "unknown"]
+        nulls = not schema.is_plain(_plain_fields(model), value) and self.walk(model, value, ())
         try:
             resource = model.model_validate(
-                without_nulls(model, value) if nulls else value, by_alias=True, by_name=False
+                without_nulls(model, value) if nulls else value,
+                by_alias=True,
+                by_name=False,
+                context=None if self.origin is None else TEXT,
             )
             if not wrong:
                 slim(resource)
@@ -388,25 +397,22 @@ class _Reader:
                 )
 
 
-@cache
-def _plain_fields(model: type[Model]) -> dict[str, type[Model] | None]:
-    """The fields of a model that there is nothing to say about; see `shape`."""
-    return {key: one for key, one in shape(model).items() if key not in model.unsupported}
+def _plain_fields(model: type[Model]) -> dict[str, Any]:
+    """The fields of a model that there is nothing to say about, for `schema.is_plain`.
+
+    In an object that has no others, as in most, `_Reader.walk` finds nothing.
+    """
+    found = _PLAIN.get(model)
+    if found is None:
+        # A model may be a part of itself.
+        found = _PLAIN[model] = {}
+        for key, nested in shape(model).items():
+            if key not in model.unsupported:
+                found[key] = None if nested is None else _plain_fields(nested)
+    return found
 
 
-def _is_plain(model: type[Model], value: dict[str, Any]) -> bool:
-    """Whether `_Reader.walk` finds nothing, as in most objects: neither nulls nor odd fields."""
-    fields = _plain_fields(model)
-    for key, item in value.items():
-        if item is None or key not in fields:
-            return False
-        nested = fields[key]
-        if nested is None:
-            continue
-        for one in item if isinstance(item, list) else (item,):
-            if isinstance(one, dict) and not _is_plain(nested, one):
-                return False
-    return True
+_PLAIN: Final[dict[type[Model], dict[str, Any]]] = {}
 
 
 def _meant(group: str, kind: str) -> tuple[str, str] | None:

@@ -5,9 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgw.attach import client_certificates, faces, gateways, meshes, routes, streams, waypoints
+from kgw.attach import (
+    client_certificates,
+    delegation,
+    faces,
+    gateways,
+    meshes,
+    routes,
+    streams,
+    waypoints,
+)
+from kgw.attach.direct_responses import DirectResponses
+from kgw.attach.extensions import Extensions
 from kgw.attach.external import External
 from kgw.attach.index import Index
+from kgw.attach.options import PolicyOptions
 from kgw.attach.policies import Policies
 from kgw.attach.upstreams import Upstreams
 
@@ -15,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kgw.api import Resource, ResourceKey
+    from kgw.attach.delegation import Delegation
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Named
     from kgw.attach.routes import Routes
@@ -31,19 +44,22 @@ class Attachment:
     gateways: dict[Named, GatewayState]
     bindings: dict[ResourceKey, Binding]
     routes: Routes
+    delegation: Delegation
     streams: Streams
+    extensions: Extensions
     policies: Policies
     upstreams: Upstreams
     external: External
+    direct_responses: DirectResponses
     #: The statuses of kgw's meshes, which nothing else depends on.
     meshes: dict[ResourceKey, Status]
     #: What routes see of Gateways: as these were before policies were applied to their listeners.
     gateway_faces: dict[Named, faces.Face]
 
 
-def attach(resources: Iterable[Resource]) -> Attachment:
+def attach(resources: Iterable[Resource], options: PolicyOptions | None = None) -> Attachment:
     """Finds out what applies to what."""
-    index = Index(resources)
+    index = Index(resources, options or PolicyOptions())
     states = gateways.resolve(index)
     seen = {named: faces.gateway(state) for named, state in states.items()}
     bindings = waypoints.resolve(index, states)
@@ -59,7 +75,9 @@ def complete(
 ) -> Attachment:
     """Finds out the rest, once routes of requests are attached."""
     connections = streams.resolve(index, states, bindings, attached)
-    policies = Policies(index, states, attached.states)
+    handed_on = delegation.resolve(index, attached)
+    extensions = Extensions(index)
+    policies = Policies(index, states, attached.states, extensions)
     client_certificates.apply(index, states.values(), policies)
     upstreams, outside = Upstreams(index), External(index)
     own = meshes.resolve(index)
@@ -68,10 +86,13 @@ def complete(
         states,
         bindings,
         attached,
+        handed_on,
         connections,
+        extensions,
         policies,
         upstreams,
         outside,
+        DirectResponses(index),
         own,
         seen,
     )

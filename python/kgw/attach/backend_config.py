@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kgw.api import Opaque, loaded, remains
 from kgw.api.gateway.references import ObjectReference
 from kgw.api.kgateway import tlvs
+from kgw.api.kgateway.tls_names import CURVES, SIGNATURE_ALGORITHMS
 from kgw.api.kinds import KGATEWAY_GROUP
-from kgw.attach import certificates
-from kgw.attach.certificates import AUTHORITIES, CHAIN, KEY
+from kgw.attach import certificates, native
+from kgw.attach.certificates import AUTHORITIES, CHAIN, KEY, KeyPair
 from kgw.attach.effects import contend
 from kgw.attach.policy import PolicyState
 from kgw.attach.status import Outcome
@@ -24,23 +26,29 @@ from kgw.attach.upstream import Parameters, Tls, Upstream
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from kgw.api import BackendConfigPolicy, Service
+    from kgw.api import Backend, BackendConfigPolicy, ResourceKey, Service
     from kgw.api.kgateway.backend_config_policy import (
         BackendTargetReference,
         BackendTargetSelector,
         BackendTls,
+        TlsFiles,
     )
     from kgw.api.kgateway.targets import PolicyTargetReference, PolicyTargetSelector
-    from kgw.attach.certificates import KeyPair
     from kgw.attach.index import Index, Named
     from kgw.source.memory import FieldPath
+
+#: What policies can be about.
+_TARGETS: Final = frozenset({("", "Service"), (KGATEWAY_GROUP, "Backend")})
 
 _PROXY_PROTOCOL: Final = {"V1": 1, "V2": 2}
 
 #: Versions of TLS that can be asked for; older ones count as the oldest of these.
 _VERSIONS: Final = {"AUTO": None, "1.0": "1.2", "1.1": "1.2", "1.2": "1.2", "1.3": "1.3"}
+
+#: Most bytes of a file with certificates.
+_LARGEST_FILE: Final = 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +60,7 @@ class BackendConfigState(PolicyState):
     #: What its Secret holds: a certificate, and authorities as PEM.
     certificate: KeyPair | None = None
     ca: str = field(default="", repr=False)
-    services: list[Named] = field(default_factory=list)
+    services: list[ResourceKey] = field(default_factory=list)
 
 
 class BackendConfig:
@@ -61,7 +69,7 @@ class BackendConfig:
     def __init__(self, index: Index) -> None:
         self._index = index
         #: The policies about each Service, the first one first.
-        self.by_service: dict[Named, list[BackendConfigState]] = defaultdict(list)
+        self.by_service: dict[ResourceKey, list[BackendConfigState]] = defaultdict(list)
         self.states: list[BackendConfigState] = []
         for policy in index.backend_config_policies.values():
             self._add(policy)
@@ -71,15 +79,16 @@ class BackendConfig:
         for states in self.by_service.values():
             states.sort(key=PolicyState.order)
 
-    def contend(self, encrypted: frozenset[Named]) -> None:
+    def contend(self, encrypted: frozenset[ResourceKey]) -> None:
         """Finds out which policies have an effect.
 
         Args:
-            encrypted: Services all of whose ports have a BackendTLSPolicy.
+            encrypted: Services and Backends all of whose ports have a BackendTLSPolicy.
         """
-        for named, states in self.by_service.items():
-            taken = {"tls"} if named in encrypted else set()
-            contend([(state, _fields(state)) for state in states], taken)
+        for key, states in self.by_service.items():
+            taken = {"tls"} if key in encrypted else set()
+            target = (key.kind, key.namespace, key.name, "")
+            contend([(state, _fields(state)) for state in states], [target], settled=taken)
         for state in self.states:
             if state.targets and state.attached.reason == "Overridden":
                 self._index.report(
@@ -89,15 +98,15 @@ class BackendConfig:
                     "the policy has no effect: others with precedence set the same fields",
                 )
 
-    def of(self, service: Service, *, tls: bool) -> Upstream:
-        """What the policies say about a Service.
+    def of(self, service: Service | Backend, *, tls: bool) -> Upstream:
+        """What the policies say about a Service or Backend.
 
         Args:
-            service: the Service.
+            service: the Service or Backend.
             tls: whether their TLS counts.
         """
         found: dict[str, Any] = {}
-        for state in self.by_service.get((service.namespace, service.name), ()):
+        for state in self.by_service.get(service.key, ()):
             for name, value in _fields(state).items():
                 if name == "tls" and "tls" not in found and "broken" not in found:
                     if not tls:
@@ -147,8 +156,8 @@ class BackendConfig:
             path: FieldPath = ("spec", "targetSelectors", number)
             names = [
                 name
-                for (namespace, name), service in self._index.services.items()
-                if (one.group, one.kind, namespace) == ("", "Service", policy.namespace)
+                for (namespace, name), service in self._objects(one.group, one.kind).items()
+                if namespace == policy.namespace
                 and one.match_labels.items() <= service.metadata.labels.items()
             ]
             if not names:
@@ -157,26 +166,38 @@ class BackendConfig:
             for name in names:
                 yield path, one.group, one.kind, name
 
+    def _objects(self, group: str, kind: str) -> Mapping[Named, Service | Backend]:
+        """What there is of a kind of targets."""
+        match group, kind:
+            case ("", "Service"):
+                return self._index.services
+            case (group, "Backend") if group == KGATEWAY_GROUP:
+                return self._index.backends
+            case _:
+                return {}
+
     def _target(
         self, state: BackendConfigState, path: FieldPath, group: str, kind: str, name: str
     ) -> None:
         policy = state.policy
         named = (policy.namespace, name)
-        if (group, kind) == ("", "Service") and named in self._index.services:
-            if named not in state.services:
-                state.services.append(named)
+        objects = self._objects(group, kind)
+        if named in objects:
+            key = objects[named].key
+            if key not in state.services:
+                state.services.append(key)
                 state.targets.append((kind, *named, ""))
-                self.by_service[named].append(state)
+                self.by_service[key].append(state)
             return
         hint = None
-        if (group, kind) != ("", "Service"):
+        if (group, kind) not in _TARGETS:
             code, reason, place = "KGW309", "Invalid", (*path, "kind")
             message = f"{group}/{kind} is not supported as a target by this version of kgw"
             hint = 'write `group: ""` and `kind: Service`'
         else:
             code, reason, place = "KGW302", "TargetNotFound", (*path, "name")
-            message = f"Service {'/'.join(named)} not found"
-            near = suggest(name, (one for where, one in self._index.services if where == named[0]))
+            message = f"{kind} {'/'.join(named)} not found"
+            near = suggest(name, (one for where, one in objects if where == named[0]))
             hint = f"did you mean `{near}`?" if near else None
         self._index.report(policy, code, Severity.ERROR, message, place, hint=hint)
         ref = {"group": group, "kind": kind, "namespace": policy.namespace, "name": name}
@@ -189,6 +210,8 @@ class BackendConfig:
         self, state: BackendConfigState, policy: BackendConfigPolicy, tls: BackendTls
     ) -> None:
         """Takes certificate, key and authorities out of the Secret of a policy."""
+        if tls.files is not None:
+            self._files(state, tls, tls.files)
         if tls.secret_ref is None:
             return
         ref = ObjectReference(group="", kind="Secret", name=tls.secret_ref.name)
@@ -209,6 +232,51 @@ class BackendConfig:
                 return
             state.certificate = pair
 
+    def _files(self, state: BackendConfigState, tls: BackendTls, files: TlsFiles) -> None:
+        """Takes certificate, key and authorities out of the files that a policy names."""
+        path: FieldPath = ("spec", "tls", "files")
+
+        def refuse(message: str, *field: str) -> None:
+            self._index.report(state.policy, "KGW482", Severity.ERROR, message, (*path, *field))
+            state.errors.append(message)
+
+        texts: dict[str, str] = {}
+        for field_name, name in (
+            ("rootCA", files.root_ca),
+            ("tlsCertificate", files.tls_certificate),
+            ("tlsKey", files.tls_key),
+        ):
+            if name is None or (tls.simple_tls and field_name != "rootCA"):
+                continue
+            try:
+                with Path(name).open("rb") as file:
+                    content = file.read(_LARGEST_FILE + 1)
+            except OSError as error:
+                refuse(f"{name} cannot be read: {error.strerror}", field_name)
+                continue
+            if len(content) > _LARGEST_FILE:
+                refuse(f"{name} is longer than {_LARGEST_FILE} bytes", field_name)
+                continue
+            texts[field_name] = content.decode("ascii", "replace")
+        if state.errors:
+            return
+        if "rootCA" in texts:
+            problem = native.authorities_error(texts["rootCA"])
+            if problem is not None:
+                refuse(f"{files.root_ca} cannot be used: {problem}", "rootCA")
+                return
+            state.ca = texts["rootCA"]
+        chain, key = texts.get("tlsCertificate"), texts.get("tlsKey")
+        if (chain is None) != (key is None):
+            missing = "tlsCertificate" if chain is None else "tlsKey"
+            refuse(f"a certificate and its key go together: there is no {missing}")
+        elif chain is not None and key is not None:
+            problem = native.certificate_error(chain, key)
+            if problem is not None:
+                refuse(f"{files.tls_certificate} cannot be used: {problem}", "tlsCertificate")
+                return
+            state.certificate = KeyPair(chain, key)
+
 
 def _fields(state: BackendConfigState) -> dict[str, Any]:
     """The fields that a policy sets; TLS that cannot be used is set all the same."""
@@ -226,27 +294,43 @@ def _fields(state: BackendConfigState) -> dict[str, Any]:
 #: Fields of policies that set one of a cluster as they are.
 _CONVERT: Final[dict[str, Any]] = {
     "connect_timeout": ("connect_timeout_ms", int),
-    "common_http_protocol_options": (
-        "max_requests_per_connection",
-        lambda one: one.max_requests_per_connection,
-    ),
+    "circuit_breakers": ("circuit_breakers", lambda one: one),
+    "common_http_protocol_options": ("common", lambda one: one),
+    "dns": ("dns", lambda one: one),
+    "http2_protocol_options": ("http2", lambda one: one),
+    "per_connection_buffer_limit_bytes": ("buffer_bytes", int),
+    "tcp_keepalive": ("tcp_keepalive", lambda one: one),
 }
 
 
-def _tls(state: BackendConfigState, tls: BackendTls, service: Service) -> Tls:
+def _names(service: Service | Backend) -> tuple[str, ...]:
+    """The names that certificates of a Service or Backend have, one of them at least."""
+    if isinstance(service, loaded.Backend):
+        static = service.spec.static
+        return tuple(one.host for one in static.hosts) if static is not None else ()
+    name, namespace = service.name, service.namespace
+    suffixes = (f"{name}.{namespace}.svc.cluster.local", f"{name}.{namespace}.svc")
+    return (*suffixes, f"{name}.{namespace}", name)
+
+
+def _tls(state: BackendConfigState, tls: BackendTls, service: Service | Backend) -> Tls:
     trust = "insecure" if tls.insecure_skip_verify else "ca" if state.ca else "system"
     names = tuple(("uri" if "://" in one else "dns", one) for one in tls.verify_subject_alt_names)
     if trust != "insecure" and tls.sni is None and not names:
-        # Envoy would take any certificate of the authorities. A Service's has one of its names.
-        name, namespace = service.name, service.namespace
-        suffixes = (f"{name}.{namespace}.svc.cluster.local", f"{name}.{namespace}.svc")
-        names = tuple(("dns", one) for one in (*suffixes, f"{name}.{namespace}", name))
+        # Envoy would take any certificate of the authorities. A Service's has one of its names, and
+        # that of a Backend the name of a host.
+        names = tuple(("dns", one) for one in _names(service))
     parameters = Parameters()
+    algorithms: tuple[str, ...] = ()
     if tls.parameters is not None:
         parameters = Parameters(
             _VERSIONS[tls.parameters.min_version],
             _VERSIONS[tls.parameters.max_version],
             tls.parameters.cipher_suites,
+            tuple(CURVES[name] for name in tls.parameters.ecdh_curves if name in CURVES),
+        )
+        algorithms = tuple(
+            name for name in tls.parameters.signature_algorithms if name in SIGNATURE_ALGORITHMS
         )
     alpn = tls.alpn_protocols or None
-    return Tls(trust, state.ca, tls.sni, names, state.certificate, parameters, alpn)
+    return Tls(trust, state.ca, tls.sni, names, state.certificate, parameters, alpn, algorithms)

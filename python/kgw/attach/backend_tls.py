@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kgw.api import Opaque, ResourceKey, remains
 from kgw.api.gateway.references import GATEWAY_GROUP, ObjectReference
 from kgw.attach import certificates
-from kgw.attach.index import SERVICE_KINDS
+from kgw.attach.index import BACKEND_KINDS
 from kgw.attach.status import Outcome
 from kgw.attach.upstream import Tls
 from kgw.diagnostics import Severity, suggest
@@ -131,14 +131,19 @@ class BackendTLS:
     ) -> Outcome | None:
         """Why there is no such target, if so."""
         (group, kind, namespace, name), section = slot
-        if (group, kind) not in SERVICE_KINDS:
+        if (group, kind) not in BACKEND_KINDS:
             message = f"{group}/{kind} is not a kind of backend"
             place = (*path, "kind")
             self._index.report(
-                policy, "KGW309", Severity.ERROR, message, place, legal='Service with `group: ""`'
+                policy,
+                "KGW309",
+                Severity.ERROR,
+                message,
+                place,
+                legal='Service with `group: ""`, Backend',
             )
             return Outcome(False, "Invalid", message)
-        service = self._index.service(slot[0])
+        service = self._index.destination(slot[0])
         if service is None:
             code, place = "KGW302", (*path, "name")
             message = f"{kind} {namespace}/{name} not found"

@@ -5,23 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from kgw.api import ResourceKey
+from kgw.api import ResourceKey, loaded
 from kgw.api.gateway.references import GATEWAY_GROUP, BackendRef
-from kgw.attach import external
-from kgw.attach.index import SERVICE_KINDS
+from kgw.attach import external, static_backends
+from kgw.attach.index import BACKEND_KINDS
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from kgw.api import XBackend
+    from kgw.api import (
+        GatewayExtension,
+        HTTPListenerPolicy,
+        ListenerPolicy,
+        Resource,
+        XBackend,
+    )
     from kgw.api.core.service import ServicePort
     from kgw.api.gateway.backend_object import BackendObjectReference
     from kgw.attach.index import AnyService, Index
     from kgw.attach.parents import Route
     from kgw.source.memory import FieldPath
 
+    #: What has references to backends.
+    Owner = Route | GatewayExtension | HTTPListenerPolicy | ListenerPolicy
+
+
+#: Group and kind of what stands for other routes: their name, or a label.
+DELEGATING: Final = ((GATEWAY_GROUP, "HTTPRoute"), ("delegation.kgateway.dev", "label"))
 
 _RESOLVED: Final = Outcome(True, "ResolvedRefs", "Successfully resolved all references")
 
@@ -48,6 +60,10 @@ class Backend:
     denial: Outcome | None
     #: What it is, if it is no Service.
     external: XBackend | None = None
+    #: Whether it stands for other routes: `kgw.attach.delegation`.
+    delegates: bool = False
+    #: Why these take no requests, or not all that they should, if so.
+    unserved: Outcome | None = None
 
     @property
     def weight(self) -> int:
@@ -58,7 +74,7 @@ class Backend:
         """Why requests cannot go there, if so; the spec's order of reasons."""
         if self.problem is not None and self.problem.reason == "InvalidKind":
             return self.problem
-        return (None if mesh else self.denial) or self.problem
+        return (None if mesh else self.denial) or self.problem or self.unserved
 
 
 def resolved(backends: Iterable[Backend], mesh: bool) -> Outcome:
@@ -71,34 +87,41 @@ def report_denials(index: Index, route: Route, rules: Iterable[Iterable[Backend]
     """Reports references that a route of a Gateway may not make."""
     for i, rule in enumerate(rules):
         for j, backend in enumerate(rule):
-            if backend.denial is not None:
-                path = ("spec", "rules", i, "backendRefs", j, "namespace")
-                index.report(route, "KGW308", Severity.ERROR, backend.denial.message, path)
+            report_denial(
+                index, route, backend, ("spec", "rules", i, "backendRefs", j, "namespace")
+            )
+
+
+def report_denial(index: Index, owner: Resource, backend: Backend, path: FieldPath) -> None:
+    """Reports a reference that an object may not make."""
+    if backend.denial is not None:
+        index.report(owner, "KGW308", Severity.ERROR, backend.denial.message, path)
 
 
 def report_filter_denials(index: Index, route: Route, filters: Mapping[FieldPath, Backend]) -> None:
     """The same of references in filters, by the places of these."""
     for path, backend in filters.items():
-        if backend.denial is not None:
-            index.report(route, "KGW308", Severity.ERROR, backend.denial.message, path)
+        report_denial(index, route, backend, path)
 
 
-def resolve(index: Index, route: Route, ref: BackendObjectReference, path: FieldPath) -> Backend:
-    """Resolves a backendRef, reporting what is wrong with it on the route."""
+def resolve(index: Index, route: Owner, ref: BackendObjectReference, path: FieldPath) -> Backend:
+    """Resolves a backendRef, reporting what is wrong with it on the route, or what else has it."""
+    if route.kind == "HTTPRoute" and (ref.group, ref.kind) in DELEGATING:
+        return Backend(ref, None, None, None, None, delegates=True)
     if (ref.group, ref.kind) == external.KIND:
         found = external.find(index, route, ref, path)
         if isinstance(found, Outcome):
             return Backend(ref, None, None, found, None)
         return Backend(ref, None, None, None, None, found)
     key = ResourceKey(ref.group, ref.kind, ref.namespace or route.namespace, ref.name)
-    if (ref.group, ref.kind) not in SERVICE_KINDS:
+    if (ref.group, ref.kind) not in BACKEND_KINDS:
         problem = Outcome(False, "InvalidKind", f"{ref.group}/{ref.kind} is not a kind of backend")
-        legal = ", ".join(kind for _, kind in SERVICE_KINDS)
+        legal = ", ".join(kind for _, kind in BACKEND_KINDS)
         _report(index, route, "KGW309", problem, (*path, "kind"), legal=legal)
         return Backend(ref, None, None, problem, None)
     denial = None
     if key.namespace != route.namespace and not index.granted(
-        (GATEWAY_GROUP, route.kind, route.namespace), key
+        (route.group, route.kind, route.namespace), key
     ):
         denial = Outcome(
             False,
@@ -106,12 +129,21 @@ def resolve(index: Index, route: Route, ref: BackendObjectReference, path: Field
             f"no ReferenceGrant in namespace {key.namespace} permits {route.kind}s of namespace "
             f"{route.namespace} to refer to {key.kind} {ref.name}",
         )
-    service = index.service(key)
+    service = index.destination(key)
     if service is None:
-        problem = Outcome(False, "BackendNotFound", f"{key} not found")
+        codes = index.refusal_codes(ref.group, ref.kind, (key.namespace, key.name))
+        refused = codes is not None and ref.kind == "Backend"
+        why = f"{key} is not valid ({codes})" if refused else f"{key} not found"
+        problem = Outcome(False, "BackendNotFound", why)
         near = suggest(ref.name, (one for ns, one in index.named(key.kind) if ns == key.namespace))
         _report(index, route, "KGW307", problem, (*path, "name"), near=near)
         return Backend(ref, None, None, problem, denial)
+    if isinstance(service, loaded.Backend):
+        wrong, code, field = static_backends.problem(service, ref, route.kind)
+        if wrong is not None:
+            _report(index, route, code, wrong, (*path, field))
+            return Backend(ref, None, None, wrong, denial)
+        return Backend(ref, service, service.spec.ports[0], None, denial)
     if service.spec.type == "ExternalName":
         problem = Outcome(False, "UnsupportedValue", f"{key} is of type ExternalName")
         _report(index, route, "KGW506", problem, (*path, "name"))
@@ -135,7 +167,7 @@ def resolve(index: Index, route: Route, ref: BackendObjectReference, path: Field
 
 def _report(
     index: Index,
-    route: Route,
+    route: Owner,
     code: str,
     problem: Outcome,
     path: FieldPath,

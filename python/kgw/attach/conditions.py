@@ -7,11 +7,20 @@ working.
 from __future__ import annotations
 
 from collections import defaultdict
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from kgw.api import Gateway, ResourceKey
-from kgw.attach import external, gateway_classes, listener_sets, upstreams
+from kgw.attach import (
+    direct_responses,
+    external,
+    gateway_classes,
+    listener_sets,
+    static_backends,
+    upstreams,
+)
 from kgw.attach.gateways import role_of
+from kgw.attach.policy import target_reference
 from kgw.attach.status import (
     CONTROLLER,
     ListenerStatus,
@@ -29,13 +38,15 @@ if TYPE_CHECKING:
     from kgw.attach.backend_config import BackendConfigState
     from kgw.attach.backend_tls import BackendTLSState
     from kgw.attach.backend_traffic import BackendTrafficState
+    from kgw.attach.direct_responses import DirectResponseState
+    from kgw.attach.extensions import ExtensionState
     from kgw.attach.external import ExternalState
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Named
     from kgw.attach.listener_sets import ListenerSetState
     from kgw.attach.listeners import ListenerState
     from kgw.attach.parents import ParentState
-    from kgw.attach.policy import PolicyState
+    from kgw.attach.policy import PolicyState, Reference, Target
     from kgw.attach.routes import RouteState
     from kgw.attach.status import Condition
     from kgw.attach.streams import StreamState
@@ -52,6 +63,8 @@ Attached = dict[str, set["ResourceKey"]]
 
 #: The Gateways that send requests to each Service.
 Users = dict["ResourceKey", set["Named"]]
+
+_NONE: Final[Mapping[Reference, list[Target]]] = MappingProxyType({})
 
 
 def statuses(
@@ -87,8 +100,16 @@ def statuses(
     outside = external.users([*states, *attachment.streams.states])
     for destination in attachment.external.states.values():
         found[destination.backend.key] = _external(destination, outside)
+    for backend in static_backends.resolve(attachment.index):
+        generation = backend.backend.metadata.generation
+        found[backend.backend.key] = Status((backend.accepted.condition("Accepted", generation),))
     for traffic in attachment.upstreams.traffic.states:
         found[traffic.policy.key] = _backend_traffic(traffic, users)
+    answering = direct_responses.users(states)
+    for named, response in attachment.direct_responses.states.items():
+        found[response.response.key] = _direct_response(response, answering.get(named, ()))
+    for extension in attachment.extensions.states.values():
+        found[extension.extension.key] = _extension(extension)
     for refused in attachment.index.refused_gateways:
         conditions = _refused(attachment, refused)
         if conditions:
@@ -311,27 +332,39 @@ def _programmed(state: RouteState) -> Outcome:
 # === Policies ===
 
 
-def _policy(state: PolicyState, more: Iterable[tuple[tuple[str, str], ...]] = ()) -> Status:
+def _policy(state: PolicyState, more: Mapping[Reference, list[Target]] = _NONE) -> Status:
+    """An entry for each ancestor; of targets that the policy has no effect on, and of those that
+    there are not, for each of these."""
     generation = state.policy.metadata.generation
-    conditions = (
-        state.accepted.condition("Accepted", generation),
-        state.attached.condition("Attached", generation),
-    )
-    refs = dict.fromkeys((*state.ancestors, *more))
-    ancestors = [ParentStatus(dict(ref), conditions) for ref in refs]
+    accepted = state.accepted.condition("Accepted", generation)
+    entries: dict[Reference, ParentStatus] = {}
+
+    def put(ref: Reference, attached: Outcome) -> None:
+        conditions = (accepted, attached.condition("Attached", generation))
+        entries.setdefault(ref, ParentStatus(dict(ref), conditions))
+
+    ancestors = {**state.ancestors, **more}
+    for ref, targets in ancestors.items():
+        put(ref, state.attached_to(targets))
+    for targets in ancestors.values():
+        for one in state.overridden(targets):
+            put(target_reference(one), state.attached_to([one]))
+    found = list(entries.values())
     for missing, outcome in state.missing:
         pending = Outcome(False, "Pending", "")
         entry = (
             outcome.condition("Accepted", generation),
             pending.condition("Attached", generation),
         )
-        ancestors.append(ParentStatus(missing, entry))
-    return Status(ancestors=tuple(ancestors[:MAX_ANCESTORS]))
+        found.append(ParentStatus(missing, entry))
+    return Status(ancestors=tuple(found[:MAX_ANCESTORS]))
 
 
 def _backend_config(state: BackendConfigState, users: Users) -> Status:
-    keys = (ResourceKey("", "Service", *named) for named in state.services)
-    refs = (ref for key in keys for ref in _service_ancestors(key, users))
+    refs: dict[Reference, list[Target]] = {}
+    for key in state.services:
+        for ref in _service_ancestors(key, users):
+            refs.setdefault(ref, []).append((key.kind, key.namespace, key.name, ""))
     return _policy(state, refs)
 
 
@@ -353,6 +386,30 @@ def _backend_tls(state: BackendTLSState, users: Users) -> Status:
             ParentStatus(missing, (accepted.condition("Accepted", generation), resolved))
         )
     return Status(ancestors=tuple(entries[:MAX_ANCESTORS]))
+
+
+def _direct_response(state: DirectResponseState, gateways: Collection[Named]) -> Status:
+    """The status of a DirectResponse: an ancestor for each Gateway that gives it."""
+    generation = state.response.metadata.generation
+    conditions = (
+        state.accepted.condition("Accepted", generation),
+        state.attached.condition("Attached", generation),
+    )
+    ancestors = [
+        ParentStatus(
+            {"group": Gateway.group, "kind": "Gateway", "namespace": namespace, "name": name},
+            conditions,
+        )
+        for namespace, name in sorted(gateways)
+    ]
+    return Status(ancestors=tuple(ancestors[:MAX_ANCESTORS]))
+
+
+def _extension(state: ExtensionState) -> Status:
+    accepted = Outcome(True, "Accepted", "GatewayExtension accepted")
+    if state.errors:
+        accepted = Outcome(False, "Invalid", "; ".join(state.errors))
+    return Status((accepted.condition("Accepted", state.extension.metadata.generation),))
 
 
 def _external(state: ExternalState, users: Mapping[Named, Collection[Named]]) -> Status:
@@ -388,7 +445,7 @@ def _backend_traffic(state: BackendTrafficState, users: Users) -> Status:
     return Status(ancestors=tuple(entries[:MAX_ANCESTORS]))
 
 
-def _service_ancestors(service: ResourceKey, users: Users) -> list[tuple[tuple[str, str], ...]]:
+def _service_ancestors(service: ResourceKey, users: Users) -> list[Reference]:
     """What a policy about a Service has as ancestors: Gateways, or itself if none uses it."""
     own = sorted(users.get(service, ()))
     rows = [(Gateway.group, "Gateway", *named) for named in own] or [service]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kgw.api import HTTPListenerPolicy, Opaque, TrafficPolicy, loaded
+from kgw.api.base import kubernetes_name
 from kgw.api.kgateway.http_settings import HTTPSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from kgw.api import Resource
-    from kgw.attach.policy import PolicyState
+    from kgw.attach.policy import PolicyState, Target
     from kgw.source.memory import FieldPath
 
 
@@ -48,31 +49,52 @@ def traffic_fields(state: PolicyState) -> dict[str, Any]:
     policy = state.policy
     if state.errors or not isinstance(policy, TrafficPolicy):
         return {}
-    fields = {
-        "rateLimit.local": policy.local_rate_limit,
-        "timeouts.request": policy.request_timeout,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
+    found = {}
+    for name, value in state.fields.items():
+        # What is tried out displaces nothing, and is displaced by nothing else.
+        shadow = _SHADOW if state.is_in_shadow(name) else ""
+        found[f"{shadow}{written(name)}"] = value
+    return found
+
+
+def written(name: str) -> str:
+    """The name of a field of a TrafficPolicy, which is the model's, as it is written."""
+    return ".".join(kubernetes_name(part) for part in name.split("."))
 
 
 def contend(
-    entrants: Iterable[tuple[PolicyState, dict[str, Any]]], settled: Iterable[str] = ()
+    entrants: Iterable[tuple[PolicyState, dict[str, Any]]],
+    targets: Collection[Target],
+    *,
+    settled: Iterable[str] = (),
+    deep: Collection[str] = (),
 ) -> None:
     """Gives each field to the first policy that sets it.
 
     Args:
         entrants: the policies on one target, first wins, each with its fields.
+        targets: the target; where several have their settings in common, all of them.
         settled: fields that a policy of another kind has already.
+        deep: fields that all have that set them.
     """
     taken = set(settled)
     winners = []
     for state, fields in entrants:
-        won = fields.keys() - taken
+        won = {name for name in fields if name not in taken or unshadowed(name) in deep}
         taken |= won
+        own = [one for one in state.targets if one in targets]
         if won or not fields:
-            state.effective = True
+            state.effective.update(own)
         if won:
-            winners.append(state)
+            winners.append((state, own))
     if len(winners) > 1:
-        for state in winners:
-            state.shared = True
+        for state, own in winners:
+            state.shared.update(own)
+
+
+_SHADOW: Final = "shadow "
+
+
+def unshadowed(name: str) -> str:
+    """The name of a field, whether it is tried out or not."""
+    return name.removeprefix(_SHADOW)

@@ -9,10 +9,10 @@ from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
     from kgw.api.core.service import ServicePort
-    from kgw.attach.index import AnyService, Index
+    from kgw.attach.index import AnyService, Index, MeshService
 
 
-def addresses(index: Index, service: AnyService, port: ServicePort) -> list[str]:
+def addresses(index: Index, service: MeshService, port: ServicePort) -> list[str]:
     """Ready endpoints as ``address:port``, sorted, IPv4 first.
 
     The port of a slice that has the name of the Service's port is the target port.

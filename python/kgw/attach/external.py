@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from kgw.api import XBackend
     from kgw.api.gateway.backend_object import BackendObjectReference
+    from kgw.attach.backends import Owner
     from kgw.attach.certificates import KeyPair
     from kgw.attach.index import Index, Named
-    from kgw.attach.parents import Route
     from kgw.attach.routes import RouteState
     from kgw.attach.streams import StreamState
     from kgw.source.memory import FieldPath
@@ -150,6 +150,7 @@ def users(routes: Iterable[RouteState | StreamState]) -> dict[Named, set[Named]]
             for parent in state.parents
             if parent.gateway is not None and parent.accepted.ok
         }
+        gateways.update(named for root in state.through for named in root.gateways)
         for backend in state.all_backends:
             if backend.external is not None:
                 found[backend.external.namespace, backend.external.name] |= gateways
@@ -157,7 +158,7 @@ def users(routes: Iterable[RouteState | StreamState]) -> dict[Named, set[Named]]
 
 
 def find(
-    index: Index, route: Route, ref: BackendObjectReference, path: FieldPath
+    index: Index, route: Owner, ref: BackendObjectReference, path: FieldPath
 ) -> XBackend | Outcome:
     """What a reference to an XBackend leads to, or why it leads nowhere, which is reported."""
     namespace = ref.namespace or route.namespace

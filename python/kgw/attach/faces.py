@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
-from kgw.api import ResourceKey
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from kgw.api import ResourceKey
     from kgw.attach.external import External
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Named
@@ -69,9 +68,9 @@ def upstreams(of: Upstreams) -> dict[ResourceKey, Face]:
     for (service, port), tls in of.tls.slots.items():
         face = (port, _Same(tls.policy), tls.accepted, tls.tls)
         found.setdefault(service, []).append(face)
-    for named, states in of.config.by_service.items():
+    for key, states in of.config.by_service.items():
         faces = ((*_policy(one), one.certificate, one.ca) for one in states)
-        found.setdefault(ResourceKey("", "Service", *named), []).extend(faces)
+        found.setdefault(key, []).extend(faces)
     for key, traffic in of.traffic.slots.items():
         found.setdefault(key, []).append(_Same(traffic.policy))
     return {service: tuple(every) for service, every in found.items()}
@@ -104,7 +103,7 @@ class _Same:
 
 
 def _policy(state: PolicyState) -> tuple[Face, ...]:
-    return (_Same(state.policy), tuple(state.errors))
+    return (_Same(state.policy), tuple(state.errors), tuple(state.reads))
 
 
 def _seen(state: Any) -> Iterable[Face]:

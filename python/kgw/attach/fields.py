@@ -26,12 +26,22 @@ _PATH: Final = re.compile(r"[!\"$-~]*")
 
 def modifier_fault(modifier: HeaderModifier) -> str | None:
     """Why changes of header fields cannot be made, if so."""
-    for name in (*(one.name for one in (*modifier.set, *modifier.add)), *modifier.remove):
-        if name.lower() in RESERVED_FIELDS:
-            return f"header `{name}` may not be modified"
-        if not _TOKEN.fullmatch(name):
-            return f"`{name}` is not the name of a header"
+    names = (*(one.name for one in (*modifier.set, *modifier.add)), *modifier.remove)
+    return next((wrong for name in names if (wrong := name_fault(name)) is not None), None)
+
+
+def name_fault(name: str) -> str | None:
+    """Why a header field of this name cannot be changed, if so."""
+    if name.lower() in RESERVED_FIELDS:
+        return f"header `{name}` may not be modified"
+    if not _TOKEN.fullmatch(name):
+        return f"`{name}` is not the name of a header"
     return None
+
+
+def is_value(value: bytes) -> bool:
+    """Whether bytes can be the value of a header field: visible ASCII, spaces and tabs."""
+    return all(byte == 0x09 or 0x20 <= byte < 0x7F for byte in value)
 
 
 def path_faults(one: Filter | GRPCFilter) -> Iterator[tuple[FieldPath, str]]:

@@ -20,6 +20,7 @@ from kgw.api import (
     remains,
 )
 from kgw.api.kinds import KGATEWAY_GROUP, MULTICLUSTER_GROUP
+from kgw.attach.options import PolicyOptions
 from kgw.diagnostics import Finding, Severity
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from kgw.api import (
+        Backend,
         GRPCRoute,
         ListenerPolicy,
         ReferenceGrant,
@@ -40,8 +42,11 @@ if TYPE_CHECKING:
     #: A route of requests.
     RequestRoute: TypeAlias = HTTPRoute | GRPCRoute
 
-    #: What requests go to: a Service of the cluster, or one of a set of clusters.
-    AnyService: TypeAlias = Service | ServiceImport
+    #: A Service of the cluster, or one of a set of clusters.
+    MeshService: TypeAlias = Service | ServiceImport
+
+    #: What requests go to: one of these, or hosts that are listed.
+    AnyService: TypeAlias = MeshService | Backend
 
 R = TypeVar("R", bound=Resource)
 
@@ -52,8 +57,13 @@ CRD: Final = ("apiextensions.k8s.io", "CustomResourceDefinition")
 #: A namespace and a name.
 Named = tuple[str, str]
 
-#: Group and kind of what requests go to.
+_OPTIONS: Final = PolicyOptions()
+
+#: Group and kind of the Services of the mesh.
 SERVICE_KINDS: Final = (("", "Service"), (MULTICLUSTER_GROUP, "ServiceImport"))
+
+#: Group and kind of what requests go to.
+BACKEND_KINDS: Final = (*SERVICE_KINDS, (KGATEWAY_GROUP, "Backend"))
 
 #: The kinds of routes of requests.
 REQUEST_KINDS: Final = ("GRPCRoute", "HTTPRoute")
@@ -62,7 +72,8 @@ REQUEST_KINDS: Final = ("GRPCRoute", "HTTPRoute")
 class Index:
     """Look-ups over a set of resources, and the findings about them."""
 
-    def __init__(self, resources: Iterable[Resource]) -> None:
+    def __init__(self, resources: Iterable[Resource], options: PolicyOptions = _OPTIONS) -> None:
+        self.options = options
         self._kinds: dict[type[Resource], dict[Named, Resource]] = {}
         self._slices: dict[ResourceKey, list[EndpointSlice]] = {}
         self._grants: dict[str, list[ReferenceGrant]] = {}
@@ -82,7 +93,7 @@ class Index:
 
         This one stays as it is. What does not change is shared.
         """
-        new = Index(())
+        new = Index((), self.options)
         new._kinds = {kind: dict(every) for kind, every in self._kinds.items()}
         new._slices, new._grants = dict(self._slices), dict(self._grants)
         new.refused = dict(self.refused)
@@ -141,6 +152,7 @@ class Index:
         }
         self.services: dict[Named, Service] = self._of(Service)
         self.imports: dict[Named, loaded.ServiceImport] = self._of(loaded.ServiceImport)
+        self.backends: dict[Named, loaded.Backend] = self._of(loaded.Backend)
         self.secrets: dict[Named, loaded.Secret] = self._of(loaded.Secret)
         self.config_maps: dict[Named, loaded.ConfigMap] = self._of(loaded.ConfigMap)
         self.refused_gateways: list[Opaque] = [
@@ -162,6 +174,8 @@ class Index:
             loaded.XBackendTrafficPolicy
         )
         self.stream_routes: list[TCPRoute | TLSRoute | UDPRoute] = self._stream_routes()
+        self.direct_responses: dict[Named, loaded.DirectResponse] = self._of(loaded.DirectResponse)
+        self.extensions: dict[Named, loaded.GatewayExtension] = self._of(loaded.GatewayExtension)
         self.traffic_policies: dict[Named, TrafficPolicy] = self._of(TrafficPolicy)
         self.listener_policies: list[HTTPListenerPolicy | ListenerPolicy] = [
             *self._of(HTTPListenerPolicy).values(),
@@ -261,18 +275,31 @@ class Index:
             if (key.group, key.kind) == kind
         }
 
-    def service(self, key: ResourceKey) -> AnyService | None:
+    def service(self, key: ResourceKey) -> MeshService | None:
         """A Service or ServiceImport by its key."""
         named = (key.namespace, key.name)
         return self.services.get(named) if key.kind == "Service" else self.imports.get(named)
+
+    def destination(self, key: ResourceKey) -> AnyService | None:
+        """A Service, ServiceImport or Backend by its key."""
+        return self._services(key.kind).get((key.namespace, key.name))
 
     def route(self, key: ResourceKey) -> RequestRoute | None:
         """A route of requests by its key."""
         return self.routes[key.kind].get((key.namespace, key.name))
 
     def named(self, kind: str) -> Iterable[Named]:
-        """The names of all Services, or of all ServiceImports."""
-        return self.services if kind == "Service" else self.imports
+        """The names of all Services, of all ServiceImports or of all Backends."""
+        return self._services(kind)
+
+    def _services(self, kind: str) -> Mapping[Named, AnyService]:
+        match kind:
+            case "Service":
+                return self.services
+            case "ServiceImport":
+                return self.imports
+            case _:
+                return self.backends
 
     def slices(self, service: AnyService) -> list[EndpointSlice]:
         """The EndpointSlices of a Service."""
@@ -285,12 +312,14 @@ class Index:
         return {"kubernetes.io/metadata.name": name, **labels}
 
     def granted(self, referrer: tuple[str, str, str], target: tuple[str, str, str, str]) -> bool:
-        """Whether a ReferenceGrant permits a reference into another namespace.
+        """Whether a ReferenceGrant permits a reference into another namespace, or none has to.
 
         Args:
             referrer: group, kind and namespace.
             target: group, kind, namespace and name.
         """
+        if self.options.reference_grants == "OFF":
+            return True
         group, kind, namespace, name = target
         return any(
             any((one.group, one.kind, one.namespace) == referrer for one in grant.spec.from_)

@@ -21,6 +21,11 @@ def regex_error(pattern: str) -> str | None:
     return route.check_regex(pattern)
 
 
+def substitution_error(pattern: str, substitution: str) -> str | None:
+    """Why the matches of a regular expression cannot be replaced, if so."""
+    return route.check_substitution(pattern, substitution)
+
+
 def certificate_error(chain: str, key: str) -> str | None:
     """Why a certificate and its key cannot be used, if so. Not kept: nothing else holds keys."""
     return tls.check_certificate(chain, key)
@@ -45,11 +50,26 @@ def parameters_error(
     return tls.check_parameters(min_version, max_version, cipher_suites)
 
 
+def operators_error(text: str) -> str | None:
+    """Why a text with operators of access logs cannot be used, if so."""
+    return access_log.check("text", text)
+
+
 def log_format(sink: FileSink) -> dict[str, Any]:
     """The format of an access log in the IR."""
     if sink.json_format is not None:
         return {"json": sink.json_format}
     return {"text": sink.string_format}
+
+
+def text_error(format: str) -> str | None:
+    """Why a text format cannot be used, if so."""
+    return access_log.check("text", format)
+
+
+def json_error(format: dict[str, Any]) -> str | None:
+    """Why a JSON format cannot be used, if so."""
+    return access_log.check("json", json.dumps(format))
 
 
 def log_error(sink: FileSink) -> tuple[FieldPath, str] | None:
@@ -65,6 +85,16 @@ def log_error(sink: FileSink) -> tuple[FieldPath, str] | None:
         if alone is not None:
             return ("jsonFormat", *path), alone
     return ("jsonFormat",), problem
+
+
+def filter_error(filter: dict[str, Any]) -> str | None:
+    """Why a filter of access logs, in the IR, cannot be used, if so."""
+    return access_log.check_filter(json.dumps(filter))
+
+
+def local_replies_error(replies: dict[str, Any]) -> str | None:
+    """Why changes to local replies, in the IR, cannot be used, if so."""
+    return access_log.check_local_replies(json.dumps(replies))
 
 
 def _leaves(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, Any]]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from kgw.api import TCPRoute, TLSRoute, UDPRoute
     from kgw.attach.gateways import GatewayState
-    from kgw.attach.index import AnyService, Index, Named, RequestRoute
+    from kgw.attach.index import Index, MeshService, Named, RequestRoute
     from kgw.attach.listeners import ListenerState
     from kgw.attach.waypoints import Binding
 
@@ -49,7 +49,7 @@ class ParentState:
     #: The listeners, with the hosts that the route has there.
     listeners: list[tuple[ListenerState, tuple[str, ...]]] = field(default_factory=list)
     #: The parent Service and its ports.
-    service: AnyService | None = None
+    service: MeshService | None = None
     ports: tuple[int, ...] = ()
     #: The namespace of the clients that a route of a Service is for; empty for all.
     clients: str = ""
@@ -90,6 +90,8 @@ class Parents:
             return self._gateway(route, ref, number, (namespace, ref.name))
         if (ref.group, ref.kind) == (GATEWAY_GROUP, "ListenerSet"):
             return self._listener_set(route, ref, number, (namespace, ref.name))
+        if route.kind == "HTTPRoute" and (ref.group, ref.kind) == (GATEWAY_GROUP, "HTTPRoute"):
+            return ParentState(ref, Outcome(False, "Pending", ""))  # `kgw.attach.delegation`
         group = "" if ref.group == "core" else ref.group
         if (group, ref.kind) in SERVICE_KINDS:
             key = ResourceKey(group, ref.kind, namespace, ref.name)

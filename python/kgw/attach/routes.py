@@ -40,7 +40,7 @@ _K = TypeVar("_K", bound="Hashable")
 Place: TypeAlias = "str | ServiceAddress"
 
 #: How many resolved references are kept for other routes.
-_MOST_RESOLVED: Final = 1_000
+_MOST_RESOLVED: Final = 1 << 14
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +63,8 @@ class RouteState:
     refusal: str | None = None
     #: What was found while it was attached and compiled.
     findings: list[Finding] = field(default_factory=list)
+    #: The attached routes that hand on requests to it, over however many levels.
+    through: list[RouteState] = field(default_factory=list)
 
     @property
     def rules(self) -> Sequence[Rule | GRPCRule]:
@@ -96,7 +98,36 @@ class RouteState:
     @property
     def gateways(self) -> tuple[Named, ...]:
         """The Gateways that serve it, for each parent that has one."""
-        return tuple(one.gateway.named for one in self.parents if one.gateway is not None)
+        own = [one.gateway.named for one in self.parents if one.gateway is not None]
+        return tuple(
+            dict.fromkeys([*own, *(named for one in self.through for named in one.gateways)])
+        )
+
+    @property
+    def delegates(self) -> bool:
+        """Whether it hands on requests to other routes, or names one that is to do so."""
+        return any(one.delegates for rule in self.backends for one in rule) or any(
+            one.ref.kind == "HTTPRoute" for one in self.parents
+        )
+
+    @property
+    def ancestors(self) -> tuple[tuple[str, Named], ...]:
+        """What it is attached to, as policies see it: Gateways and ListenerSets, by kind and name.
+
+        For a Service it is its waypoint.
+        """
+        found: dict[tuple[str, Named], None] = {}
+        for one in self.parents:
+            if one.gateway is None:
+                continue
+            if one.ref.kind == "ListenerSet":
+                named = (one.ref.namespace or self.route.namespace, one.ref.name)
+                found["ListenerSet", named] = None
+            else:
+                found["Gateway", one.gateway.named] = None
+        for root in self.through:
+            found |= dict.fromkeys(root.ancestors)
+        return tuple(found)
 
 
 class Routes:
@@ -108,6 +139,8 @@ class Routes:
         self.states: dict[ResourceKey, RouteState] = {}
         self.by_listener: Counter[str] = Counter()
         self.by_port: Counter[ServiceAddress] = Counter()
+        #: How many hand on requests to others, or name one that is to do so.
+        self.delegating: int = 0
         #: How many routes of a kind would be at a place if there were none of another kind.
         self._claims: Counter[tuple[str, Place]] = Counter()
         # What references resolve to that routes of a namespace share.
@@ -119,6 +152,7 @@ class Routes:
         new.states = dict(self.states)
         new.by_listener, new.by_port = self.by_listener.copy(), self.by_port.copy()
         new._claims = self._claims.copy()
+        new.delegating = self.delegating
         return new
 
     def attach(self, route: RequestRoute) -> RouteState:
@@ -150,11 +184,13 @@ class Routes:
         """Puts a route in the place of the one that has its key, or takes that one away."""
         before = self.states.pop(key, None)
         if before is not None:
+            self.delegating -= before.delegates
             _count(self.by_listener, before.listeners, -1)
             _count(self.by_port, before.ports, -1)
             _count(self._claims, ((key.kind, one) for one in before.claims), -1)
         if state is not None:
             self.states[key] = state
+            self.delegating += state.delegates
             _count(self.by_listener, state.listeners, 1)
             _count(self.by_port, state.ports, 1)
             _count(self._claims, ((key.kind, one) for one in state.claims), 1)

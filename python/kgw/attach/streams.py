@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from kgw.api import loaded, remains
 from kgw.attach import backends, hostnames
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kgw.attach.frontends import ServiceAddress
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named
-    from kgw.attach.routes import Routes
+    from kgw.attach.routes import Routes, RouteState
     from kgw.attach.waypoints import Binding
 
     StreamRoute: TypeAlias = TCPRoute | TLSRoute | UDPRoute
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 class StreamState:
     """A TCPRoute, TLSRoute or UDPRoute, where it is attached and what its backends are."""
 
+    #: Nothing hands on connections to it.
+    through: ClassVar[tuple[RouteState, ...]] = ()
     route: StreamRoute
     parents: list[ParentState]
     #: Those of the one rule that is served.

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kgw.api import Gateway, Opaque, ResourceKey, loaded, remains
 from kgw.api.gateway.references import GATEWAY_GROUP
 from kgw.api.kgateway.targets import PolicyTargetReference
 from kgw.attach.index import REQUEST_KINDS
+from kgw.attach.policy import reference
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from kgw.api import ListenerSet
     from kgw.attach.gateways import GatewayState
     from kgw.attach.index import Index, Named, RequestRoute
-    from kgw.attach.policy import PolicyState, Target
+    from kgw.attach.policy import PolicyState, Reference, Target
     from kgw.attach.routes import RouteState
     from kgw.source.memory import FieldPath
+
+
+#: In place of a namespace: all of them.
+EVERYWHERE: Final = ""
 
 
 class Targets:
@@ -61,23 +66,20 @@ class Targets:
             self._target(state, ref, ("spec", "targetRefs", number), slots)
         for number, selector in selectors:
             path = ("spec", "targetSelectors", number)
-            named = self._selected(selector.kind, policy.namespace, selector.match_labels)
-            if not named:
-                self._index.report(
-                    policy,
-                    "KGW304",
-                    Severity.WARNING,
-                    f"no {selector.kind} in namespace {policy.namespace} has the labels",
-                    path,
-                )
-            for name in named:
+            found = self._selected(selector.kind, policy.namespace, selector.match_labels)
+            if not found:
+                everywhere = policy.namespace == self._index.options.global_namespace
+                where = "" if everywhere else f" in namespace {policy.namespace}"
+                message = f"no {selector.kind}{where} has the labels"
+                self._index.report(policy, "KGW304", Severity.WARNING, message, path)
+            for namespace, name in found:
                 ref = PolicyTargetReference(
                     group=selector.group,
                     kind=selector.kind,
                     name=name,
                     section_name=selector.section_name,
                 )
-                self._target(state, ref, path, slots)
+                self._target(state, ref, path, slots, namespace)
 
     def sees(self, before: RouteState | None, after: RouteState | None) -> bool:
         """Whether policies see the difference between two routes of one name."""
@@ -90,25 +92,35 @@ class Targets:
         return (
             key in self.routes_named
             or where in self.routes_selected
+            or (key.kind, EVERYWHERE) in self.routes_selected
             or (appears and where in self.routes_missed)
         )
 
-    def refer(self, state: PolicyState, route: ResourceKey) -> None:
-        """Puts a policy at a route, a filter of which refers to it."""
-        named = (route.namespace, route.name)
-        place = (route.kind, *named, "")
+    def refer(self, state: PolicyState, route: ResourceKey) -> Target:
+        """Puts a policy at a route, a filter of which refers to it; returns where that is."""
+        place: Target = (route.kind, route.namespace, route.name, "")
+        self._put(state, place)
+        return place
+
+    def _put(self, state: PolicyState, place: Target) -> None:
+        """Notes that a policy is attached to a target."""
         if place not in state.targets:
             state.targets.append(place)
-        self._ancestors(state, route.kind, named)
+        kind, *named, _ = place
+        for ref in self._ancestors(kind, (named[0], named[1])):
+            own = state.ancestors.setdefault(ref, [])
+            if place not in own:
+                own.append(place)
 
-    def _selected(self, kind: str, namespace: str, labels: dict[str, str]) -> list[str]:
-        objects = self._objects.get(kind, {})
+    def _selected(self, kind: str, namespace: str, labels: dict[str, str]) -> list[Named]:
+        """The objects with labels: of the namespace, or of all if its policies are global."""
+        everywhere = namespace == self._index.options.global_namespace
         if kind in REQUEST_KINDS:
-            self.routes_selected.add((kind, namespace))
+            self.routes_selected.add((kind, EVERYWHERE if everywhere else namespace))
         return [
-            name
-            for (ns, name), one in objects.items()
-            if ns == namespace
+            named
+            for named, one in self._objects.get(kind, {}).items()
+            if (everywhere or named[0] == namespace)
             and all(one.metadata.labels.get(key) == value for key, value in labels.items())
         ]
 
@@ -118,8 +130,9 @@ class Targets:
         ref: PolicyTargetReference,
         path: FieldPath,
         slots: dict[Target, list[PolicyState]],
+        namespace: str | None = None,
     ) -> None:
-        named = (state.policy.namespace, ref.name)
+        named = (namespace or state.policy.namespace, ref.name)
         if ref.group != GATEWAY_GROUP:
             self._missing(
                 state,
@@ -172,25 +185,17 @@ class Targets:
         place = (ref.kind, *named, section)
         if place in state.targets:
             return
-        state.targets.append(place)
+        self._put(state, place)
         slots[place].append(state)
-        self._ancestors(state, ref.kind, named)
 
-    def _ancestors(self, state: PolicyState, kind: str, named: Named) -> None:
-        if kind == "Gateway":
-            state.ancestors[_reference("Gateway", named)] = None
-            return
-        if kind == "ListenerSet":
-            state.ancestors[_reference("Gateway", self._sets[named].gateway.named)] = None
-            return
-        route = self._routes.get(ResourceKey(GATEWAY_GROUP, kind, *named))
-        found = False
-        for parent in route.parents if route else ():
-            if parent.gateway is not None:
-                state.ancestors[_reference("Gateway", parent.gateway.named)] = None
-                found = True
-        if not found:
-            state.ancestors[_reference(kind, named)] = None
+    def _ancestors(self, kind: str, named: Named) -> Iterable[Reference]:
+        """What the status of a policy with a target is about: the Gateways and ListenerSets whose
+        traffic it governs, else the target."""
+        if kind in REQUEST_KINDS:
+            route = self._routes.get(ResourceKey(GATEWAY_GROUP, kind, *named))
+            if route is not None and route.ancestors:
+                return [reference(*one) for one in route.ancestors]
+        return [reference(kind, named)]
 
     def _missing(
         self,
@@ -230,7 +235,7 @@ def _face(state: RouteState | None) -> tuple[object, ...] | None:
     if state is None:
         return None
     labels = state.route.metadata.labels
-    return (sorted(labels.items()), _sections(state.route), state.gateways, state.refusal)
+    return (sorted(labels.items()), _sections(state.route), state.ancestors, state.refusal)
 
 
 def listener_targets(gateway: Named, section: str) -> list[Target]:
@@ -252,13 +257,3 @@ def _sections(target: Gateway | RequestRoute | ListenerSet) -> list[str]:
     if isinstance(target, (Gateway, loaded.ListenerSet)):
         return [one.name for one in target.spec.listeners]
     return [one.name for one in target.spec.rules if one.name]
-
-
-def _reference(kind: str, named: Named) -> tuple[tuple[str, str], ...]:
-    namespace, name = named
-    return (
-        ("group", GATEWAY_GROUP),
-        ("kind", kind),
-        ("namespace", namespace),
-        ("name", name),
-    )

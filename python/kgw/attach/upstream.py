@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 from kgw.api.kgateway.tlvs import Tlvs
 
 if TYPE_CHECKING:
+    from kgw.api.kgateway.backend_config_policy import Http2ProtocolOptions
+    from kgw.api.kgateway.backend_limits import CircuitBreakers, CommonHttpProtocolOptions, Dns
+    from kgw.api.kgateway.early import TCPKeepalive
     from kgw.attach.backend_traffic import RetryBudget
     from kgw.attach.certificates import KeyPair
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Versions of TLS, ``None`` for the default, and cipher suites by name."""
+    """Versions of TLS, ``None`` for the default, cipher suites and curves by name."""
 
     min_version: str | None = None
     max_version: str | None = None
     cipher_suites: tuple[str, ...] = ()
+    curves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Tls:
     certificate: KeyPair | None = None
     parameters: Parameters = Parameters()
     alpn: tuple[str, ...] | None = None
+    signature_algorithms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,13 @@ class Upstream:
     #: Why no connection may be made, if so.
     broken: str | None = None
     connect_timeout_ms: int | None = None
-    max_requests_per_connection: int | None = None
+    common: CommonHttpProtocolOptions | None = None
+    http2: Http2ProtocolOptions | None = None
+    tcp_keepalive: TCPKeepalive | None = None
+    buffer_bytes: int | None = None
+    circuit_breakers: CircuitBreakers | None = None
+    #: How often a name is looked up, where the endpoints have one.
+    dns: Dns | None = None
     #: Version of the PROXY protocol header that starts a connection, and its TLVs.
     proxy_protocol: int | None = None
     tlvs: Tlvs = field(default_factory=Tlvs)

@@ -31,10 +31,11 @@ class Upstreams:
         self.tls: BackendTLS = BackendTLS(index)
         self.traffic: BackendTraffic = BackendTraffic(index)
         self.config: BackendConfig = BackendConfig(index)
+        every: list[AnyService] = [*index.services.values(), *index.backends.values()]
         self.config.contend(
             frozenset(
-                named
-                for named, service in index.services.items()
+                service.key
+                for service in every
                 if all(self.tls.of(service, port) for port in service.spec.ports)
             )
         )
@@ -91,6 +92,7 @@ def users(
             for parent in state.parents
             if parent.gateway is not None and parent.accepted.ok
         }
+        gateways.update(named for root in state.through for named in root.gateways)
         for rule in state.backends:
             for backend in rule:
                 if backend.service is not None:

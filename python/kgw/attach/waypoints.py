@@ -17,7 +17,7 @@ from kgw.diagnostics import Severity, suggest
 if TYPE_CHECKING:
     from kgw.api import Namespace, ResourceKey
     from kgw.attach.gateways import GatewayState
-    from kgw.attach.index import AnyService, Index, Named
+    from kgw.attach.index import Index, MeshService, Named
 
 USE_WAYPOINT: Final = "istio.io/use-waypoint"
 USE_WAYPOINT_NAMESPACE: Final = "istio.io/use-waypoint-namespace"
@@ -38,7 +38,7 @@ def resolve(index: Index, gateways: dict[Named, GatewayState]) -> dict[ResourceK
     """The waypoints of all Services and ServiceImports that have one."""
     bindings = {}
     told: set[tuple[ResourceKey, str]] = set()
-    services: list[AnyService] = [*index.services.values(), *index.imports.values()]
+    services: list[MeshService] = [*index.services.values(), *index.imports.values()]
     for service in services:
         binding = _bind(index, gateways, service, told)
         if binding is not None:
@@ -46,7 +46,7 @@ def resolve(index: Index, gateways: dict[Named, GatewayState]) -> dict[ResourceK
     return bindings
 
 
-def own_service(state: GatewayState, service: AnyService) -> bool:
+def own_service(state: GatewayState, service: MeshService) -> bool:
     """Whether a Service is the one that leads to a Gateway: its endpoints are the proxies."""
     selector = service.spec.selector
     namespace, name = state.named
@@ -56,7 +56,7 @@ def own_service(state: GatewayState, service: AnyService) -> bool:
 def _bind(
     index: Index,
     gateways: dict[Named, GatewayState],
-    service: AnyService,
+    service: MeshService,
     told: set[tuple[ResourceKey, str]],
 ) -> Binding | None:
     """The waypoint of one Service.
@@ -67,7 +67,7 @@ def _bind(
         service: whose waypoint it is.
         told: what was reported already; a namespace's label counts for many Services.
     """
-    holder: AnyService | Namespace = service
+    holder: MeshService | Namespace = service
     labels = service.metadata.labels
     if USE_WAYPOINT not in labels:
         if (holder := index.namespaces.get(service.namespace) or service) is service:
@@ -110,7 +110,7 @@ def _near(gateways: dict[Named, GatewayState], namespace: str, name: str) -> str
 
 
 def _problem(
-    index: Index, state: GatewayState | None, service: AnyService, name: str
+    index: Index, state: GatewayState | None, service: MeshService, name: str
 ) -> str | None:
     """Why a waypoint does not serve a Service, if so."""
     if state is None:

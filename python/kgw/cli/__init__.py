@@ -24,6 +24,7 @@ _COMMANDS: Mapping[str, str] = {
     "check": "Check manifests; show findings and the status of every resource.",
     "demo": "Run the waypoint scenario: four calls, the fourth rate limited.",
     "explain": "Explain what becomes of a request, and why.",
+    "migrate": "Rewrite manifests of earlier versions of kgateway.",
     "run": "Serve what manifests say, and follow their changes.",
     "schema": "Print JSON Schemas of manifests, for editors.",
     "services": "Show the services, their VIPs, waypoints and endpoints.",

@@ -14,10 +14,13 @@ from kgw.cli.manifests import (
     address_pool_option,
     files_option,
     output_option,
+    policy_options,
     print_findings,
+    translation_options,
 )
 
 if TYPE_CHECKING:
+    from kgw.attach.options import PolicyOptions
     from kgw.attach.status import Condition
     from kgw.config import Config
     from kgw.diagnostics import Finding
@@ -38,6 +41,7 @@ _GOOD_WHEN_FALSE = frozenset(
 @output_option("yaml")
 @click.option("--status", is_flag=True, help="Print nothing but statuses, as a cluster has them.")
 @address_pool_option()
+@policy_options()
 @click.option("--strict", is_flag=True, help="Let warnings count as errors.")
 @click.option(
     "--channel",
@@ -51,6 +55,7 @@ def command(
     output: str,
     status: bool,
     address_pool: str | None,
+    policies: PolicyOptions,
     strict: bool,
     channel: str,
 ) -> None:
@@ -63,12 +68,7 @@ def command(
     from kgw.config import load
     from kgw.diagnostics import Severity, sort, summary
 
-    options = None
-    if address_pool is not None:
-        from kgw.translate import AddressPool, Options
-
-        options = Options(pool=AddressPool(address_pool))
-    config = load(files, options=options)
+    config = load(files, options=translation_options(policies, address_pool))
     findings = sort(config.findings)
     if channel == "standard":
         from kgw.api.admission import channel_findings

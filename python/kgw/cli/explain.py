@@ -15,13 +15,17 @@ from kgw.cli.manifests import (
     address_pool_option,
     files_option,
     output_option,
+    policy_options,
     print_findings,
+    translation_options,
 )
 
 if TYPE_CHECKING:
     from kgw.addresses import Address
+    from kgw.attach.options import PolicyOptions
     from kgw.explaining import Question
     from kgw.proxyproto import MeshIdentity
+    from kgw.translate import Options
 
 _STYLES = {
     "head": {"bold": True},
@@ -61,6 +65,7 @@ _STYLES = {
 @click.option("--source-namespace", metavar="NAME", help="The namespace of who calls, in the mesh.")
 @click.option("--source", callback=address, metavar="IP:PORT", help="Where the request comes from.")
 @address_pool_option()
+@policy_options()
 @click.option(
     "--all", "every", is_flag=True, help="Show all candidates, and settings without effect."
 )
@@ -81,6 +86,7 @@ def command(
     source_namespace: str | None,
     source: Address | None,
     address_pool: str | None,
+    policies: PolicyOptions,
     every: bool,
     lenient: bool,
     output: str,
@@ -114,7 +120,8 @@ def command(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    _explain(question, files, address_pool, every=every, lenient=lenient, output=output)
+    options = translation_options(policies, address_pool)
+    _explain(question, files, options, every=every, lenient=lenient, output=output)
 
 
 def _question(method: str, url: str, **options: object) -> Question:
@@ -144,7 +151,7 @@ def _identity(identity: str | None, namespace: str | None) -> MeshIdentity | Non
 def _explain(
     question: Question,
     files: tuple[str, ...],
-    address_pool: str | None,
+    options: Options,
     *,
     every: bool,
     lenient: bool,
@@ -155,11 +162,6 @@ def _explain(
     from kgw.explaining.words import describe
     from kgw.proxy import unreadable
 
-    options = None
-    if address_pool is not None:
-        from kgw.translate import AddressPool, Options
-
-        options = Options(pool=AddressPool(address_pool))
     config = load(files, options=options)
     print_findings(config.errors)
     if unreadable(config) and not lenient:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kgw.api.core.service import ServicePort
+    from kgw.attach.options import PolicyOptions
     from kgw.attach.services import ServiceRow
     from kgw.config import Config
     from kgw.diagnostics import Finding
+    from kgw.translate import Options
 
 _Decorated = TypeVar("_Decorated", bound="Callable[..., Any]")
 
@@ -42,6 +45,75 @@ def address_pool_option() -> Callable[[_Decorated], _Decorated]:
         metavar="CIDR",
         help="Give each Gateway an address of its own out of these.",
     )
+
+
+_POLICIES: Final = (
+    click.option(
+        "--global-policy-namespace",
+        envvar="KGW_GLOBAL_POLICY_NAMESPACE",
+        metavar="NAMESPACE",
+        show_envvar=True,
+        help="Whose policies may select targets in all namespaces.",
+    ),
+    click.option(
+        "--policy-merge",
+        envvar="KGW_POLICY_MERGE",
+        metavar="JSON",
+        show_envvar=True,
+        help="Fields that policies on one target merge deeply, as in "
+        """'{"trafficPolicy": {"extAuth": "DeepMerge"}}'.""",
+    ),
+    click.option(
+        "--reference-grants",
+        envvar="KGW_REFERENCE_GRANT_MODE",
+        metavar="MODE",
+        show_envvar=True,
+        help="Who needs a ReferenceGrant: PERMISSIVE, STRICT (policies for GatewayExtensions, too) "
+        "or OFF.",
+    ),
+)
+
+
+def policy_options() -> Callable[[_Decorated], _Decorated]:
+    """What kgateway's environment variables say of policies; the argument is called ``policies``.
+
+    It is a `kgw.attach.options.PolicyOptions`.
+    """
+
+    def decorate(function: _Decorated) -> _Decorated:
+        @functools.wraps(function)
+        def command(
+            *args: Any,
+            global_policy_namespace: str | None,
+            policy_merge: str | None,
+            reference_grants: str | None,
+            **more: Any,
+        ) -> Any:
+            from kgw.attach.options import PolicyOptions
+
+            try:
+                policies = PolicyOptions.of(
+                    global_namespace=global_policy_namespace,
+                    merge=policy_merge,
+                    reference_grants=reference_grants,
+                )
+            except ValueError as error:
+                raise click.UsageError(str(error)) from None
+            return function(*args, policies=policies, **more)
+
+        for option in reversed(_POLICIES):
+            command = option(command)
+        return cast("_Decorated", command)
+
+    return decorate
+
+
+def translation_options(policies: PolicyOptions, address_pool: str | None = None) -> Options:
+    """What the options of a command come to."""
+    from kgw.translate import AddressPool, Options
+
+    pool = None if address_pool is None else AddressPool(address_pool)
+    return Options(pool=pool, policies=policies)
 
 
 def output_option(*more: str) -> Callable[[_Decorated], _Decorated]:

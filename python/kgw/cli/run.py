@@ -18,7 +18,12 @@ import click
 from kgw.cli import eventlog, memory, signals
 from kgw.cli.addresses import bindings as checked_bindings
 from kgw.cli.exits import Exit
-from kgw.cli.manifests import address_pool_option, files_option, print_findings
+from kgw.cli.manifests import (
+    address_pool_option,
+    files_option,
+    policy_options,
+    print_findings,
+)
 from kgw.refusals import Refusals
 
 if TYPE_CHECKING:
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from kgw.addresses import Address
+    from kgw.attach.options import PolicyOptions
     from kgw.cli.statuses import StatusFile
     from kgw.cli.upgrade import Successor, UpgradeSocket
     from kgw.config import Config, Manifests
@@ -76,6 +82,7 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: float)
     help="Bind listeners (or the one named) elsewhere than the manifests say.",
 )
 @address_pool_option()
+@policy_options()
 @click.option(
     "--status",
     "status_file",
@@ -133,6 +140,7 @@ def command(
     workers: int | None,
     bindings: tuple[str, ...],
     address_pool: str | None,
+    policies: PolicyOptions,
     status_file: str | None,
     lenient: bool,
     no_watch: bool,
@@ -168,7 +176,7 @@ def command(
     server = _Server(
         files,
         bindings,
-        options=_options(address_pool, statuses),
+        options=_options(policies, address_pool, statuses),
         statuses=statuses,
         lenient=lenient,
         watching=not no_watch,
@@ -195,14 +203,16 @@ def _status_file(path: str, files: tuple[str, ...]) -> StatusFile:
         raise click.UsageError(f"--status: {error}") from None
 
 
-def _options(address_pool: str | None, statuses: StatusFile | None) -> Options | None:
-    """Returns how Gateways become sockets. What a last process gave them is theirs again."""
-    if address_pool is None:
-        return None
+def _options(
+    policies: PolicyOptions, address_pool: str | None, statuses: StatusFile | None
+) -> Options:
+    """Returns what the operator has chosen. Addresses that a last process gave Gateways are theirs
+    again."""
     from kgw.translate import AddressPool, Options
 
     held = None if statuses is None else statuses.addresses
-    return Options(pool=AddressPool(address_pool, held))
+    pool = None if address_pool is None else AddressPool(address_pool, held)
+    return Options(pool=pool, policies=policies)
 
 
 class _Limits(NamedTuple):
@@ -243,7 +253,7 @@ class _Server:
         files: tuple[str, ...],
         bindings: tuple[str, ...],
         *,
-        options: Options | None,
+        options: Options,
         statuses: StatusFile | None,
         lenient: bool,
         watching: bool,

@@ -11,12 +11,18 @@ import click
 
 from kgw.cli import terminal
 from kgw.cli.exits import Exit
-from kgw.cli.manifests import output_option, print_findings
+from kgw.cli.manifests import (
+    output_option,
+    policy_options,
+    print_findings,
+    translation_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from kgw.api.kgw.test import Test
+    from kgw.attach.options import PolicyOptions
     from kgw.config import Config
     from kgw.diagnostics import Finding
     from kgw.testing.cases import Case, Taken
@@ -38,8 +44,15 @@ if TYPE_CHECKING:
 )
 @click.option("-k", "--only", metavar="TEXT", help="Run the Tests that have this in their name.")
 @output_option("junit")
+@policy_options()
 @click.option("-v", "--verbose", is_flag=True, help="Show every step, not only failures.")
-def command(paths: tuple[str, ...], only: str | None, output: str, verbose: bool) -> None:
+def command(
+    paths: tuple[str, ...],
+    only: str | None,
+    output: str,
+    policies: PolicyOptions,
+    verbose: bool,
+) -> None:
     """Run the Tests that stand beside manifests, without a cluster.
 
     PATHs are manifests and Tests (apiVersion kgw.dev/v1alpha1), all of one configuration. Each Test
@@ -52,7 +65,7 @@ def command(paths: tuple[str, ...], only: str | None, output: str, verbose: bool
     from kgw.config import load
     from kgw.testing.cases import cases, run
 
-    config = load(paths)
+    config = load(paths, options=translation_options(policies))
     tests = [test for test in cases(config) if only is None or only in _name(test)]
     _refuse(config, tests)
     if not tests:

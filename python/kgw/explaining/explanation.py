@@ -292,8 +292,12 @@ def _routed(config: Config, question: Question, taking: Taking, table: str) -> E
         branches=branches,
         answer=answer,
         action=None if action is None else {k: v for k, v in action.items() if k != "backends"},
-        filters=tuple(one for one in chain if not trial.asks(one, config.ir["clusters"])),
-        asked=tuple(one for one in chain if trial.asks(one, config.ir["clusters"])),
+        filters=tuple(
+            _without_secrets(one) for one in chain if not trial.asks(one, config.ir["clusters"])
+        ),
+        asked=tuple(
+            _without_secrets(one) for one in chain if trial.asks(one, config.ir["clusters"])
+        ),
         faults=wrong,
         settings=settings(config, taking, chosen),
     )
@@ -367,6 +371,15 @@ def _about(config: Config, backend: Mapping[str, Any], total: int) -> dict[str, 
         "connection": _without_keys(kept),
         "filters": tuple(backend.get("filters", ())),
     }
+
+
+def _without_secrets(data: Any) -> Any:
+    """JSON data of a filter without what it logs in with."""
+    if isinstance(data, dict):
+        return {key: _without_secrets(one) for key, one in data.items() if key != "password"}
+    if isinstance(data, list):
+        return [_without_secrets(one) for one in data]
+    return data
 
 
 def _without_keys(data: Any) -> Any:

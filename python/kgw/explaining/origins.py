@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kgw.api import Opaque, ResourceKey
 from kgw.api.kinds import GATEWAY_GROUP
-from kgw.attach.effects import settings_fields, traffic_fields
+from kgw.attach.effects import settings_fields, written
 from kgw.attach.index import REQUEST_KINDS
-from kgw.attach.policies import Place
+from kgw.attach.policies import Place, Via
 from kgw.explaining.candidates import object_of, objects
+from kgw.translate import delegated
 from kgw.translate import settings as listener_settings
 from kgw.translate.retries import DEFAULT_TIMEOUT_MS
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kgw.api import Resource
+    from kgw.attach.effective import Effective
     from kgw.attach.gateways import GatewayState
     from kgw.attach.routes import RouteState
     from kgw.config import Config
@@ -158,28 +160,46 @@ def _traffic(config: Config, taking: Taking, chosen: Candidate) -> Iterator[Sett
     assert taking.gateway is not None
     policies = config.translation.base.attachment.policies
     place = place_of(config, taking.gateway, taking.section or "", chosen.route)
-    winners: dict[str, str] = {}
+    winners = _winners(policies.valid(place))
     timed = _has_timeout(config, chosen)
     for state in policies.traffic(place):
         own = str(state.policy.key)
-        for name in traffic_fields(state):
-            winners.setdefault(name, own)
         broken = f"the policy is not valid: {state.accepted.message}" if state.errors else None
         fields = {key: one for key, one in _spec(state.policy).items() if key not in _TARGETS}
         for path, value in _leaves(fields):
             if not path:
                 continue
             name = _named(path)
-            holders = (by for field, by in winners.items() if f"{name}.".startswith(f"{field}."))
-            unused = broken or _set_by(next(holders, own), own)
+            tried = state.is_in_shadow(str(path[0]))
+            holders = (
+                by
+                for (field, of_tried), by in winners.items()
+                if of_tried is tried and f"{name}.".startswith(f"{field}.")
+            )
+            by = next(holders, [own])
+            unused = broken or (None if own in by else f"{by[0]} sets it")
+            if unused is None and tried:
+                unused = "it is tried out only: what it refuses is counted"
             if unused is None and timed and name == "timeouts.request":
                 unused = "the rule says itself how long its requests may take"
             yield _setting("request", state.policy, ("spec",), path, value, unused)
     forwards = config.ir["routes"][chosen.route]["action"]["type"] == "forward"
     calls = chosen.route.startswith("grpcroute/")  # which may take any time
-    if forwards and not calls and not timed and "timeouts.request" not in winners:
+    effective = policies.effective(place)
+    timeouts = None if isinstance(effective, str) else effective.value("timeouts")
+    timed = timed or (timeouts is not None and timeouts.request is not None)
+    if forwards and not calls and not timed:
         text = f"{DEFAULT_TIMEOUT_MS // 1000}s"
         yield Setting("request", "timeouts.request", text, "default, as kgateway's", None)
+
+
+def _winners(effective: Effective) -> dict[tuple[str, bool], list[str]]:
+    """Whose fields count, by their names as written and whether they are tried out only."""
+    return {
+        (written(name), tried): [str(one.policy.key) for one in several]
+        for fields, tried in ((effective.fields, False), (effective.shadow, True))
+        for name, several in fields.items()
+    }
 
 
 def _has_timeout(config: Config, chosen: Candidate) -> bool:
@@ -200,7 +220,7 @@ def _state(config: Config, route: str) -> RouteState | None:
 
 def _record(config: Config, route: str) -> RouteRecord | None:
     """The record of the object that a route of the IR is of, by the route's id."""
-    word, *named = route.partition("@")[0].split("/")
+    word, *named = delegated.plain(route).split("/")
     kind = next((one for one in REQUEST_KINDS if one.lower() == word), None)
     if kind is None or len(named) != 4:
         return None
@@ -221,18 +241,14 @@ def place_of(config: Config, gateway: GatewayState, section: str, route: str) ->
     if record is None:
         return Place(gateway.named, section)
     resource = record.state.route
-    label = ident.split("/")[3]
-    rules = enumerate(record.state.rules)
-    rule = next((one for number, one in rules if label in (one.name, str(number))), None)
-    referred = []
-    for one in rule.filters if rule is not None else ():
-        if one.extension_ref is not None:
-            state = config.translation.base.attachment.policies.named(
-                one.extension_ref.name, resource.key
-            )
-            referred += [state] if state is not None else []
+    label = delegated.plain(route).split("/")[3]
+    own = _via(config, record.state, label)
+    via = []
+    for key, of in delegated.steps(route):
+        record = config.translation.records[key]  # of the route that is attached, in the end
+        via.append(_via(config, record.state, of))
     # Listeners that share a port are one for the engine; the route is attached to one of them.
-    own = sharing(gateway, section)
+    sharers = sharing(gateway, section)
     prefix = "/".join(gateway.named)
     attached = [
         part.listener.removeprefix(f"{prefix}/")
@@ -240,15 +256,30 @@ def place_of(config: Config, gateway: GatewayState, section: str, route: str) ->
         if part.listener.startswith(f"{prefix}/")
         and any(one["route"].partition("@")[0] == ident for one in part.rules)
     ]
-    on_port = next((one for one in attached if one in own), section)
+    on_port = next((one for one in attached if one in sharers), section)
     listener = section if section in attached else on_port
     return Place(
         gateway.named,
         listener,
         resource.key,
-        rule.name if rule is not None else None,
-        tuple(referred),
+        own.rule,
+        own.referred,
+        tuple(via),
     )
+
+
+def _via(config: Config, state: RouteState, label: str) -> Via:
+    """A rule of a route by its name or place, and the policies that its filters refer to."""
+    rules = enumerate(state.rules)
+    rule = next((one for number, one in rules if label in (one.name, str(number))), None)
+    referred = []
+    for one in rule.filters if rule is not None else ():
+        if one.extension_ref is not None:
+            found = config.translation.base.attachment.policies.named(
+                one.extension_ref.name, state.route.key
+            )
+            referred += [found] if found is not None else []
+    return Via(state.route.key, rule.name if rule is not None else None, tuple(referred))
 
 
 def sharing(gateway: GatewayState, section: str) -> list[str]:
@@ -337,7 +368,7 @@ def _backends(config: Config, chosen: Candidate) -> Iterator[Setting]:
             winners["tls"] = str(tls.policy.key)
             broken = None if tls.accepted.ok else tls.accepted.message
             yield from _policy(scope, tls.policy, {}, broken)
-        for state in upstreams.config.by_service.get((service.namespace, service.name), ()):
+        for state in upstreams.config.by_service.get(service.key, ()):
             broken = state.accepted.message if state.errors else None
             yield from _policy(scope, state.policy, winners, broken)
         traffic = upstreams.traffic.slots.get(service.key)

@@ -187,6 +187,9 @@ def asks(one: Mapping[str, Any], clusters: Mapping[str, Any]) -> bool:
         case "ext_authz":
             cluster = clusters.get(one["cluster"])
             return cluster is not None and _has_endpoints(cluster)
+        case "global_rate_limit":
+            cluster = clusters.get(one["service"]["cluster"])
+            return cluster is not None and _has_endpoints(cluster)
         case _:
             return False
 

@@ -16,9 +16,9 @@ import re
 import stat
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -28,7 +28,7 @@ from kgw.source.memory import Loaded, Origin, RawObject, expand, last_definition
 from kgw.source.sequences import exchanged, part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["EXTENSIONS", "STDIN", "Files", "load", "parse_text"]
 
@@ -148,14 +148,37 @@ class Files:
                 continue
             if not names:
                 self._findings.append(_empty(path))
-            for name in names:
-                if name not in files:
-                    files[name] = _File.read(name, self._files.get(name))
+            names = [name for name in names if name not in files]
+            files |= zip(names, self._read(names), strict=True)
         for name in self._files.keys() | files.keys():
             before, after = self._files.get(name), files.get(name)
             if before is not after:
                 self._replace(before, after)
         self._files = files
+
+    def _read(self, names: list[str]) -> Iterator[_File]:
+        """Reads files in turn; if many are new, others do so ahead of who takes them.
+
+        To parse takes longer than the rest, and other threads can run meanwhile.
+        """
+        new = [name for name in names if name not in self._files]
+        if len(new) < _MANY:
+            yield from (_File.read(name, self._files.get(name)) for name in names)
+            return
+        from concurrent.futures import ThreadPoolExecutor  # imported where it pays
+
+        with ThreadPoolExecutor(_READERS, "kgw-read") as readers:
+            rest = iter(new)
+            ahead = deque(readers.submit(_Content.of, name) for name in islice(rest, _AHEAD))
+            for name in names:
+                if name in self._files:
+                    yield _File.read(name, self._files[name])
+                    continue
+                content = ahead.popleft().result()
+                assert content is not None  # there was nothing before
+                if (following := next(rest, None)) is not None:
+                    ahead.append(readers.submit(_Content.of, following))
+                yield _File.of(content)
 
     def _replace(self, before: _File | None, after: _File | None) -> None:
         """Counts the definitions of one file out and those of another in."""
@@ -229,6 +252,45 @@ class Standing:
         return self.document.line(number - self.lines) if number > self.lines else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a file contains, parsed."""
+
+    name: str
+    signature: tuple[int, ...] | None
+    data: bytes
+    text: manifest.Text | None
+    """``None`` if the file could not be read."""
+    error: OSError | None = None
+
+    @classmethod
+    def of(cls, name: str, before: _File | None = None) -> _Content | None:
+        """Reads and parses a file; ``None`` if it is as it was *before*."""
+        try:
+            now = time.time_ns()
+            status = os.stat(name)
+            signature: tuple[int, ...] | None = (
+                status.st_dev,
+                status.st_ino,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+            )
+            if not stat.S_ISREG(status.st_mode):
+                # A pipe gives its content once.
+                signature = (status.st_dev, status.st_ino)
+            if before is not None and before.signature == signature and signature is not None:
+                return None
+            if stat.S_ISREG(status.st_mode) and now - status.st_mtime_ns < _RACY:
+                # The file may change again without its times changing: clocks tick coarsely.
+                signature = None
+            with open(name, "rb") as stream:
+                data = _content(stream)
+        except OSError as error:
+            return cls(name, None, b"", None, error)
+        return cls(name, signature, data, manifest.Text(data, before.text if before else None))
+
+
 class _File:
     """A file as it was read."""
 
@@ -259,48 +321,33 @@ class _File:
     @classmethod
     def read(cls, name: str, before: _File | None) -> _File:
         """Reads a file, or returns *before* if that is what it still contains."""
-        try:
-            now = time.time_ns()
-            status = os.stat(name)
-            signature: tuple[int, ...] | None = (
-                status.st_dev,
-                status.st_ino,
-                status.st_size,
-                status.st_mtime_ns,
-                status.st_ctime_ns,
-            )
-            if not stat.S_ISREG(status.st_mode):
-                # A pipe gives its content once.
-                signature = (status.st_dev, status.st_ino)
-            if before is not None and before.signature == signature and signature is not None:
-                return before
-            if stat.S_ISREG(status.st_mode) and now - status.st_mtime_ns < _RACY:
-                # The file may change again without its times changing: clocks tick coarsely.
-                signature = None
-            with open(name, "rb") as stream:
-                data = _content(stream)
-        except OSError as error:
-            finding = _unreadable(name, error)
-            file = cls(name, None, finding.message.encode(errors="replace"))
-            file.problems = [finding]
-            return file
-        return cls._of(name, signature, data, before)
+        content = _Content.of(name, before)
+        if content is None:
+            assert before is not None
+            return before
+        return cls.of(content, before)
 
     @classmethod
     def read_stdin(cls) -> _File:
         """Reads standard input to its end."""
-        return cls._of("<stdin>", None, _content(sys.stdin.buffer), None)
+        data = _content(sys.stdin.buffer)
+        return cls.of(_Content("<stdin>", None, data, manifest.Text(data)))
 
     @classmethod
-    def _of(
-        cls, name: str, signature: tuple[int, ...] | None, data: bytes, before: _File | None
-    ) -> _File:
-        text = manifest.Text(data, before.text if before else None)
+    def of(cls, content: _Content, before: _File | None = None) -> _File:
+        """Makes the objects of a file that was *before* another."""
+        name, text = content.name, content.text
+        if text is None:
+            assert content.error is not None
+            finding = _unreadable(name, content.error)
+            file = cls(name, None, finding.message.encode(errors="replace"))
+            file.problems = [finding]
+            return file
         if before is not None and before.digest == text.digest:
-            before.signature = signature
+            before.signature = content.signature
             return before
-        file = cls(name, signature, text.digest, text)
-        file.problems = _problems(text.problems, data, name)
+        file = cls(name, content.signature, text.digest, text)
+        file.problems = _problems(text.problems, content.data, name)
         file._parse(before)
         return file
 
@@ -362,6 +409,12 @@ _MOST = 64 << 20
 """The parser's limit; there is no use in reading more than one byte beyond it."""
 _CHUNK = 8 << 20
 """Bytes that are read at a time."""
+_MANY = 8
+"""New files, from which on others than who takes them read them."""
+_READERS = 2
+"""How many do: together with who takes them they keep two processors busy."""
+_AHEAD = 3
+"""Files that are read and not yet taken; parsed they take ten times their size."""
 _RACY = 50_000_000
 """Nanoseconds; far above the tick of any file system's clock."""
 

@@ -57,6 +57,10 @@ class Text(Protocol):
     def value(self) -> Any:
         """The object, each time a new one."""
 
+    @property
+    def sound(self) -> bool:
+        """Whether the object is known to be as the definition of its kind wants it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -172,6 +176,14 @@ class RawObject:
         """
         if self._text is not None:
             self._object = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether the object as it was read is known to be as the definition of its kind wants it.
+
+        If not, that is still to be found out.
+        """
+        return self._text is not None and self._text.sound
 
     @property
     def kind(self) -> str:

@@ -31,7 +31,7 @@ def configuration(given: Configuration, options: Options | None = None) -> Confi
 
     Args:
         given: the configuration.
-        options: how Gateways become sockets.
+        options: how Gateways become sockets, and policies count.
 
     Raises:
         TypeError: it is in none of them, or has models beside text or paths.
@@ -39,7 +39,7 @@ def configuration(given: Configuration, options: Options | None = None) -> Confi
     """
     if isinstance(given, Config):
         if options is not None:
-            raise ValueError("a Config says by its own options where Gateways are")
+            raise ValueError("a Config has options of its own")
         return given
     parts = [given] if isinstance(given, str | os.PathLike | Mapping | Resource) else list(given)
     if not any(isinstance(part, str | os.PathLike) for part in parts):

@@ -22,7 +22,7 @@ from kgw.testing.clock import Clock
 from kgw.testing.configuration import Configuration, configuration, refuse
 from kgw.testing.overlay import Endpoint, overlaid
 from kgw.testing.records import Line, Records
-from kgw.translate import AddressPool
+from kgw.translate import AddressPool, PolicyOptions
 from kgw.translate import Options as Translating
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class Gateway:
         address_pool: a network, as in ``127.10.0.0/16``, out of which each Gateway gets an address
             of its own, with the ports that its listeners state; without it all are on free ports
             of 127.0.0.1.
+        policies: how policies are attached, merged and checked.
         strict: whether a configuration with errors is refused. Without it, what can be read is
             served, as `kgw run` does, and what is broken answers 500.
         setup: called with the `kgw.Proxy` before it starts, to register filters.
@@ -101,11 +102,15 @@ class Gateway:
         config: Configuration,
         *,
         address_pool: str | None = None,
+        policies: PolicyOptions | None = None,
         strict: bool = True,
         setup: Callable[[Proxy], object] | None = None,
     ) -> None:
         pool = None if address_pool is None else AddressPool(address_pool)
-        self._options = None if pool is None else Translating(pool=pool)
+        self._placed = pool is not None
+        self._options = None
+        if pool is not None or policies is not None:
+            self._options = Translating(pool=pool, policies=policies or PolicyOptions())
         self.config: Config = configuration(config, self._options)
         """What is tested, as it was given: with its own endpoints and access logs."""
         self._strict = strict
@@ -133,7 +138,7 @@ class Gateway:
                 _served(self.config, backends, records),
                 workers=1,
                 clock=self._time,
-                bind="127.0.0.1:0" if self._options is None else (),
+                bind=() if self._placed else "127.0.0.1:0",
                 strict=False,
                 drain_timeout=0,
             )
@@ -275,8 +280,8 @@ class Gateway:
         """Sends a request, as `request` does, and does not wait for its answer.
 
         It returns when the request waits for something: in a backend with a ``delay``, in a filter,
-        or for `Pending.answer`. Time stands still until somebody moves it: `Clock.advance`, or
-        `Pending.answer`.
+        for tokens of a rate limit, or for `Pending.answer`. Time stands still until somebody
+        moves it: `Clock.advance`, or `Pending.answer`.
         """
         pending = Pending(self, self._connect(*self._made(method, url, options)))
         self._rest(pending)
@@ -343,7 +348,10 @@ class Gateway:
         deadline = time.monotonic() + _RESTLESS
         while time.monotonic() < deadline:
             self._time.settle(PATIENCE)
-            if pending.answered or self.clock.at_rest or self.stats()["python_filter_active"]:
+            if pending.answered or self.clock.at_rest:
+                return
+            stats = self.stats()
+            if stats["python_filter_active"] or stats["rate_limit_queue_active"]:
                 return
             time.sleep(_PAUSE)  # a backend's thread is about to take it
 
@@ -440,6 +448,7 @@ class GatewayFactory(Protocol):
         config: Configuration,
         *,
         address_pool: str | None = None,
+        policies: PolicyOptions | None = None,
         strict: bool = True,
         setup: Callable[[Proxy], object] | None = None,
     ) -> Gateway:

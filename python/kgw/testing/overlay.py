@@ -59,7 +59,7 @@ RECORD: Final[Mapping[str, str]] = {
 """What a log record has, whatever the policies say, and the operator behind each key."""
 
 _CLUSTER: Final = re.compile(
-    r"(?:kube|import|external)_([^_]+)_([^_]+)_([0-9]+)(?:_[a-z0-9]+)?(?:@.*)?"
+    r"(?:kube|import|external|backend)_([^_]+)_([^_]+)_([0-9]+)(?:_[a-z0-9]+)?(?:@.*)?"
 )
 
 
@@ -67,7 +67,7 @@ class Endpoint(NamedTuple):
     """What a fake backend stands for."""
 
     backend: str
-    """``namespace/name`` of the Service or XBackend."""
+    """``namespace/name`` of the Service, XBackend or Backend."""
     port: int
     """Its port."""
 
@@ -84,7 +84,7 @@ def cluster_backend(cluster: str) -> Endpoint:
     """
     found = _CLUSTER.fullmatch(cluster)
     if found is None:
-        raise ValueError(f"{cluster!r} is not a cluster of a Service or XBackend")
+        raise ValueError(f"{cluster!r} is not a cluster of a Service, XBackend or Backend")
     return Endpoint(f"{found[1]}/{found[2]}", int(found[3]))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from kgw.attach import endpoints, protocols
+from kgw.api import loaded
+from kgw.attach import endpoints, protocols, static_backends
 from kgw.attach.gateways import Role
+from kgw.translate import limits
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from kgw.attach.upstream import Tls, Upstream
     from kgw.diagnostics import Finding
 
+
+#: What the ids of clusters begin with, by the kind of what they lead to.
+_ORIGINS: Final = {"Service": "kube", "ServiceImport": "import", "Backend": "backend"}
 
 #: What is carried to an XBackend, if not requests.
 Variant = Literal["", "http2", "tcp"]
@@ -162,7 +167,7 @@ class Clusters:
             suffix = "_passthrough"
         if upstream.broken is not None:
             return None
-        origin = "kube" if service.kind == "Service" else "import"
+        origin = _ORIGINS[service.kind]
         ident = f"{origin}_{service.namespace}_{service.name}_{port.port}{suffix}"
         version = protocols.of(port).version
         if port.protocol == "UDP":
@@ -192,9 +197,19 @@ class Clusters:
     def _make(self, ident: str) -> None:
         source = self._sources[ident]
         findings: list[Finding] = []
-        with self._index.reporting_to(findings):
-            found = endpoints.addresses(self._index, source.service, source.port)
-        self.made[ident] = Cluster({"endpoints": found, **source.settings}, tuple(findings))
+        service = source.service
+        if isinstance(service, loaded.Backend):
+            found = static_backends.destination(service)
+        else:
+            with self._index.reporting_to(findings):
+                found = {"endpoints": endpoints.addresses(self._index, service, source.port)}
+        given = source.settings
+        if "dns" in given:
+            # It is about names; what has addresses is not looked up.
+            given = {name: value for name, value in given.items() if name != "dns"}
+            if "dns" in found:
+                found["dns"] = {**found["dns"], **source.settings["dns"]}
+        self.made[ident] = Cluster({**found, **given}, tuple(findings))
 
 
 def _outside(external: External) -> Iterator[tuple[str, Cluster]]:
@@ -226,8 +241,7 @@ def settings(upstream: Upstream) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if upstream.connect_timeout_ms is not None:
         found["connect_timeout_ms"] = upstream.connect_timeout_ms
-    if upstream.max_requests_per_connection is not None:
-        found["max_requests_per_connection"] = upstream.max_requests_per_connection
+    found.update(limits.settings(upstream))
     if upstream.proxy_protocol is not None:
         header: dict[str, Any] = {"version": upstream.proxy_protocol}
         if upstream.tlvs.passed:
@@ -277,10 +291,13 @@ def _tls(tls: Tls) -> dict[str, Any]:
         "min_version": tls.parameters.min_version,
         "max_version": tls.parameters.max_version,
         "cipher_suites": list(tls.parameters.cipher_suites),
+        "curves": list(tls.parameters.curves),
     }
     parameters = {name: value for name, value in given.items() if value}
     if parameters:
         found["parameters"] = parameters
     if tls.alpn is not None:
         found["alpn"] = list(tls.alpn)
+    if tls.signature_algorithms:
+        found["signature_algorithms"] = list(tls.signature_algorithms)
     return found

@@ -104,5 +104,5 @@ class Destinations:
             return False
         listener = gateway.proxy_listener
         assert listener is not None  # a Service is only bound to a waypoint that has one
-        limit = self._attachment.policies.limit(Place(gateway.named, listener.section))
-        return isinstance(limit, str)
+        place = Place(gateway.named, listener.section)
+        return isinstance(self._attachment.policies.effective(place), str)

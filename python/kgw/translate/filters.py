@@ -12,6 +12,7 @@ of it in the rule have made of them.
 from __future__ import annotations
 
 import re
+from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -27,14 +28,28 @@ if TYPE_CHECKING:
     from kgw.api.gateway.grpc_route import GRPCFilter
     from kgw.attach.gateways import GatewayState
     from kgw.attach.listeners import ListenerState
-    from kgw.attach.policies import Limit
 
-#: The filters of the IR in the order in which they run; of some that is the rule's own.
+#: The filters of the IR in the order in which they run; of some that is the rule's own. Those of
+#: policies are looked for as ``policy/TYPE`` first.
 ORDER: Final[tuple[str | tuple[str, ...], ...]] = (
     "grpc_web",
+    "fault",
+    "acl",
     "cors",
+    ("compression", "decompression"),
+    "oauth2",
+    "api_key_auth",
+    "basic_auth",
+    "policy/ext_authz",
+    "jwt_auth",
+    "rbac",
     "python",
+    "ext_proc",
+    "global_rate_limit",
     "local_rate_limit",
+    "buffer",
+    "transformation",
+    ("csrf", "policy/request_headers", "policy/response_headers"),
     ("ext_authz", "request_headers"),
     "response_headers",
     "redirect",
@@ -45,9 +60,32 @@ ORDER: Final[tuple[str | tuple[str, ...], ...]] = (
 _OPERATOR: Final = re.compile(r"%[A-Z][A-Z_0-9]+(?:\([^)]*\))?(?::[0-9]+)?%")
 
 
-def chain(filters: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Filters in the order in which they run."""
-    return sorted(filters, key=lambda one: _RANKS[one["type"]])
+def chain(
+    filters: Iterable[dict[str, Any]], policies: Iterable[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Filters in the order in which they run.
+
+    Args:
+        filters: those of the rule.
+        policies: those of TrafficPolicies. What has a place in a stage says so in ``stage``: the
+            stage, the predicate and the weight.
+    """
+    ranked: list[tuple[tuple[float, int], dict[str, Any]]]
+    ranked = [((_RANKS[one["type"]], 0), one) for one in filters]
+    # What a rule itself says about origins has precedence.
+    has_cors = any(one["type"] == "cors" for _, one in ranked)
+    for one in policies:
+        inner = one["filter"] if one["type"] == "shadow" else one
+        kind = inner["type"]
+        stage = inner.pop("stage", None)
+        if stage is not None:
+            ranked.append((_staged(*stage), one))
+            continue
+        if kind == "cors" and has_cors:
+            continue
+        rank = _RANKS.get(f"policy/{kind}")
+        ranked.append(((_RANKS[kind] if rank is None else rank, 0), one))
+    return [one for _, one in sorted(ranked, key=itemgetter(0))]
 
 
 _RANKS: Final = {
@@ -55,6 +93,34 @@ _RANKS: Final = {
     for rank, kinds in enumerate(ORDER)
     for kind in ((kinds,) if isinstance(kinds, str) else kinds)
 }
+
+
+#: The types of what runs in a stage of kgateway's.
+_STAGES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "Fault": ("fault",),
+        "AuthN": ("basic_auth", "api_key_auth", "policy/ext_authz", "jwt_auth"),
+        "AuthZ": ("rbac",),
+        "RateLimit": ("global_rate_limit", "local_rate_limit"),
+        "Route": ("csrf",),
+    }
+)
+
+
+def _staged(stage: str, predicate: str, weight: int) -> tuple[float, int]:
+    """The rank of a filter that has its place in a stage: during it, behind the others.
+
+    Of several the one of the greatest weight runs first.
+    """
+    ranks = [_RANKS[kind] for kind in _STAGES[stage]]
+    match predicate:
+        case "Before":
+            rank = min(ranks) - 0.5
+        case "During":
+            rank = max(ranks) + 0.25
+        case _:
+            rank = max(ranks) + 0.5
+    return rank, -weight
 
 
 def grpc_web(
@@ -71,28 +137,6 @@ def grpc_web(
     declared = any(port and protocols.declared(port) == "grpc-web" for port in ports)
     wanted = declared if option is None else option.value
     return [{"type": "grpc_web"}] if wanted else []
-
-
-def local_rate_limit(limit: Limit, scope: str) -> list[dict[str, Any]]:
-    """The filter of a rate limit; none if the policy turns limits off.
-
-    The bucket's identity has all that makes it another bucket, and nothing else: a reload that
-    leaves them alone leaves the tokens alone.
-    """
-    bucket = limit.local.token_bucket
-    if bucket is None or not limit.local.percent_enabled or not limit.local.percent_enforced:
-        return []
-    amounts = f"{bucket.max_tokens},{bucket.tokens_per_fill},{bucket.fill_interval:d}ms"
-    policy = f"{limit.policy.namespace}/{limit.policy.name}"
-    return [
-        {
-            "type": "local_rate_limit",
-            "bucket": f"{policy}|{scope}|{amounts}",
-            "max_tokens": bucket.max_tokens,
-            "tokens_per_fill": bucket.tokens_per_fill,
-            "fill_interval_ns": bucket.fill_interval * 1_000_000,
-        }
-    ]
 
 
 #: The group and kind by which an `ExtensionRef` names a filter in Python.

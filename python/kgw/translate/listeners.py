@@ -9,7 +9,7 @@ from kgw.attach.effects import settings_fields
 from kgw.attach.gateways import Role
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity
-from kgw.translate import addresses, settings
+from kgw.translate import addresses, log_services, settings
 from kgw.translate.destinations import Destinations
 from kgw.translate.streams import Streams
 
@@ -162,6 +162,10 @@ class Listeners:
                 idle = self._put(found, field, convert(value), path)
                 if idle is not None:
                     self._idle(policy.policy, *idle)
+                if name == "access_log":
+                    services = log_services.build(self._tables, state, policy, value)
+                    if services:
+                        found["access_log_services"] = services
         for name, one in state.options(names).items():
             if name in settings.ANNOTATED:
                 path = ("metadata", "annotations", one.annotation)

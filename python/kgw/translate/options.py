@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from kgw.attach.options import PolicyOptions
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -20,7 +22,7 @@ WILDCARD: Final = ("0.0.0.0", "::")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How Gateways become listening sockets.
+    """How Gateways become listening sockets, and policies count.
 
     Attributes:
         bind: addresses for every listener; otherwise waypoints are on loopback, others on all.
@@ -29,6 +31,7 @@ class Options:
             listeners that share a port, the first one's counts.
         gateways: only these Gateways, as ``namespace/name``; otherwise all.
         pool: addresses, of which each Gateway gets its own; then *bind* has no meaning.
+        policies: how policies are attached, merged and checked.
     """
 
     bind: tuple[str, ...] | None = None
@@ -36,6 +39,7 @@ class Options:
     ports: Mapping[str, int] = field(default_factory=dict)
     gateways: frozenset[str] | None = None
     pool: AddressPool | None = None
+    policies: PolicyOptions = field(default_factory=PolicyOptions)
 
     def includes(self, gateway: str) -> bool:
         """Whether a Gateway, as ``namespace/name``, is to be served."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from kgw.api.gateway.references import BackendObjectReference
 from kgw.attach.parents import asks_for_default
+from kgw.attach.routes import filter_refs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from kgw.api import ResourceKey
+    from kgw.api.gateway.backend_object import BackendObjectReference
     from kgw.attach.frontends import ServiceAddress
     from kgw.attach.routes import RouteState
 
@@ -112,15 +113,10 @@ def _references(state: RouteState) -> Iterator[BackendObjectReference]:
     """The references to backends, those of filters as well."""
     for rule in state.rules:
         for filter_ in rule.filters:
-            yield from _within(filter_)
+            for _, asked in filter_refs(filter_):
+                yield asked
         for ref in rule.backend_refs:
             yield ref
             for filter_ in ref.filters:
-                yield from _within(filter_)
-
-
-def _within(filter_: Any) -> Iterator[BackendObjectReference]:
-    for value in vars(filter_).values():
-        ref = getattr(value, "backend_ref", None)
-        if isinstance(ref, BackendObjectReference):
-            yield ref
+                for _, asked in filter_refs(filter_):
+                    yield asked

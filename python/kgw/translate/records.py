@@ -9,10 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from kgw.attach import hostnames, protocols
+from kgw.attach import direct_responses, hostnames, protocols
 from kgw.attach.policies import Place
 from kgw.diagnostics import Severity
 from kgw.translate import filters
+from kgw.translate.delegated import DelegatedRules
+from kgw.translate.policies import filters as policy_filters
+from kgw.translate.policies.action import settings
+from kgw.translate.policies.context import PolicyContext
 from kgw.translate.rules import (
     REPLACED,
     CompiledMatch,
@@ -22,11 +26,11 @@ from kgw.translate.rules import (
     own_filters,
 )
 from kgw.translate.sessions import sessions
-from kgw.translate.tables import bucket_scope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kgw.api import DirectResponse
     from kgw.api.core.service import ServicePort
     from kgw.api.gateway.filters import Filter
     from kgw.api.gateway.grpc_route import GRPCBackendRef, GRPCFilter, GRPCRule
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from kgw.diagnostics import Finding
     from kgw.source.memory import FieldPath
     from kgw.translate.clusters import Variant
+    from kgw.translate.policies.action import ActionSettings
     from kgw.translate.tables import Table, Tables
 
 
@@ -77,7 +82,7 @@ class _Target:
     rule: Rule | GRPCRule
     backends: list[dict[str, Any]]
     port: int
-    timeout: int | None
+    settings: ActionSettings
     #: Filters that are there because of the backends, or that have some.
     own: list[dict[str, Any]]
     #: The other filters of the rule.
@@ -90,26 +95,43 @@ class _Target:
     sessions: list[dict[str, Any]]
     #: The status of requests that would go to a backend that there is not, if not 500.
     unresolved_status: int | None = None
+    #: What answers in the place of backends.
+    direct: DirectResponse | None = None
     #: The action, if it is the same for all matches: there are no filters that look at them.
     action: dict[str, Any] | None = None
+    #: The filters in their order, where policies add none.
+    chain: list[dict[str, Any]] | None = None
 
     def of(self, match: CompiledMatch) -> dict[str, Any]:
         """The action for the requests of a match."""
         if self.action is not None:
             return self.action
-        found = action(self.rule, match, self.backends, self.port, self.timeout)
+        if self.direct is not None:
+            self.action = direct_responses.action(self.direct)
+            return self.action
+        found = action(self.rule, match, self.backends, self.port, self.settings.request_timeout)
+        if found["type"] == "forward":
+            self.settings.put(found)
         if self.unresolved_status is not None and found["type"] == "forward":
             found["unresolved_status"] = self.unresolved_status
         if self.upgrades and found["type"] == "forward":
             found["upgrades"] = self.upgrades
         if self.sessions and found["type"] == "forward":
             found["sessions"] = self.sessions
-        if not self.rule.filters:
+        if not any(one.request_redirect or one.url_rewrite for one in self.rule.filters):
             self.action = found
         return found
 
+    def chained(self, policies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The filters of requests, with those of policies."""
+        if policies:
+            return filters.chain([*self.own, *self.filters], policies)
+        if self.chain is None:
+            self.chain = filters.chain([*self.own, *self.filters])
+        return self.chain
 
-_MOST_TARGETS: Final = 1_000
+
+_MOST_TARGETS: Final = 1 << 14
 """Targets that are kept for other rules."""
 
 
@@ -121,6 +143,7 @@ class Recorder:
         self._index = attachment.index
         self._tables = tables
         self._compiler = RuleCompiler(attachment)
+        self._delegated = DelegatedRules(attachment, self._compiler)
         self._targets: dict[tuple[object, ...], _Target] = {}
 
     def record(self, state: RouteState) -> RouteRecord:
@@ -129,6 +152,9 @@ class Recorder:
         routes: dict[str, Any] = {}
         with self._index.reporting_to(state.findings), self._tables.clusters.noting() as used:
             rules = self._compiler.compile(state)
+            own = [(state, [one for one in rules if not _is_handed_on(state, one)])]
+            handed_on = self._attachment.delegation.of(state.route.key)
+            served = [*own, *self._delegated.rules(state, rules, handed_on)]
             listeners = state.listeners
             # By name: a table of several listeners is there for each of them.
             tables = {
@@ -141,7 +167,7 @@ class Recorder:
                     names = listeners.get(listener.id)
                     if names is None:
                         continue
-                    made = self._rules(table, listener, state, rules, routes)
+                    made = self._all_rules(table, listener, served, routes)
                     hosts = tuple(
                         name
                         for name in names
@@ -149,14 +175,28 @@ class Recorder:
                     )
                     parts.append(Part(table.name, listener.id, hosts, made))
             for address in sorted(state.ports):
-                own = self._tables.by_service.get(address)
-                if own is not None:
-                    ((listener, _),) = own.listeners
-                    made = self._rules(own, listener, state, rules, routes)
-                    parts.append(Part(own.name, listener.id, (hostnames.ANY,), made))
+                at_port = self._tables.by_service.get(address)
+                if at_port is not None:
+                    ((listener, _),) = at_port.listeners
+                    made = self._all_rules(at_port, listener, served, routes)
+                    parts.append(Part(at_port.name, listener.id, (hostnames.ANY,), made))
         referred = (policy.policy.name for rule in rules for policy in rule.policies)
         names = tuple(dict.fromkeys(referred))
         return RouteRecord(state, tuple(parts), routes, tuple(used), names)
+
+    def _all_rules(
+        self,
+        table: Table,
+        listener: ListenerState,
+        served: list[tuple[RouteState, list[CompiledRule]]],
+        routes: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        """The rules of a route in a table, and of routes that it hands on requests to."""
+        found = []
+        for state, rules in served:
+            with self._index.reporting_to(state.findings):
+                found += self._rules(table, listener, state, rules, routes)
+        return found
 
     def _rules(
         self,
@@ -169,24 +209,24 @@ class Recorder:
         """The rules of a route in a table; its routes are added to *routes*."""
         gateway, route, policies = table.gateway, state.route, self._attachment.policies
         key = route.key
+        named, section, kind = gateway.named, listener.section, key.kind.lower()
         whole, created = f"{route.namespace}/{route.name}", route.created
         found = []
         place: Place | None = None
         for rule in compiled:
-            here = Place(gateway.named, listener.section, key, rule.name, rule.policies)
-            if here != place:
-                place, limit, timeout = here, policies.limit(here), policies.request_timeout(here)
-                # Calls may be streams, and say in `grpc-timeout` how long they may take.
-                if timeout is None and key.kind == "GRPCRoute":
-                    timeout = 0
-            if isinstance(limit, str):
-                state.replaced[rule.index, limit] = None
+            wanted = (rule.name, rule.policies, rule.via)
+            if place is None or (place.rule, place.referred, place.via) != wanted:
+                place = Place(named, section, key, *wanted)
+                effective = policies.effective(place)
+            if isinstance(effective, str):
+                state.replaced[rule.index, effective] = None
             target: _Target | None = None
-            if rule.fault is None and not isinstance(limit, str):
-                target = self._target(table, listener, state, rule, timeout)
+            given: list[dict[str, Any]] | None = None
+            if rule.fault is None and not isinstance(effective, str):
+                target = self._target(table, listener, state, rule, settings(effective))
             for match in rule.matches:
                 name = f"{whole}/{rule.label}/{match.index}"
-                ident = f"{key.kind.lower()}/{name}@{table.name}"
+                ident = f"{kind}/{name}{rule.suffix}@{table.name}"
                 rank = {
                     "created": created,
                     "name": whole,
@@ -196,17 +236,23 @@ class Recorder:
                 found.append({**match.predicates, "rank": rank, "route": ident})
                 if ident in routes:
                     continue
-                if target is None or isinstance(limit, str):
+                if target is None or isinstance(effective, str):
                     direct = {"type": "direct", "status": 500, "body": REPLACED}
                     routes[ident] = {"name": name, "filters": [], "action": direct}
                     continue
-                limits = []
-                if limit is not None:
-                    scope = bucket_scope(limit.level, table.name, listener, ident)
-                    limits = filters.local_rate_limit(limit, scope)
+                if given is None and not effective.fields and not effective.shadow:
+                    made = given = []
+                elif given is None:
+                    attachment, tables = self._attachment, self._tables
+                    context = PolicyContext(
+                        attachment, tables, gateway, table.name, listener, ident
+                    )
+                    made = policy_filters(effective, context)
+                    # What nothing of the match is in is the same for the others.
+                    given = None if context.is_scoped else made
                 routes[ident] = {
                     "name": name,
-                    "filters": filters.chain([*target.own, *limits, *target.filters]),
+                    "filters": target.chained(made),
                     "action": target.of(match),
                 }
         return found
@@ -219,7 +265,7 @@ class Recorder:
         listener: ListenerState,
         state: RouteState,
         rule: CompiledRule,
-        timeout: int | None,
+        given: ActionSettings,
     ) -> _Target:
         """Where the requests of a rule go; of rules that say the same it is the same."""
         source = rule.source
@@ -231,38 +277,46 @@ class Recorder:
             listener.id,
             state.route.kind,
             state.route.namespace,
-            timeout,
+            given,
             id(source.timeouts),
             id(source.retry),
+            id(source.filters),
             *map(id, source.backend_refs),
         )
         found_sessions = self._sessions(state, rule)
-        plain = not source.filters and not rule.broken_backends and not found_sessions
+        # A filter of a backend may look at the match.
+        plain = rule.self_contained and not found_sessions
+        plain = plain and not any(one.filters for one in source.backend_refs)
         if plain and (known := self._targets.get(key)) is not None:
             self._tables.clusters.note(known.clusters)
             return known
         reported = len(state.findings)
-        backends = self._backends(table, state, rule)
+        backends = self._backends(table, state, rule, given)
         ports = [one.port for one in state.backends[rule.index]]
         own = filters.grpc_web(table.gateway, listener, ports)
         where: FieldPath = ("spec", "rules", rule.index, "filters")
-        own += self._mirrors(table, state, source.filters, where)
+        mirrors = self._mirrors(table, state, source.filters, where)
+        own += map(given.mirrored, mirrors)
         clusters = [one["cluster"] for one in backends if one["cluster"] is not None]
         upgrades = _upgrades(ports)
-        given = self._authorized(table, state, rule)
+        authorized = self._authorized(table, state, rule)
+        # Calls may be streams, and say in `grpc-timeout` how long they may take.
+        if given.request_timeout is None and state.route.kind == "GRPCRoute":
+            given = given._replace(request_timeout=0)
         # 503 is UNAVAILABLE to a client of gRPC, as the Gateway API wants it.
         status = 503 if state.route.kind == "GRPCRoute" else None
         found = _Target(
             source,
             backends,
             table.port,
-            timeout,
+            given,
             own,
-            rule.filters if given is None else given,
+            rule.filters if authorized is None else authorized,
             upgrades,
             clusters,
             found_sessions,
             status,
+            rule.direct,
         )
         # What is reported is to be reported on each rule.
         if plain and len(state.findings) == reported:
@@ -283,7 +337,7 @@ class Recorder:
         return sessions(own, scope, services, traffic.session)
 
     def _backends(
-        self, table: Table, state: RouteState, rule: CompiledRule
+        self, table: Table, state: RouteState, rule: CompiledRule, given: ActionSettings
     ) -> list[dict[str, Any]]:
         gateway, mesh = table.gateway, table.service is not None
         found = []
@@ -291,6 +345,8 @@ class Recorder:
             rule.source.backend_refs if rule.source else ()
         )
         for place, backend in enumerate(state.backends[rule.index]):
+            if backend.delegates:
+                continue
             cluster = None
             usable = backend.failure(mesh) is None and place not in rule.broken_backends
             if usable:
@@ -303,7 +359,8 @@ class Recorder:
                 where: FieldPath = ("spec", "rules", rule.index, "backendRefs", place, "filters")
                 prefix = rule.matches[0].prefix if rule.matches else ""
                 own = own_filters(refs[place], prefix, table.port)
-                own += self._mirrors(table, state, refs[place].filters, where)
+                mirrors = self._mirrors(table, state, refs[place].filters, where)
+                own += map(given.mirrored, mirrors)
             if (external := self._tables.external(backend)) is not None:
                 own = _addressed(own, rule, external.authority)
             found.append(
@@ -344,7 +401,10 @@ class Recorder:
             cluster = self._tables.backend(gateway, backend, mesh=mesh, variant=variant)
             external = self._tables.external(backend)
             ref = backend.ref
-            host = f"{ref.name}.{ref.namespace or state.route.namespace}"
+            namespace = (
+                state.route.namespace if backend.service is None else backend.service.namespace
+            )
+            host = f"{ref.name}.{ref.namespace or namespace}"
             if external is not None:
                 host = external.authority
             authorizers[place] = filters.Authorizer(cluster, host)
@@ -376,6 +436,11 @@ class Recorder:
             if protocols.declared(port) in protocols.ENCRYPTED
             else None,
         )
+
+
+def _is_handed_on(state: RouteState, rule: CompiledRule) -> bool:
+    """Whether other rules are in the place of one."""
+    return rule.fault is None and any(one.delegates for one in state.backends[rule.index])
 
 
 def _addressed(own: list[dict[str, Any]], rule: CompiledRule, host: str) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ DEFAULT_BACKOFF_MS: Final = 25
 _MOST_ATTEMPTS: Final = 1_000_000
 
 #: How often the least time before a retry the longest is, as in Envoy.
-_MAX_BACKOFF: Final = 10
+MAX_BACKOFF: Final = 10
 
 
 def retries(retry: Retry) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def retries(retry: Retry) -> dict[str, Any]:
         "attempts": _attempts(retry),
         "codes": list(retry.codes),
         "backoff_ms": backoff,
-        "max_backoff_ms": _MAX_BACKOFF * backoff,
+        "max_backoff_ms": MAX_BACKOFF * backoff,
     }
 
 

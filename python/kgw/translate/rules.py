@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kgw.api.gateway.http_route import RouteMatch
 from kgw.api.kgateway.targets import KGATEWAY_GROUP
-from kgw.attach import fields, native
+from kgw.attach import direct_responses, fields, native
 from kgw.diagnostics import Severity
 from kgw.translate import calls, filters
 from kgw.translate.retries import request_timeout, retries
@@ -18,17 +18,25 @@ from kgw.translate.retries import request_timeout, retries
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from kgw.api import DirectResponse
     from kgw.api.gateway.filters import Filter, PathModifier, RequestRedirect, URLRewrite
     from kgw.api.gateway.grpc_route import GRPCBackendRef, GRPCFilter, GRPCRouteMatch, GRPCRule
     from kgw.api.gateway.http_route import Rule
     from kgw.api.gateway.references import HTTPBackendRef
     from kgw.attach.attachment import Attachment
+    from kgw.attach.policies import Via
     from kgw.attach.policy import PolicyState
     from kgw.attach.routes import RouteState
     from kgw.source.memory import FieldPath
 
 #: What a request to a rule that cannot be used is answered with, in kgateway's words.
 REPLACED: Final = "invalid route configuration detected and replaced with a direct response."
+
+#: Filters that say everything themselves: rules with the same ones do the same.
+_SELF_CONTAINED: Final = frozenset({"CORS", "RequestHeaderModifier", "ResponseHeaderModifier"})
+
+#: Lists of filters that are kept for other rules.
+_MOST_KNOWN: Final = 1 << 14
 
 #: Path predicates in the IR.
 _PATHS: Final = {"Exact": "exact", "PathPrefix": "prefix", "RegularExpression": "regex"}
@@ -71,6 +79,14 @@ class CompiledRule:
     source: Rule | GRPCRule | None = None
     #: Faults of the header filters of backends, by backend.
     broken_backends: frozenset[int] = frozenset()
+    #: Whether nothing about the filters depends on where they are.
+    self_contained: bool = False
+    #: What answers in the place of backends, if a filter of the rule says so.
+    direct: DirectResponse | None = None
+    #: The rules that hand on requests to this one, the nearest first.
+    via: tuple[Via, ...] = ()
+    #: What the ids of its routes end with: where it is, if it can be in several places.
+    suffix: str = ""
 
 
 class RuleCompiler:
@@ -79,12 +95,16 @@ class RuleCompiler:
     def __init__(self, attachment: Attachment) -> None:
         self._attachment = attachment
         self._index = attachment.index
+        # Lists of filters that there is nothing to say about, by their id, and what they come to.
+        # They are kept with it, so that no other list gets the id.
+        self._known: dict[int, tuple[tuple[Filter | GRPCFilter, ...], list[dict[str, Any]]]] = {}
 
     def compile(self, state: RouteState) -> list[CompiledRule]:
         """All rules of a route."""
-        return [self._rule(state, number, rule) for number, rule in enumerate(state.rules)]
+        return [self.rule(state, number, rule) for number, rule in enumerate(state.rules)]
 
-    def _rule(self, state: RouteState, number: int, rule: Rule | GRPCRule) -> CompiledRule:
+    def rule(self, state: RouteState, number: int, rule: Rule | GRPCRule) -> CompiledRule:
+        """One rule of a route."""
         path: FieldPath = ("spec", "rules", number)
         matches: list[CompiledMatch] = []
         given: Iterable[RouteMatch | GRPCRouteMatch] = rule.matches or (RouteMatch(),)
@@ -98,12 +118,35 @@ class RuleCompiler:
         if state.refusal is not None:
             label = rule.name or str(number)
             return CompiledRule(number, label, rule.name, matches, state.refusal)
-        fault, policies = self._filters(state, rule.filters, (*path, "filters"))
-        if fault is not None:
-            state.faults[number, "Replaced", fault] = None
+        fault: str | None = None
+        policies: tuple[PolicyState, ...] = ()
+        direct: DirectResponse | None = None
+        known = self._known.get(id(rule.filters))
+        if known is not None:
+            _, made = known
+        else:
+            reported = len(state.findings)
+            fault, policies = self._filters(state, rule.filters, (*path, "filters"))
+            answer = self._direct(state, rule, (*path, "filters"))
+            if isinstance(answer, str):
+                fault = fault or answer
+            else:
+                direct = answer
+            made = [] if fault else filters.rule_filters(rule.filters)
+            if fault is not None:
+                state.faults[number, "Replaced", fault] = None
+            # What is reported is to be reported on each rule.
+            elif len(state.findings) == reported and all(
+                one.type in _SELF_CONTAINED for one in rule.filters
+            ):
+                if len(self._known) >= _MOST_KNOWN:
+                    self._known.clear()
+                known = self._known[id(rule.filters)] = (rule.filters, made)
         broken = set()
         refs: Sequence[HTTPBackendRef | GRPCBackendRef] = rule.backend_refs
         for place, backend in enumerate(refs):
+            if not backend.filters:
+                continue
             where = (*path, "backendRefs", place, "filters")
             wrong, _ = self._filters(state, backend.filters, where, backend=True)
             if wrong is not None:
@@ -115,16 +158,25 @@ class RuleCompiler:
             rule.name,
             matches,
             fault,
-            [] if fault else filters.rule_filters(rule.filters),
+            made,
             policies,
             rule,
             frozenset(broken),
+            known is not None,
+            direct,
         )
 
     def _match_error(
         self, state: RouteState, match: RouteMatch | GRPCRouteMatch, path: FieldPath
     ) -> str | None:
         """Why a match cannot be used, if so."""
+        if (
+            isinstance(match, RouteMatch)
+            and match.path.type != "RegularExpression"
+            and not match.headers
+            and not match.query_params
+        ):
+            return None
         patterns: list[tuple[FieldPath, str]] = []
         if isinstance(match, RouteMatch):
             if match.path.type == "RegularExpression":
@@ -163,7 +215,7 @@ class RuleCompiler:
         for place, one in enumerate(given):
             where = (*path, place)
             if one.extension_ref is not None and not backend:
-                if filters.is_python(one.extension_ref):
+                if filters.is_python(one.extension_ref) or _is_direct(one):
                     continue
                 found = self._policy(state, one, where)
                 if isinstance(found, str):
@@ -202,6 +254,32 @@ class RuleCompiler:
                 fault = fault or wrong
         return fault, tuple(policies)
 
+    def _direct(
+        self, state: RouteState, rule: Rule | GRPCRule, path: FieldPath
+    ) -> DirectResponse | str | None:
+        """The DirectResponse that a filter of a rule refers to, if one does; or why it answers 500.
+
+        As in kgateway there is one answer to a request: no backend, no redirect and no other
+        DirectResponse stands beside it.
+        """
+        found: DirectResponse | str | None = None
+        other = "backendRefs" if rule.backend_refs else ""
+        if any(one.request_redirect is not None for one in rule.filters):
+            other = "a redirect"
+        given: Sequence[Filter | GRPCFilter] = rule.filters
+        for place, one in enumerate(given):
+            ref = one.extension_ref
+            if ref is None or not _is_direct(one):
+                continue
+            where = (*path, place, "extensionRef")
+            if other or found is not None:
+                beside = other or "another DirectResponse"
+                message = f"DirectResponse {ref.name} cannot be applied to a rule that has {beside}"
+                self._index.report(state.route, "KGW426", Severity.ERROR, message, where)
+                return message
+            found = self._attachment.direct_responses.find(state.route, ref, where)
+        return found
+
     def _policy(
         self, state: RouteState, one: Filter | GRPCFilter, path: FieldPath
     ) -> PolicyState | str:
@@ -219,6 +297,12 @@ class RuleCompiler:
             self._index.report(state.route, "KGW307", Severity.ERROR, message, where)
             return message
         return found
+
+
+def _is_direct(one: Filter | GRPCFilter) -> bool:
+    """Whether a filter refers to a DirectResponse."""
+    ref = one.extension_ref
+    return ref is not None and (ref.group, ref.kind) == direct_responses.KIND
 
 
 def predicates(match: RouteMatch) -> dict[str, Any]:

@@ -6,10 +6,10 @@ There are three ways from one translation to the next; all of them come to the s
     of these endpoints. That is right as long as nothing that other records stand on sees the
     change. Of such a route, only this is seen by anything else:
 
-    *   By policies: that it exists, its labels, the names of its rules, and the Gateways of its
-        parents; by those that name it, that look for labels in its namespace, or for a name one may
-        have meant there (`Targets.sees`). By those that its own filters refer to: that they do, and
-        its Gateways.
+    *   By policies: that it exists, its labels, the names of its rules, and the Gateways and
+        ListenerSets that it is attached to; by those that name it, that look for labels in its
+        namespace, or for a name one may have meant there (`Targets.sees`). By those that its own
+        filters refer to: that they do, and its Gateways.
     *   By a Service's port: whether it has any route of its own. Then it has no default route,
         carries requests only, and no route of connections (`Routes.by_port`).
     *   By the other services of a waypoint: whether that has any route (`Routes.by_listener`).
@@ -22,8 +22,9 @@ There are three ways from one translation to the next; all of them come to the s
     are. `Readers` knows who looks at an object, and `kgw.attach.faces` what it is that they see
     there.
 
-3.  From scratch: the first time, when two objects have one name, and for kinds of objects of which
-    it is not known here who looks at them.
+3.  From scratch: the first time, when two objects have one name, for kinds of objects of which it
+    is not known here who looks at them, and where routes hand on requests to others: of these each
+    may see any other. (Of EndpointSlices they see nothing.)
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from kgw.api import EndpointSlice, HTTPRoute, Opaque, ResourceKey
-from kgw.attach import attach, faces, gateways, waypoints
+from kgw.attach import attach, delegation, faces, gateways, waypoints
 from kgw.attach.attachment import complete
 from kgw.attach.index import REQUEST_KINDS, is_consulted
 from kgw.attach.parents import Parents
@@ -67,9 +68,11 @@ _Exchange = tuple["RouteRecord | None", "RouteRecord | None"]
 #: Kinds of objects of which it is known who looks at them.
 _KNOWN: Final = frozenset(
     {
+        "Backend",
         "BackendConfigPolicy",
         "BackendTLSPolicy",
         "ConfigMap",
+        "DirectResponse",
         "EndpointSlice",
         "GRPCRoute",
         "Gateway",
@@ -94,6 +97,10 @@ _KNOWN: Final = frozenset(
 )
 
 
+#: Kinds of what clusters lead to, but for endpoints.
+_DESTINATIONS: Final = ("Service", "ServiceImport", "Backend")
+
+
 class State:
     """The last translation, and what the next one is made with."""
 
@@ -103,7 +110,7 @@ class State:
         self._readers = Readers()
         #: How often each cluster is named.
         self._uses: Counter[str] = Counter()
-        self._attachment: Attachment = attach(resources)
+        self._attachment: Attachment = attach(resources, options.policies)
         self._faces = _Faces(self._attachment)
         self._clusters = Clusters(self._attachment)
         listeners, used = self._base()
@@ -115,6 +122,10 @@ class State:
         """Takes changes in; returns whether it could. If not, this is of no use any more."""
         if not self._unique or not all(_is_known(*one) for one in changed.items()):
             return False
+        if not all(_is_slice(key) or _is_idle(one) for key, one in changed.items()):
+            delegating = any(delegation.concerns(one) for _, one in changed.values())
+            if delegating or self._attachment.routes.delegating:
+                return False
         if not (_is_local(changed) and self._update_routes(changed)):
             self._update_all(changed)
         return True
@@ -249,7 +260,7 @@ class State:
         self._faces, was = _Faces(attachment), self._faces
         clusters, self._clusters = self._clusters, Clusters(attachment)
         upstreams = faces.differing(was.upstreams, self._faces.upstreams)
-        services = {one for one in changed if one.kind in ("Service", "ServiceImport")}
+        services = {one for one in changed if one.kind in _DESTINATIONS}
         self._clusters.carry(clusters, services | upstreams, renewed)
         endpoints = {
             owner
@@ -274,6 +285,10 @@ class State:
         looked_at |= {one for one in targets if one[0] in ("Gateway", "ListenerSet")}
         looked_at |= faces.differing(tables, _composition(self._tables))
         more = {ResourceKey(HTTPRoute.group, *one) for one in targets if one[0] in REQUEST_KINDS}
+        called = {one for each in attachment.extensions.states.values() for one in each.services}
+        if upstreams & called:
+            # Connections of policies' services are made otherwise.
+            more |= routes.states.keys()
         for key in (more | self._readers.of(looked_at)) - again:
             # Where routes of both kinds are, all of them are attached anew already.
             if (route := index.route(key)) is not None:
@@ -421,7 +436,7 @@ def _referring(state: RouteState | None) -> tuple[object, ...]:
         for one in rule.filters
         if one.extension_ref is not None and not is_python(one.extension_ref)
     )
-    return (refs, state.gateways) if refs else ()
+    return (refs, state.ancestors) if refs else ()
 
 
 def _is_local(changed: Mapping[ResourceKey, Change]) -> bool:

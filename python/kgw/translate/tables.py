@@ -12,7 +12,8 @@ survives a reload:
     cluster  kube_NAMESPACE_SERVICE_PORT, followed by _auto or _http2 where requests go there in
              another version of HTTP than the port's, by _udp for a port of UDP, by _passthrough
              where the TLS of clients is passed on although a policy asks for TLS; import_...
-             likewise for a ServiceImport; with the certificate of a Gateway, by @NAMESPACE/GATEWAY
+             likewise for a ServiceImport, backend_... for a Backend; with the certificate of a
+             Gateway, by @NAMESPACE/GATEWAY
 
 A table is known before its routes are: `kgw.translate.records` makes what each route has in it.
 """
@@ -27,6 +28,9 @@ from kgw.attach import hostnames
 from kgw.attach.frontends import ServiceAddress
 from kgw.attach.policies import Place
 from kgw.translate import filters
+from kgw.translate.policies import filters as policy_filters
+from kgw.translate.policies.action import settings
+from kgw.translate.policies.context import PolicyContext
 from kgw.translate.retries import DEFAULT_TIMEOUT_MS
 from kgw.translate.rules import REPLACED
 from kgw.translate.sessions import sessions
@@ -185,6 +189,14 @@ class Tables:
             return None
         return self._attachment.external.states[backend.external.namespace, backend.external.name]
 
+    def authority(self, backend: Backend) -> str:
+        """The host that calls of a service are for, where nothing else is said."""
+        external = self.external(backend)
+        if external is not None:
+            return external.authority
+        namespace = "" if backend.service is None else f".{backend.service.namespace}"
+        return f"{backend.ref.name}{namespace}"
+
     def _add(self, table: Table) -> str:
         self.every[table.name] = table
         if table.service is not None:
@@ -206,16 +218,16 @@ class Tables:
         ident = f"default@{table}"
         name = f"{service.namespace}/{service.name}:{port.port}"
         place = Place(gateway.named, listener.section)
-        limit = self._attachment.policies.limit(place)
+        effective = self._attachment.policies.effective(place)
         chain = filters.grpc_web(gateway, listener, [port])
         target: dict[str, Any]
-        if isinstance(limit, str):
+        if isinstance(effective, str):
             target = {"type": "direct", "status": 500, "body": REPLACED}
         else:
-            timeout = self._attachment.policies.request_timeout(place)
-            if limit is not None:
-                scope = bucket_scope(limit.level, table, listener, ident)
-                chain += filters.local_rate_limit(limit, scope)
+            given = settings(effective)
+            timeout = given.request_timeout
+            context = PolicyContext(self._attachment, self, gateway, table, listener, ident)
+            chain = filters.chain(chain, policy_filters(effective, context))
             target = {
                 "type": "forward",
                 "backends": [
@@ -223,6 +235,7 @@ class Tables:
                 ],
                 "request_timeout_ms": DEFAULT_TIMEOUT_MS if timeout is None else int(timeout),
             }
+            given.put(target)
             of = self._attachment.upstreams.traffic.session
             found = sessions(None, f"{service.kind}/{name}", [service], of)
             if found:
@@ -230,17 +243,6 @@ class Tables:
         self.routes[ident] = {"name": name, "filters": chain, "action": target}
         rank = {"created": None, "name": name, "rule": 0, "match": 0}
         return {"path": {"prefix": "/"}, "rank": rank, "route": ident}
-
-
-def bucket_scope(level: str, table: str, listener: ListenerState, route: str) -> str:
-    """What shares a bucket: a match for policies of routes, more for those of Gateways."""
-    match level:
-        case "route":
-            return route
-        case "listener":
-            return f"{table}/{listener.section}"
-        case _:
-            return table
 
 
 def _narrower(listener: ListenerState, sharing: list[ListenerState]) -> tuple[str, ...]:

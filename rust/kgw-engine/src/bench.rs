@@ -51,7 +51,7 @@ impl FilterChain {
     pub fn run(&self, request: &mut Request) -> bool {
         let now = self.worker.now();
         let mut filters = self.route.request_filters.iter();
-        filters.all(|filter| filter.on_request(request, now, None).is_ok())
+        filters.all(|slot| slot.filter.on_head(request, now, None).is_ok())
     }
 }
 

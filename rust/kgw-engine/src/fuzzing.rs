@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::conn::http2::guard::budget::{Meter, Role};
 use crate::conn::http2::guard::frames::{FrameHead, FrameScanner};
 use crate::filter::grpc_web::TextDecoder;
+use crate::upstream::redis::resp::{MAX_REPLY, read_reply};
 
 /// HTTP/2 bytes in pieces of `piece` bytes have the frames that they have as a whole, and no frame upsets
 /// the budgets.
@@ -50,4 +51,29 @@ pub fn grpc_web_text(piece: usize, text: &[u8]) {
     let decoded = decode(piece);
     assert!(decoded.as_ref().is_ok_and(|out| out.len() <= text.len()) || decoded.is_err());
     assert_eq!(decoded, decode(text.len()));
+}
+
+/// Replies of a Redis server that come in pieces of `piece` bytes are those that come at once, and no more is
+/// held of one than one may have.
+pub fn redis_reply(piece: usize, bytes: &[u8]) {
+    let replies = |piece: usize| {
+        let (mut held, mut found) = (Vec::new(), Vec::new());
+        for part in bytes.chunks(piece.max(1)) {
+            held.extend_from_slice(part);
+            loop {
+                match read_reply(&held) {
+                    Ok(Some((reply, length))) => {
+                        assert!((1..=MAX_REPLY).contains(&length));
+                        held.drain(..length);
+                        found.push(reply);
+                    }
+                    Ok(None) => break,
+                    Err(_) => return (found, None),
+                }
+            }
+            assert!(held.len() < MAX_REPLY);
+        }
+        (found, Some(held))
+    };
+    assert_eq!(replies(piece), replies(bytes.len()));
 }

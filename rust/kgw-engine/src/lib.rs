@@ -13,6 +13,7 @@
 #[doc(hidden)]
 pub mod bench;
 pub mod bridge;
+pub mod cel;
 mod clock;
 pub mod config;
 mod conn;
@@ -21,6 +22,7 @@ mod filter;
 pub mod fuzzing;
 mod listen;
 mod pipeline;
+mod protobuf;
 mod room;
 pub mod runtime;
 mod stats;

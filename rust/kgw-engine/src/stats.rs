@@ -127,6 +127,44 @@ stats! {
     mirror_rq_failed,
     /// Preflight requests that were answered.
     cors_preflight,
+    /// Answers that were compressed.
+    compressed,
+    /// Requests that were decompressed.
+    decompressed,
+    /// Requests that were delayed on purpose.
+    fault_delayed,
+    /// Requests that were answered with an error on purpose.
+    fault_aborted,
+    /// Requests that were spared a fault since there were too many.
+    fault_overflow,
+    /// Requests that policies in shadow would have refused.
+    shadow_denied,
+    /// Templates of transformations that were not rendered: what they are for was removed or left out.
+    transformation_template_failed,
+    /// Events that were too long to be transformed, where the message was cut short.
+    transformation_event_too_long,
+    /// Requests of clients that an access list denied.
+    acl_blocked,
+    /// Requests with a password that was right.
+    basic_auth_allowed,
+    /// Requests without one.
+    basic_auth_denied,
+    /// Passwords that threads were asked to check.
+    basic_auth_checked,
+    /// Requests whose passwords were not checked, since too many were.
+    basic_auth_overflow,
+    /// Requests with an API key that is a client's.
+    api_key_auth_allowed,
+    /// Requests without any.
+    api_key_auth_unauthorized,
+    /// Requests with one that is nobody's.
+    api_key_auth_forbidden,
+    /// Requests that change something and do not say where they come from.
+    csrf_missing_source_origin,
+    /// Requests that change something and come from pages of other hosts.
+    csrf_request_invalid,
+    /// Requests that change something and may.
+    csrf_request_valid,
     /// Requests that an authorization service let pass.
     ext_authz_ok,
     /// Requests that an authorization service refused.
@@ -139,8 +177,61 @@ stats! {
     ext_authz_failure_mode_allowed,
     /// Requests with a body that is longer than an authorization service is told.
     ext_authz_too_large,
+    /// Streams to services that process messages.
+    ext_proc_streams_started,
+    /// Those of them that failed.
+    ext_proc_streams_failed,
+    /// Messages sent in such streams.
+    ext_proc_stream_msgs_sent,
+    /// Messages received in such streams.
+    ext_proc_stream_msgs_received,
+    /// Those of them that were no answer to what was asked.
+    ext_proc_spurious_msgs_received,
+    /// Messages that such a service did not answer in time.
+    ext_proc_message_timeouts,
+    /// Answers of such services for clients.
+    ext_proc_immediate_responses,
+    /// Changes by such services that no message can have.
+    ext_proc_rejected_mutations,
+    /// Failures of such services after which messages went on nevertheless.
+    ext_proc_failure_mode_allowed,
+    /// Requests that a global rate limit let pass.
+    ratelimit_ok,
+    /// Requests that a global rate limit refused.
+    ratelimit_over_limit,
+    /// Requests that whoever keeps a global rate limit was not there for, or did not decide about.
+    ratelimit_error,
+    /// Those of them that it took too long for.
+    ratelimit_timeout,
+    /// Those of them that went on nevertheless.
+    ratelimit_failure_mode_allowed,
+    /// Those of them that the proxy decided about by itself.
+    ratelimit_local_fallback,
+    /// Connections to Redis servers that were not opened, broke, or were given up for want of an answer.
+    redis_failed,
+    /// Entries of access logs that were sent to their services.
+    access_log_service_written,
+    /// Entries of access logs that are lost: their service was not there, did not want them or did not keep
+    /// up.
+    access_log_service_dropped,
+    /// Attempts to send entries of access logs that failed.
+    access_log_service_failed,
+    /// Streams of access logs that their services ended.
+    access_log_service_stream_lost,
+    /// Times that an authorization service was asked once more.
+    ext_authz_retry,
+    /// Requests about which a decision of an authorization service was remembered.
+    ext_authz_cached,
     /// Requests that a token bucket refused.
     rate_limited,
+    /// Requests over a local rate limit that were let pass, as so many percent are.
+    rate_limit_not_enforced,
+    /// Requests that waited for tokens of a local rate limit.
+    rate_limit_queued,
+    /// Requests that wait for them.
+    rate_limit_queue_active,
+    /// Requests that waited for them until their client was gone.
+    rate_limit_abandoned,
     /// Requests without a route.
     no_route,
     /// PROXY headers accepted.
@@ -224,6 +315,26 @@ stats! {
     udp_sess_tx_errors,
     /// Datagrams for endpoints that could not be sent and were dropped.
     udp_upstream_tx_errors,
+    /// Requests whose tokens, or whose lack of one, policies allowed.
+    jwt_allowed,
+    /// Requests whose tokens, or whose lack of one, policies refused.
+    jwt_denied,
+    /// Tokens that had been verified before.
+    jwt_cache_hit,
+    /// Tokens that had not.
+    jwt_cache_miss,
+    /// Sets of keys that were fetched.
+    jwks_fetch_success,
+    /// Sets of keys that were to be fetched and were not.
+    jwks_fetch_failed,
+    /// Requests that conditions of policies allowed.
+    rbac_allowed,
+    /// Requests that conditions of policies refused.
+    rbac_denied,
+    /// Requests that conditions of policies in shadow would have allowed.
+    rbac_shadow_allowed,
+    /// Requests that conditions of policies in shadow would have refused.
+    rbac_shadow_denied,
     /// Upstream connections opened.
     upstream_cx_total,
     /// Upstream connections that failed to open.
@@ -251,4 +362,13 @@ stats! {
     upstream_rq_per_try_timeout,
     /// Requests that took longer than their route allows.
     upstream_rq_timeout,
+    /// Requests that took longer than their cluster allows.
+    upstream_rq_max_duration_reached,
+    /// Requests that were refused since as many as may be were under way to their cluster, or waited for a
+    /// connection.
+    upstream_rq_pending_overflow,
+    /// Connections that were wanted while their cluster had as many as it may.
+    upstream_cx_overflow,
+    /// HTTP/2 connections that were closed since their peer did not answer a PING.
+    upstream_http2_keepalive_timeout,
 }

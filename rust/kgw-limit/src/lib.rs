@@ -6,7 +6,9 @@
 //!   compare-and-swap, and a refused take writes nothing.
 //! * [`KeyedBuckets`] is one bucket for each key (client address, header value, identity), bounded in
 //!   number.
+//! * [`Lines`] is who waits for the tokens of buckets: in the order in which they came, bounded in number.
 //! * [`RetryBudget`] is how many of the requests to a backend may be retries, counted over a while.
+//! * [`Slots`] is how many of something may be in use at once.
 //!
 //! Nothing here reads a clock: every operation receives `now`, a [`Tick`]. A [`MonotonicClock`] and,
 //! for tests, a [`ManualClock`] provide it.
@@ -38,7 +40,10 @@ mod clock;
 mod error;
 mod keyed;
 mod limit;
+mod lines;
 mod retry_budget;
+mod slots;
+mod sync;
 mod tick;
 
 pub use bucket::TokenBucket;
@@ -46,5 +51,7 @@ pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use error::Error;
 pub use keyed::{DEFAULT_MAX_KEYS, KeyedBuckets};
 pub use limit::{Denied, Limit, MIN_FILL_INTERVAL, Taken, Unreserved};
+pub use lines::{Entered, KeyedBucket, Lines, Place, Promise, Refused};
 pub use retry_budget::RetryBudget;
+pub use slots::{Slot, Slots};
 pub use tick::Tick;

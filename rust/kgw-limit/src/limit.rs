@@ -151,6 +151,19 @@ impl Limit {
         self.max_tokens
     }
 
+    /// The time for one token to come back, rounded up to a nanosecond. A limit with a longer one is the
+    /// slower one, whatever the sizes of the buckets.
+    #[must_use]
+    pub fn token_time(&self) -> Duration {
+        self.span(self.cost.get())
+    }
+
+    /// The time for an empty bucket to fill, rounded up to a nanosecond.
+    #[must_use]
+    pub fn fill_time(&self) -> Duration {
+        self.span(self.burst)
+    }
+
     /// Decides on `n` tokens from a bucket in state `tat`; with a grant comes its next state.
     #[inline]
     pub(crate) fn take(&self, tat: u64, now: Tick, n: u64) -> Result<(u64, Taken), Denied> {
@@ -260,6 +273,12 @@ impl Limit {
     #[inline]
     fn tokens(&self, full: u64, base: u64) -> u64 {
         full.saturating_sub(base) / self.cost
+    }
+
+    /// A span of grains, rounded up to a nanosecond.
+    fn span(&self, grains: u64) -> Duration {
+        let nanos = (u128::from(grains) << self.grain).div_ceil(u128::from(Tick::PER_NANOSECOND));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// From `now` until `ready` (in grains), rounded up: a take after exactly that long succeeds.

@@ -245,3 +245,22 @@ fn the_end_of_time_is_not_the_end_of_the_process() {
     assert!(bucket.reserve(Tick::MAX, 3).is_some());
     assert!(bucket.take(Tick::from_raw(u64::MAX), 1).is_err());
 }
+
+#[test]
+fn a_limit_says_how_long_a_token_and_a_full_bucket_take() {
+    let limit = Limit::new(10, 3, Duration::from_secs(60)).unwrap();
+    assert_eq!(limit.token_time(), Duration::from_secs(20));
+    assert_eq!(limit.fill_time(), Duration::from_secs(200));
+    let third = Limit::new(1, 3, Duration::from_secs(1)).unwrap();
+    assert_eq!(third.token_time(), Duration::from_nanos(333_333_334));
+    assert_eq!(
+        Limit::new(0, 1, Duration::from_secs(1))
+            .unwrap()
+            .fill_time(),
+        Duration::ZERO
+    );
+    let century = Duration::from_secs(100 * 365 * 86_400);
+    let slow = Limit::new(2, 1, century).unwrap();
+    let off = century.abs_diff(slow.token_time()).as_secs_f64() / century.as_secs_f64();
+    assert!(off < 0.001, "{off}");
+}

@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::process;
 
+use kgw_engine::config::check as config_check;
 use kgw_engine::telemetry::access_log::{self, FormatOptions, LogProgram, operator_names, sample};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -15,6 +16,8 @@ use crate::error::{config_error, not_running};
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Tap>()?;
     module.add_function(wrap_pyfunction!(check, module)?)?;
+    module.add_function(wrap_pyfunction!(check_filter, module)?)?;
+    module.add_function(wrap_pyfunction!(check_local_replies, module)?)?;
     module.add_function(wrap_pyfunction!(render_example, module)?)?;
     module.add_function(wrap_pyfunction!(operators, module)?)
 }
@@ -23,6 +26,18 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 fn check(kind: &str, value: &str) -> PyResult<Option<String>> {
     Ok(compile(kind, value)?.err())
+}
+
+/// Returns what is wrong with a filter, or None.
+#[pyfunction]
+fn check_filter(filter: &str) -> Option<String> {
+    config_check::access_log_filter(filter).err()
+}
+
+/// Returns what is wrong with changes to local replies, or None.
+#[pyfunction]
+fn check_local_replies(replies: &str) -> Option<String> {
+    config_check::local_replies(replies).err()
 }
 
 /// Returns the line that a format prints for a sample request.

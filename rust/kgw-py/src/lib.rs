@@ -5,14 +5,17 @@
 
 mod access_log;
 mod bridge;
+mod cel;
 mod engine;
 mod error;
 mod explanation;
+mod jwt;
 mod limit;
 mod manifest;
 mod proxyproto;
 mod route;
 mod schema;
+mod template;
 mod tls;
 #[cfg(target_os = "linux")]
 mod watch;
@@ -24,12 +27,15 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     submodule(module, "access_log", access_log::register)?;
     submodule(module, "bridge", bridge::register)?;
+    submodule(module, "cel", cel::register)?;
     submodule(module, "engine", engine::register)?;
+    submodule(module, "jwt", jwt::register)?;
     submodule(module, "limit", limit::register)?;
     submodule(module, "manifest", manifest::register)?;
     submodule(module, "proxyproto", proxyproto::register)?;
     submodule(module, "route", route::register)?;
     submodule(module, "schema", schema::register)?;
+    submodule(module, "template", template::register)?;
     submodule(module, "tls", tls::register)?;
     #[cfg(target_os = "linux")]
     submodule(module, "watch", watch::register)?;

@@ -1,13 +1,15 @@
 //! `kgw._native.manifest`: manifests as plain Python data that knows its places.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kgw_manifest::{Limits, Member, Node, Place, Reread, Source, Step, Value};
 use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+
+use crate::schema::is_sound;
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(parse, module)?)?;
@@ -37,12 +39,20 @@ fn parse<'py>(
     Ok((documents, problems))
 }
 
-/// What a piece of a text keeps: its document as a Python object, so that it stays the same one.
-struct Kept(PyOnceLock<Py<Document>>);
+/// What a piece of a text keeps.
+struct Kept {
+    /// Its document as a Python object, so that it stays the same one.
+    document: PyOnceLock<Py<Document>>,
+    /// Whether nothing is wrong with it, which is found out once.
+    sound: OnceLock<bool>,
+}
 
 impl Default for Kept {
     fn default() -> Self {
-        Self(PyOnceLock::new())
+        Self {
+            document: PyOnceLock::new(),
+            sound: OnceLock::new(),
+        }
     }
 }
 
@@ -62,7 +72,21 @@ impl Text {
     #[pyo3(signature = (data, before=None))]
     fn new(py: Python<'_>, data: &[u8], before: Option<&Bound<'_, Self>>) -> PyResult<Self> {
         let known = before.map(|before| &before.get().inner);
-        let mut inner = py.detach(|| kgw_manifest::Text::read(data, known, &Limits::default()));
+        let mut inner = py.detach(|| {
+            let inner = kgw_manifest::Text::<Kept>::read(data, known, &Limits::default());
+            // Here other threads can run Python. What is only parsed as a part of a whole text with
+            // mistakes is left to who takes its value.
+            for member in inner.members(None) {
+                if let Member::Piece {
+                    piece, document, ..
+                } = member
+                {
+                    let sound = || is_sound(&document.document());
+                    piece.kept.sound.get_or_init(sound);
+                }
+            }
+            inner
+        });
         let whole = inner.take_whole();
         let documents = PyList::empty(py);
         let mut stands = Vec::new();
@@ -75,8 +99,11 @@ impl Text {
                 } => {
                     let stand = (stand.index, stand.line);
                     // Each time the same object.
-                    let make = || Py::new(py, Document::new(Arc::clone(document)));
-                    let document = piece.kept.0.get_or_try_init(py, make)?;
+                    let make = || {
+                        let sound = piece.kept.sound.get() == Some(&true);
+                        Py::new(py, Document::new(Arc::clone(document), sound))
+                    };
+                    let document = piece.kept.document.get_or_try_init(py, make)?;
                     (document.clone_ref(py), stand)
                 }
                 Member::Whole { source, document } => {
@@ -126,16 +153,21 @@ impl Text {
 struct Document {
     inner: Arc<Reread>,
     index: usize,
+    sound: bool,
 }
 
 impl Document {
-    fn new(inner: Arc<Reread>) -> Self {
+    fn new(inner: Arc<Reread>, sound: bool) -> Self {
         let index = inner.document().index();
-        Self { inner, index }
+        Self {
+            inner,
+            index,
+            sound,
+        }
     }
 
     fn whole(source: &Arc<Source>, document: Arc<kgw_manifest::Document>) -> Self {
-        Self::new(Arc::new(Reread::kept(Arc::clone(source), document)))
+        Self::new(Arc::new(Reread::kept(Arc::clone(source), document)), false)
     }
 }
 
@@ -144,6 +176,11 @@ impl Document {
     #[getter]
     fn index(&self) -> usize {
         self.index
+    }
+
+    #[getter]
+    fn sound(&self) -> bool {
+        self.sound
     }
 
     #[getter]

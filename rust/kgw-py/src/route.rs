@@ -27,6 +27,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Considered>()?;
     module.add_class::<Explanation>()?;
     module.add_function(wrap_pyfunction!(canonical_path, module)?)?;
+    module.add_function(wrap_pyfunction!(check_substitution, module)?)?;
     module.add_function(wrap_pyfunction!(check_regex, module)?)
 }
 
@@ -38,6 +39,17 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 fn check_regex(pattern: &str) -> Option<String> {
     kgw_route::check_regex(pattern)
+        .err()
+        .map(|error| error.to_string())
+}
+
+/// What is wrong with the replacement of what a regular expression matches, or ``None``.
+///
+/// In the replacement a backslash and a digit stand for a group, 0 for the whole match, and two
+/// backslashes for one, as in RE2.
+#[pyfunction]
+fn check_substitution(pattern: &str, substitution: &str) -> Option<String> {
+    kgw_route::Substitution::new(pattern, substitution)
         .err()
         .map(|error| error.to_string())
 }

@@ -14,6 +14,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(rules, module)?)?;
     module.add_function(wrap_pyfunction!(validate, module)?)?;
     module.add_function(wrap_pyfunction!(metadata, module)?)?;
+    module.add_function(wrap_pyfunction!(is_plain, module)?)?;
     module.add_class::<Violation>()
 }
 
@@ -83,6 +84,90 @@ fn metadata(value: &Bound<'_, PyAny>, label: bool) -> PyResult<Vec<Violation>> {
     };
     let found = kgw_schema::metadata(&object, form);
     Ok(found.into_iter().map(|inner| Violation { inner }).collect())
+}
+
+#[pyfunction]
+fn is_plain(fields: &Bound<'_, PyDict>, value: &Bound<'_, PyDict>) -> PyResult<bool> {
+    plain(fields, value, 0)
+}
+
+fn plain(fields: &Bound<'_, PyDict>, value: &Bound<'_, PyDict>, depth: usize) -> PyResult<bool> {
+    if depth > DEPTH {
+        return Ok(false);
+    }
+    for (key, item) in value.iter() {
+        let Some(nested) = fields.get_item(key)? else {
+            return Ok(false);
+        };
+        if item.is_none() {
+            return Ok(false);
+        }
+        let Ok(nested) = nested.cast::<PyDict>() else {
+            continue;
+        };
+        if let Ok(item) = item.cast::<PyDict>() {
+            if !plain(nested, item, depth + 1)? {
+                return Ok(false);
+            }
+        } else if let Ok(items) = item.cast::<PyList>() {
+            for item in items.iter() {
+                if let Ok(item) = item.cast::<PyDict>()
+                    && !plain(nested, item, depth + 1)?
+                {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Whether [`validate`] and [`metadata`] find nothing in a document: it is an object, and as its
+/// definition wants it if there is one.
+pub(crate) fn is_sound(document: &kgw_manifest::Document) -> bool {
+    let object = json(document.root(), 0);
+    let text = |name| object.field(name).and_then(Value::text);
+    let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
+        return false;
+    };
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    let form = match (group, kind) {
+        ("", "Namespace" | "Service") => NameForm::Label,
+        _ => NameForm::Subdomain,
+    };
+    if !kgw_schema::metadata(&object, form).is_empty() {
+        return false;
+    }
+    let schema = crd(group, kind).and_then(|crd| crd.schema(version, Channel::Experimental));
+    schema.is_none_or(|schema| schema.validate(object, None, Write::Object).is_empty())
+}
+
+/// The value of a document's node, as [`read`] gives it for what Python has of it.
+fn json(node: kgw_manifest::Node<'_>, depth: usize) -> Value<'_> {
+    use kgw_manifest::Value as Read;
+    if depth > DEPTH {
+        return Value::Null;
+    }
+    match node.value() {
+        Read::Null => Value::Null,
+        Read::Bool(value) => Value::Bool(value),
+        Read::Int(value) => Value::Int(value),
+        #[allow(clippy::cast_precision_loss)] // as Python makes a floating point number of it
+        Read::UInt(value) => Value::Float(value as f64),
+        Read::Float(value) => Value::Float(value),
+        Read::String(text) => Value::Str(Cow::Borrowed(text)),
+        Read::Sequence(items) => Value::List(
+            items
+                .into_iter()
+                .map(|item| json(item, depth + 1))
+                .collect(),
+        ),
+        Read::Mapping(entries) => Value::Map(
+            entries
+                .map(|(key, value)| (Cow::Borrowed(key), json(value, depth + 1)))
+                .collect(),
+        ),
+    }
 }
 
 fn channel(standard: bool) -> Channel {

@@ -42,6 +42,7 @@ fn check_parameters(
         min_version: version(min_version)?,
         max_version: version(max_version)?,
         cipher_suites,
+        ..TlsParameters::default()
     };
     Ok(check::parameters(&parameters).err())
 }

@@ -63,7 +63,9 @@ mod regex_group;
 mod request;
 mod rule;
 mod shard;
+mod substitution;
 mod table;
+mod value_regex;
 
 pub use builder::Builder;
 pub use edit::{Edit, HostId, Revision};
@@ -75,4 +77,6 @@ pub use pattern::check_regex;
 pub use precedence::{Criterion, Precedence};
 pub use request::Request;
 pub use rule::{PathMatch, Rank, Rule, StringMatch, ValueMatch};
+pub use substitution::{Substitution, SubstitutionError};
 pub use table::{Match, RouteTable};
+pub use value_regex::ValueRegex;

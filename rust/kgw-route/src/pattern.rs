@@ -26,7 +26,7 @@ const MAX_PATTERN: usize = 4096;
 
 /// The largest automaton of one pattern. Bytes. RE2's program of 1 MiB would be some 65,000
 /// instructions; Envoy's default limit is 100 of them, which Istio and kgateway lift.
-const MAX_COMPILED: usize = 1 << 20;
+pub(crate) const MAX_COMPILED: usize = 1 << 20;
 
 /// The largest automata of a table together. Bytes.
 const MAX_ALL_COMPILED: usize = 256 << 20;
@@ -81,6 +81,11 @@ impl Pattern {
             hir,
             compiled: dfa.memory_usage() + dfa.get_nfa().memory_usage(),
         })
+    }
+
+    /// A pattern of a value that is of no table.
+    pub(crate) fn of_one(pattern: &str) -> Result<Self, RegexError> {
+        Self::new(parse(pattern)?, 0)
     }
 }
 

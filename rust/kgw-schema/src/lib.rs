@@ -15,26 +15,20 @@
 //!
 //! **Bounded.** A schema is compiled once, when it is first asked for. What an object takes is linear in
 //! its size but for the rules, which have the budget that an API server gives them
-//! (`cel::Cost`), and nesting is limited.
+//! ([`kgw_cel::Cost`]), and nesting is limited.
 
 #![forbid(unsafe_code)]
 
-mod cel;
 mod crd;
 mod fault;
-mod format;
 mod meta;
 mod node;
-mod pattern;
-mod quantity;
 mod rules;
 mod schema;
 mod structural;
-mod value;
 
-pub use crate::cel::{Program, RuleError};
 pub use crate::crd::{Channel, Crd, crd, crds};
 pub use crate::fault::{Fault, Step, Violation, path_text};
 pub use crate::meta::{NameForm, metadata};
 pub use crate::schema::{Schema, SchemaError, Write};
-pub use crate::value::Value;
+pub use kgw_cel::{SyntaxError, Value};

@@ -1,8 +1,8 @@
 //! The metadata of an object: what an API server checks of every kind.
 
+use kgw_cel::{Value, format};
+
 use crate::fault::{Fault, Step, Violation};
-use crate::format;
-use crate::value::Value;
 
 /// What a name has to be, which depends on the kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

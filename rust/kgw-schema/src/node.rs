@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use kgw_cel::format::Format;
+use kgw_cel::pattern::Pattern;
+use kgw_cel::{Names, Program, Shape, Value};
 use serde_json::{Map, Value as Json};
 
-use crate::cel::Program;
-use crate::format::Format;
-use crate::pattern::Pattern;
+use crate::rules::VARIABLES;
 use crate::schema::SchemaError;
-use crate::value::Value;
 
 /// The type of a value; `Any` where the schema names none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +83,8 @@ pub(crate) struct Node {
     pub(crate) rules: Vec<Rule>,
     /// Whether there is a rule here or below.
     pub(crate) has_rules: bool,
-    /// Whether a text of a field or entry may be something else in a rule, such as a time.
-    pub(crate) has_typed: bool,
+    /// What it is in rules.
+    pub(crate) shape: Arc<Shape>,
 }
 
 impl Node {
@@ -101,11 +101,6 @@ impl Node {
         self.properties
             .binary_search_by(|(one, _)| one.as_str().cmp(name))
             .ok()
-    }
-
-    /// Whether the schema names a field, or does not say which there are.
-    pub(crate) fn properties_has(&self, name: &str) -> bool {
-        self.additional.is_none() || self.property(name).is_some()
     }
 }
 
@@ -218,9 +213,26 @@ impl<'j> Pool<'j> {
                 .chain(&additional)
                 .chain(&items)
                 .any(|node| node.has_rules);
+        let format = text("format").map(|name| (name.to_owned(), Format::named(name)));
+        let int_or_string = flag("x-kubernetes-int-or-string");
         let below = properties.iter().map(|(_, node)| node);
         let typed = |node: &Arc<Node>| matches!(node.format, Some((_, Some(_))));
-        let has_typed = below.chain(&additional).any(typed);
+        let has_typed_fields = below.chain(&additional).any(typed);
+        let shape = Shape {
+            is_number: text("type") == Some("number"),
+            text: format
+                .as_ref()
+                .and_then(|(_, format)| *format)
+                .filter(|_| !int_or_string),
+            is_set: list_type != ListType::Atomic,
+            has_typed_fields,
+            fields: properties
+                .iter()
+                .map(|(name, node)| (name.as_str().into(), Arc::clone(&node.shape)))
+                .collect(),
+            additional: additional.as_ref().map(|node| Arc::clone(&node.shape)),
+            items: items.as_ref().map(|node| Arc::clone(&node.shape)),
+        };
         Ok(Node {
             kind: match text("type") {
                 Some("object") => Type::Object,
@@ -231,7 +243,7 @@ impl<'j> Pool<'j> {
                 Some("boolean") => Type::Boolean,
                 _ => Type::Any,
             },
-            int_or_string: flag("x-kubernetes-int-or-string"),
+            int_or_string,
             nullable: flag("nullable"),
             preserve_unknown: flag("x-kubernetes-preserve-unknown-fields"),
             embedded: flag("x-kubernetes-embedded-resource"),
@@ -251,7 +263,7 @@ impl<'j> Pool<'j> {
                 .map(Value::from)
                 .collect(),
             pattern,
-            format: text("format").map(|name| (name.to_owned(), Format::named(name))),
+            format,
             minimum: number("minimum").map(|bound| (bound, flag("exclusiveMinimum"))),
             maximum: number("maximum").map(|bound| (bound, flag("exclusiveMaximum"))),
             multiple_of: number("multipleOf").filter(|multiple| *multiple > 0.0),
@@ -268,7 +280,7 @@ impl<'j> Pool<'j> {
             not,
             rules,
             has_rules,
-            has_typed,
+            shape: Arc::new(shape),
         })
     }
 
@@ -291,7 +303,7 @@ fn compile_rule(json: &Json) -> Result<Rule, SchemaError> {
     let text = |name: &str| json.get(name).and_then(Json::as_str);
     let written = text("rule").ok_or(SchemaError::NoSchema)?.trim();
     let compiled = |text: &str| {
-        Program::compile(text).map_err(|error| SchemaError::Rule {
+        Program::compile(text, Names::Variables(&VARIABLES)).map_err(|error| SchemaError::Rule {
             rule: text.to_owned(),
             error,
         })

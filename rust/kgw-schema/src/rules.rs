@@ -1,9 +1,9 @@
 //! Evaluates the rules of a schema on an object that was admitted.
 
-use crate::cel::{Cel, Cost, Failure};
+use kgw_cel::{Cel, Cost, Failure, Value};
+
 use crate::fault::{Fault, Step, Violation};
 use crate::node::{ListType, Node, Rule};
-use crate::value::Value;
 
 /// Evaluates all rules but those of parts that have a fault that keeps an API server from it.
 pub(crate) fn evaluate<'v>(
@@ -17,12 +17,24 @@ pub(crate) fn evaluate<'v>(
         blocked: blocked.map(|one| one.path.clone()).collect(),
         path: Vec::new(),
         stack: Vec::new(),
-        cost: Cost::default(),
+        cost: Cost::new(RULE, OBJECT),
         violations,
     };
     // Nothing is left to spend, so nothing more is evaluated.
     let _ = walk.node(value, before, node);
 }
+
+/// What one rule may cost.
+const RULE: u64 = 1_000_000;
+
+/// What all rules of an object may cost together.
+const OBJECT: u64 = 10_000_000;
+
+/// What rules are about, in the order of their places on the stack.
+pub(crate) const VARIABLES: [&str; 2] = ["self", "oldSelf"];
+
+/// The place of the object as it was before.
+const OLD: usize = 1;
 
 /// The budget of all rules is spent.
 struct Spent;
@@ -94,16 +106,16 @@ impl<'v> Walk<'v, '_> {
         rule: &'v Rule,
     ) -> Result<(), Spent> {
         let old = match (before, rule.optional_old_self) {
-            (Some(before), true) => Cel::some(Cel::of(before, Some(node))),
+            (Some(before), true) => Cel::some(Cel::of(before, Some(&node.shape))),
             (None, true) => Cel::Optional(None),
-            (Some(before), false) => Cel::of(before, Some(node)),
+            (Some(before), false) => Cel::of(before, Some(&node.shape)),
             // What is about a change says nothing about what is new.
-            (None, false) if rule.program.is_transition => return Ok(()),
+            (None, false) if rule.program.names_variable(OLD) => return Ok(()),
             (None, false) => Cel::Null,
         };
-        self.cost.next_rule();
+        self.cost.next();
         self.stack.clear();
-        self.stack.extend([Cel::of(value, Some(node)), old]);
+        self.stack.extend([Cel::of(value, Some(&node.shape)), old]);
         let result = rule.program.evaluate(&mut self.stack, &mut self.cost);
         let error = match result {
             Ok(Cel::Bool(true)) => return Ok(()),
@@ -119,11 +131,11 @@ impl<'v> Walk<'v, '_> {
             }
             Ok(_) => "the result is no boolean".to_owned(),
             Err(Failure::Error(error)) => error.into_owned(),
-            Err(Failure::Budget { object: true }) => {
+            Err(Failure::Budget { total: true }) => {
                 self.report(Fault::Budget, &[]);
                 return Err(Spent);
             }
-            Err(Failure::Budget { object: false }) => {
+            Err(Failure::Budget { total: false }) => {
                 "call cost exceeds limit: the rule takes too long".to_owned()
             }
         };
@@ -139,7 +151,7 @@ impl<'v> Walk<'v, '_> {
     /// The message of a rule that does not hold, as an API server makes it.
     fn message(&mut self, rule: &'v Rule) -> String {
         let written = rule.message_program.as_ref().and_then(|program| {
-            self.cost.next_rule();
+            self.cost.next();
             match program.evaluate(&mut self.stack, &mut self.cost) {
                 Ok(Cel::Str(text)) if is_message(&text) => Some(text.trim().to_owned()),
                 _ => None,

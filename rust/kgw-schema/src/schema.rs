@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
+use kgw_cel::{SyntaxError, Value};
 use serde_json::Value as Json;
 
-use crate::cel::RuleError;
 use crate::fault::Violation;
 use crate::node::{Node, Pool};
-use crate::value::Value;
 use crate::{rules, structural};
 
 /// A schema that cannot be used.
@@ -29,7 +28,7 @@ pub enum SchemaError {
         /// The rule.
         rule: String,
         /// What is wrong with it.
-        error: RuleError,
+        error: SyntaxError,
     },
 }
 

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use kgw_cel::Value;
+
 use crate::fault::{Fault, Measured, Step, Violation};
 use crate::node::{ListType, Node, Type};
-use crate::value::Value;
 
 /// How deeply an object may be nested.
 const DEPTH: usize = 128;

@@ -130,6 +130,11 @@ class Secret(Resource):
             if name in self.model_fields_set and names[name] in given
         }
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that it has, sorted."""
+        return tuple(sorted({*self.data, *self.string_data}))
+
     def read(self, key: str) -> bytes | None:
         """The bytes of a key; ``stringData`` wins, as it does when the object is written."""
         text = self.string_data.get(key)

@@ -173,15 +173,15 @@ class Rule(Model):
         default_factory=lambda: _ANY
     )
     """The requests that the rule is for: any of these; all requests if there is none."""
-    filters: Annotated[tuple[Filter, ...], Field(max_length=16)] = ()
+    filters: Annotated[tuple[Filter, ...], Field(max_length=16), shared()] = ()
     """What is done to requests and answers, in order."""
     backend_refs: Annotated[
-        tuple[Annotated[HTTPBackendRef, shared()], ...], Field(max_length=16)
+        tuple[Annotated[HTTPBackendRef, shared()], ...], Field(max_length=16), shared()
     ] = ()
     """Where requests go, by weight; without a backend they are answered with 500."""
-    timeouts: Timeouts = Field(default_factory=lambda: _NO_TIMEOUTS)
+    timeouts: Annotated[Timeouts, shared()] = Field(default_factory=lambda: _NO_TIMEOUTS)
     """How long a request may take."""
-    retry: Retry | None = None
+    retry: Annotated[Retry, shared()] | None = None
     """When a request is sent once more; by default never."""
     session_persistence: SessionPersistence | None = None
     """Sessions, whose requests go to one backend; by default there are none."""

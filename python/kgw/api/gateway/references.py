@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from kgw.api.core.service import Service
     from kgw.api.gateway.x_backend import XBackend
+    from kgw.api.kgateway.backend import Backend as KgatewayBackend
     from kgw.api.meta import Resource
 
 
@@ -141,12 +142,12 @@ class BackendRef(BackendObjectReference):
     @classmethod
     def of(
         cls,
-        target: Service | XBackend | str,
+        target: Service | XBackend | KgatewayBackend | str,
         port: int | None = None,
         *,
         weight: int | None = None,
     ) -> Self:
-        """Refers to a port of a Service, or to an XBackend.
+        """Refers to a port of a Service, to an XBackend or to a Backend.
 
         Args:
             target: the object, or ``name:port`` or ``namespace/name:port``. Where an object
@@ -165,7 +166,7 @@ class BackendRef(BackendObjectReference):
             return cls(
                 name=name, port=int(number), **given(namespace=namespace or None, weight=weight)
             )
-        if target.kind == "XBackend":
+        if target.kind != "Service":
             more = given(namespace=target.metadata.namespace, port=port, weight=weight)
             return cls(group=target.group, kind=target.kind, name=target.name, **more)
         if port is None:
@@ -189,8 +190,9 @@ class HTTPBackendRef(BackendRef):
         return self
 
 
-#: What can stand for a backend: a Service with one port, an XBackend, ``name:port``, a reference.
-Backend: TypeAlias = "Service | XBackend | str | BackendRef"
+#: What can stand for a backend: a Service with one port, an XBackend, a Backend, ``name:port``, a
+#: reference.
+Backend: TypeAlias = "Service | XBackend | KgatewayBackend | str | BackendRef"
 
 
 def backend_refs(backends: Backend | Iterable[Backend]) -> tuple[BackendRef, ...]:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, Strict, StringConstraints, model_validator
 
 from kgw.api.base import Bool, Model, Remark, contradiction
 from kgw.api.duration import Duration
 from kgw.api.kgateway import tlvs
+from kgw.api.kgateway.backend_limits import (
+    CircuitBreakers,
+    CommonHttpProtocolOptions,
+    ConnectionKeepalive,
+    Dns,
+)
+from kgw.api.kgateway.count import Count
+from kgw.api.kgateway.early import TCPKeepalive
+from kgw.api.kgateway.http_settings import WINDOW
 from kgw.api.kgateway.targets import KGATEWAY_GROUP
+from kgw.api.kgateway.tls_names import CURVES, SIGNATURE_ALGORITHMS
 from kgw.api.meta import Resource
 from kgw.api.names import Group, Kind, ObjectName
+from kgw.api.quantity import Quantity
 from kgw.diagnostics import Severity
 
 #: Kinds of targets, by group.
@@ -54,19 +65,6 @@ class BackendTargetSelector(Model):
     """The labels that the backends have."""
 
 
-class CommonHttpProtocolOptions(Model):
-    """HTTP towards a backend, whatever the version."""
-
-    unsupported: ClassVar[Mapping[str, Severity]] = dict.fromkeys(
-        ("idleTimeout", "maxHeadersCount", "maxStreamDuration"), _TUNING
-    )
-
-    max_requests_per_connection: Annotated[int, Strict(), Field(ge=0, le=4_294_967_295)] | None = (
-        None
-    )
-    """The requests after which a connection is closed; 0 is no bound."""
-
-
 class Http1ProtocolOptions(Model):
     """HTTP/1 towards a backend."""
 
@@ -82,16 +80,14 @@ class Http1ProtocolOptions(Model):
 class Http2ProtocolOptions(Model):
     """HTTP/2 towards a backend; what makes it HTTP/2 is the ``appProtocol`` of its Service."""
 
-    unsupported: ClassVar[Mapping[str, Severity]] = dict.fromkeys(
-        (
-            "connectionKeepalive",
-            "initialConnectionWindowSize",
-            "initialStreamWindowSize",
-            "maxConcurrentStreams",
-        ),
-        _TUNING,
-    )
-
+    connection_keepalive: ConnectionKeepalive | None = None
+    """PING frames that find out whether the backend is still there."""
+    initial_connection_window_size: Annotated[Quantity, WINDOW] | None = None
+    """The bytes that the backend may send ahead on a connection."""
+    initial_stream_window_size: Annotated[Quantity, WINDOW] | None = None
+    """The bytes that the backend may send ahead in a stream."""
+    max_concurrent_streams: Annotated[int, Strict(), Field(ge=1, le=2_147_483_647)] | None = None
+    """The streams that a connection may have at once; 256 at most."""
     # A message that is not valid ends its stream alone in any case.
     override_stream_error_on_invalid_http_message: Bool | None = None
     """Whether a connection outlives an invalid message."""
@@ -100,16 +96,16 @@ class Http2ProtocolOptions(Model):
 class TlsParameters(Model):
     """Versions and cipher suites."""
 
-    unsupported: ClassVar[Mapping[str, Severity]] = dict.fromkeys(
-        ("ecdhCurves", "signatureAlgorithms"), Severity.ERROR
-    )
-
     cipher_suites: tuple[_Text, ...] = ()
     """The cipher suites that may be used, by OpenSSL's names."""
+    ecdh_curves: tuple[_Text, ...] = ()
+    """The curves that keys are agreed on with, the best first."""
     min_version: _Version = "AUTO"
     """The lowest version of TLS."""
     max_version: _Version = "AUTO"
     """The highest version of TLS."""
+    signature_algorithms: tuple[_Text, ...] = ()
+    """The algorithms that signatures may be of, the best first, by the names of RFC 8446."""
 
 
 class SecretReference(Model):
@@ -119,17 +115,34 @@ class SecretReference(Model):
     """The name of the Secret."""
 
 
+class TlsFiles(Model):
+    """Files of the machine that the proxy runs on, in PEM. They are read with the configuration."""
+
+    root_ca: _Text | None = None
+    """The path of the authorities that the backend's certificate is verified with."""
+    tls_certificate: _Text | None = None
+    """The path of the certificate that is shown."""
+    tls_key: _Text | None = None
+    """The path of its key."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if self.root_ca is None and self.tls_certificate is None and self.tls_key is None:
+            raise contradiction(
+                "At least one of tlsCertificate, tlsKey, or rootCA must be set in TLSFiles"
+            )
+        return self
+
+
 class BackendTls(Model):
     """TLS to a backend."""
-
-    unsupported: ClassVar[Mapping[str, Severity]] = {"files": Severity.ERROR}
 
     allow_renegotiation: Bool = False
     """Whether a server may renegotiate; the connection ends when it asks to."""
     alpn_protocols: tuple[Annotated[str, StringConstraints(min_length=1, max_length=255)], ...] = ()
     """The protocols that are offered, the best first."""
-    files: Any = None
-    """Paths of certificates; not supported."""
+    files: TlsFiles | None = None
+    """Files with certificates."""
     insecure_skip_verify: Bool | None = None
     """Whether the certificate is not verified, which makes TLS pointless."""
     parameters: TlsParameters | None = None
@@ -173,13 +186,9 @@ class BackendConfigPolicySpec(Model):
 
     unsupported: ClassVar[Mapping[str, Severity]] = dict.fromkeys(
         (
-            "circuitBreakers",
-            "dns",
             "healthCheck",
             "loadBalancer",
             "outlierDetection",
-            "perConnectionBufferLimitBytes",
-            "tcpKeepalive",
         ),
         _TUNING,
     )
@@ -188,14 +197,22 @@ class BackendConfigPolicySpec(Model):
     """The backends that the policy is for."""
     target_selectors: tuple[BackendTargetSelector, ...] = ()
     """The backends that the policy is for, by labels."""
+    circuit_breakers: CircuitBreakers | None = None
+    """How much may be under way to the backend at once."""
     common_http_protocol_options: CommonHttpProtocolOptions | None = None
     """HTTP towards the backend, whatever the version."""
     connect_timeout: Duration | None = None
     """The time to connect to an endpoint."""
+    dns: Dns | None = None
+    """How often the name of the backend is looked up."""
     http1_protocol_options: Http1ProtocolOptions | None = None
     """HTTP/1 towards the backend."""
     http2_protocol_options: Http2ProtocolOptions | None = None
     """HTTP/2 towards the backend."""
+    per_connection_buffer_limit_bytes: Count | None = None
+    """What is buffered of a request or an answer; 0 is what the listener has."""
+    tcp_keepalive: TCPKeepalive | None = None
+    """Probes of connections on which nothing happens."""
     tls: BackendTls | None = None
     """TLS to the backend."""
     upstream_proxy_protocol: UpstreamProxyProtocol | None = None
@@ -247,6 +264,11 @@ class BackendConfigPolicy(Resource):
             ):
                 if value is False:
                     yield Remark("KGW501", Severity.WARNING, text, (*path, alias), legal="true")
+        if self.spec.dns is not None and self.spec.dns.respect_ttl:
+            text = "names are looked up by the system's resolver, which does not tell their TTL"
+            place: tuple[str | int, ...] = ("spec", "dns", "respectTTL")
+            hint = "set refreshRate to how long addresses may be out of date"
+            yield Remark("KGW480", Severity.WARNING, text, place, legal="false", hint=hint)
         if tls is None:
             return
         path = ("spec", "tls")
@@ -265,6 +287,18 @@ class BackendConfigPolicy(Resource):
             text = f"TLS {given.min_version} is not supported: the lowest version is 1.2"
             place = (*path, "minVersion")
             yield Remark("KGW501", Severity.WARNING, text, place, legal="AUTO, 1.2, 1.3")
+        for alias, names, known in (
+            ("ecdhCurves", given.ecdh_curves, CURVES),
+            ("signatureAlgorithms", given.signature_algorithms, SIGNATURE_ALGORITHMS),
+        ):
+            left = [name for name in names if name not in known]
+            # Fewer than may be is less, none at all would be no connection.
+            severity = Severity.ERROR if len(left) == len(names) else Severity.WARNING
+            for name in left:
+                text = f"{name} is not supported by this version of kgw, and is left out"
+                yield Remark(
+                    "KGW481", severity, text, (*path, alias), legal=", ".join(dict.fromkeys(known))
+                )
         if (given.min_version, given.max_version) == ("1.3", "1.2"):
             text = "the lowest version of TLS is above the highest"
             yield Remark("KGW208", Severity.ERROR, text, (*path, "minVersion"))

@@ -10,14 +10,21 @@ from pydantic import Field, Strict, StringConstraints, model_validator
 from kgw.api.base import Bool, Model, Remark, contradiction
 from kgw.api.cidr import Cidr
 from kgw.api.duration import Duration
+from kgw.api.gateway.filters import HeaderModifier
 from kgw.api.kgateway.access_log import AccessLog
+from kgw.api.kgateway.count import Count
+from kgw.api.kgateway.early import (
+    ForwardClientCertDetails,
+    HealthCheck,
+    StripHostPortMode,
+    UuidRequestIdConfig,
+)
+from kgw.api.kgateway.local_replies import LocalReplies
 from kgw.api.quantity import Quantity
 from kgw.diagnostics import Severity
 
 #: Windows of HTTP/2: Envoy's least, and RFC 9113's most. Bytes.
 WINDOW: Final = Field(ge=65_535, le=2_147_483_647)
-
-Count = Annotated[int, Strict(), Field(ge=0, le=4_294_967_295)]
 
 
 class UpgradeConfig(Model):
@@ -44,17 +51,7 @@ class HTTPSettings(Model):
     """Settings of the HTTP connections of a listener; absent fields keep their defaults."""
 
     unsupported: ClassVar[Mapping[str, Severity]] = dict.fromkeys(
-        (
-            "earlyRequestHeaderModifier",
-            "forwardClientCertDetails",
-            "healthCheck",
-            "localReplies",
-            "proxy100Continue",
-            "stripHostPortMode",
-            "stripTrailingHostDot",
-            "tracing",
-            "uuidRequestIdConfig",
-        ),
+        ("tracing",),
         Severity.ERROR,
     )
 
@@ -64,12 +61,20 @@ class HTTPSettings(Model):
     """The logs, each of which gets a line for every request."""
     default_host_for_http10: Annotated[str, StringConstraints(min_length=1)] | None = None
     """The host of HTTP/1.0 requests that name none."""
+    early_request_header_modifier: HeaderModifier | None = None
+    """Changes of header fields before requests are routed."""
+    forward_client_cert_details: ForwardClientCertDetails | None = None
+    """What becomes of ``x-forwarded-client-cert``."""
     generate_request_id: Bool | None = None
     """Whether requests without an ``x-request-id`` get one."""
+    health_check: HealthCheck | None = None
+    """A path under which the proxy tells whether it takes requests."""
     http2_protocol_options: Http2ProtocolOptions | None = None
     """HTTP/2 towards clients."""
     idle_timeout: Duration | None = None
     """The time after which a connection without a request is closed."""
+    local_replies: LocalReplies | None = None
+    """What becomes of answers that the gateway makes itself."""
     max_headers_count: Annotated[Count, Field(ge=1)] | None = None
     """The header fields that a request may have."""
     max_request_headers_kb: Annotated[int, Strict(), Field(ge=1, le=8192)] | None = None
@@ -80,6 +85,8 @@ class HTTPSettings(Model):
     """Whether an ``x-request-id`` from outside is kept."""
     preserve_http1_header_case: Bool | None = None
     """Whether names of HTTP/1 header fields keep their case; they do."""
+    proxy100_continue: Bool | None = None
+    """Whether ``expect: 100-continue`` is the endpoint's to answer, and not the proxy's."""
     server_header_transformation: Literal["Overwrite", "AppendIfAbsent", "PassThrough"] | None = (
         None
     )
@@ -90,10 +97,16 @@ class HTTPSettings(Model):
     """Whether the client's address is left out of ``x-forwarded-for``."""
     stream_idle_timeout: Duration | None = None
     """The time after which a request with no byte in either direction is ended."""
+    strip_host_port_mode: StripHostPortMode | None = None
+    """Which ports are taken off the hosts of requests."""
+    strip_trailing_host_dot: Bool | None = None
+    """Whether a dot at the end of a host's name is taken off."""
     upgrade_config: UpgradeConfig | None = None
     """What HTTP/1.1 connections may be upgraded to."""
     use_remote_address: Bool | None = None
     """Whether the peer is the client, so that ``x-forwarded-for`` is not trusted."""
+    uuid_request_id_config: UuidRequestIdConfig | None = None
+    """What ``x-request-id`` says about traces."""
     xff_num_trusted_hops: Count | None = None
     """How many proxies in front are trusted to have added to ``x-forwarded-for``."""
     xff_trusted_cidrs: Annotated[tuple[Cidr, ...], Field(min_length=1)] | None = None
@@ -120,16 +133,6 @@ class HTTPSettings(Model):
         Args:
             path: where the settings stand in the object.
         """
-        http2 = self.http2_protocol_options
-        if http2 is not None and http2.allow_connect is False:
-            yield Remark(
-                "KGW501",
-                Severity.ERROR,
-                "`allowConnect: false` is not supported by this version of kgw: what may be "
-                "upgraded to over HTTP/1.1 may be over HTTP/2",
-                (*path, "http2ProtocolOptions", "allowConnect"),
-                legal="true",
-            )
         if self.preserve_http1_header_case is False:
             yield Remark(
                 "KGW501",

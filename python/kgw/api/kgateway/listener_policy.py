@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,6 +9,8 @@ from pydantic import Field, model_validator
 from kgw.api.base import Bool, Model, Port, Remark, contradiction, given, repeated
 from kgw.api.duration import Duration
 from kgw.api.gateway.references import ObjectReference
+from kgw.api.kgateway.count import Count
+from kgw.api.kgateway.early import TCPKeepalive
 from kgw.api.kgateway.http_settings import HTTPSettings
 from kgw.api.kgateway.targets import (
     KGATEWAY_GROUP,
@@ -19,9 +20,10 @@ from kgw.api.kgateway.targets import (
     target_rules,
 )
 from kgw.api.meta import ObjectMeta, Resource
-from kgw.diagnostics import Severity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from kgw.api.gateway.gateway import Gateway
 
 #: Settings, and where they stand in the object.
@@ -38,16 +40,15 @@ class ProxyProtocol(Model):
 class ListenerConfig(Model):
     """Settings of a listener."""
 
-    unsupported: ClassVar[Mapping[str, Severity]] = {
-        # A limit on memory: the engine's own buffers are smaller.
-        "perConnectionBufferLimitBytes": Severity.WARNING,
-        "tcpKeepalive": Severity.ERROR,
-    }
-
     http_settings: HTTPSettings = Field(default_factory=HTTPSettings.model_construct)
     """The settings of HTTP connections."""
+    per_connection_buffer_limit_bytes: Count | None = None
+    """How much may wait for a peer that reads slowly, before no more is taken in for it. At most
+    16 MiB count, and 0 is as much."""
     proxy_protocol: ProxyProtocol | None = None
     """That connections start with a PROXY protocol header."""
+    tcp_keepalive: TCPKeepalive | None = None
+    """Probes of connections on which nothing happens."""
     transport_socket_connect_timeout: Duration | None = None
     """The time for a TLS handshake."""
 

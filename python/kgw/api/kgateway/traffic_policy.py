@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, model_validator
 
-from kgw.api.base import Model, contradiction, given
+from kgw.api.base import Bool, Model, Remark, contradiction, given, kubernetes_name
 from kgw.api.duration import Duration
 from kgw.api.kgateway.targets import (
     KGATEWAY_GROUP,
@@ -16,6 +16,27 @@ from kgw.api.kgateway.targets import (
     target_refs,
     target_rules,
 )
+from kgw.api.kgateway.traffic.acl import ACL
+from kgw.api.kgateway.traffic.api_key_auth import APIKeyAuth
+from kgw.api.kgateway.traffic.basic_auth import BasicAuth
+from kgw.api.kgateway.traffic.buffer import Buffer
+from kgw.api.kgateway.traffic.compression import Compression
+from kgw.api.kgateway.traffic.cors import CorsPolicy
+from kgw.api.kgateway.traffic.csrf import CSRF
+from kgw.api.kgateway.traffic.ext_auth import ExtAuthPolicy
+from kgw.api.kgateway.traffic.ext_proc import ExtProcPolicy
+from kgw.api.kgateway.traffic.fault_injection import FaultInjection
+from kgw.api.kgateway.traffic.header_modifiers import HeaderModifiers
+from kgw.api.kgateway.traffic.jwt_auth import JWTAuthentication
+from kgw.api.kgateway.traffic.rate_limit import LocalRateLimit as LocalRateLimit
+from kgw.api.kgateway.traffic.rate_limit import RateLimit as RateLimit
+from kgw.api.kgateway.traffic.rate_limit import TokenBucket as TokenBucket
+from kgw.api.kgateway.traffic.rbac import Authorization
+from kgw.api.kgateway.traffic.request_mirror import PolicyRequestMirror
+from kgw.api.kgateway.traffic.retry import RetryPolicy
+from kgw.api.kgateway.traffic.timeouts import Timeouts
+from kgw.api.kgateway.traffic.transformation import Transformation
+from kgw.api.kgateway.traffic.url_rewrite import PolicyURLRewrite
 from kgw.api.meta import ObjectMeta, Resource
 from kgw.diagnostics import Severity
 
@@ -24,106 +45,20 @@ if TYPE_CHECKING:
 
     from kgw.api.kgateway.targets import PolicyTargetReference
 
-Percent = Annotated[int, Strict(), Field(ge=0, le=100)]
-Tokens = Annotated[int, Strict(), Field(ge=1, le=4_294_967_295)]
-
 _KINDS: Final = ("Gateway", "HTTPRoute", "GRPCRoute", "ListenerSet", "XListenerSet")
-
-
-class TokenBucket(Model):
-    """A bucket that starts full and gains ``tokens_per_fill`` per ``fill_interval``, evenly."""
-
-    max_tokens: Tokens
-    """How many requests may come at once after a pause."""
-    tokens_per_fill: Tokens = 1
-    """How many requests each interval allows."""
-    fill_interval: Duration
-    """The interval, of at least 50 ms."""
-
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        if self.fill_interval < 50:
-            raise contradiction("fillInterval must be at least 50ms", "fillInterval")
-        return self
-
-
-class LocalRateLimit(Model):
-    """A limit each proxy keeps for itself; without a bucket it turns an inherited one off."""
-
-    token_bucket: TokenBucket | None = None
-    """The bucket; without one an inherited limit is turned off."""
-    percent_enabled: Percent = 100
-    """The share of the requests that the limit is asked about, in percent."""
-    percent_enforced: Percent = 100
-    """The share of the requests over the limit that are refused, in percent."""
-
-    @classmethod
-    def of(cls, requests: int, per: str | timedelta = "1s", *, burst: int | None = None) -> Self:
-        """Allows so many requests in an interval of at least 50 ms.
-
-        Args:
-            requests: how many.
-            per: the interval, as in ``60s``.
-            burst: how many may come at once after a pause; by default as many as *requests*.
-        """
-        bucket = TokenBucket(
-            max_tokens=requests if burst is None else burst,
-            tokens_per_fill=requests,
-            fill_interval=Duration(per),
-        )
-        return cls(token_bucket=bucket)
-
-
-class RateLimit(Model):
-    """Rate limits."""
-
-    unsupported: ClassVar[Mapping[str, Severity]] = {"global": Severity.ERROR}
-
-    local: LocalRateLimit | None = None
-    """A limit that each proxy keeps for itself."""
-
-
-class Timeouts(Model):
-    """Time-outs of requests."""
-
-    unsupported: ClassVar[Mapping[str, Severity]] = {"streamIdle": Severity.ERROR}
-
-    request: Duration | None = None
-    """The time for a whole request, where its rule gives none; ``0s`` is no bound."""
 
 
 class TrafficPolicySpec(Model):
     """What a TrafficPolicy says."""
 
-    # Also what earlier versions of kgateway had: `ai` (2.0 and 2.1), and `jwt` and
-    # `apiKeyAuthentication`, the first names of `jwtAuth` and `apiKeyAuth`.
+    # Also `ai`, which kgateway 2.0 and 2.1 had.
     unsupported: ClassVar[Mapping[str, Severity]] = dict.fromkeys(
         (
-            "acl",
             "ai",
-            "apiKeyAuth",
-            "apiKeyAuthentication",
-            "autoHostRewrite",
-            "basicAuth",
-            "buffer",
-            "compression",
-            "cors",
-            "csrf",
-            "extAuth",
-            "extProc",
-            "faultInjection",
-            "headerModifiers",
             "internalRedirect",
-            "jwt",
-            "jwtAuth",
             "oauth2",
-            "rbac",
-            "requestMirror",
-            "retry",
             "statPrefix",
             "tracing",
-            "transformation",
-            "urlRewrite",
         ),
         Severity.ERROR,
     )
@@ -132,13 +67,64 @@ class TrafficPolicySpec(Model):
     """What the policy is for: Gateways and routes of its namespace."""
     target_selectors: TargetSelectors = ()
     """What the policy is for, by labels."""
+    acl: ACL | None = None
+    """Which clients may send requests, by their addresses."""
+    api_key_auth: APIKeyAuth | None = None
+    """Requests have to have an API key."""
+    api_key_authentication: APIKeyAuth | None = None
+    """What ``api_key_auth`` was called first."""
+    auto_host_rewrite: Bool | None = None
+    """Whether requests ask for the name of the endpoint that they go to, where it has one."""
+    basic_auth: BasicAuth | None = None
+    """Requests have to name a user and the password."""
+    buffer: Buffer | None = None
+    """Requests are passed on as a whole."""
+    compression: Compression | None = None
+    """What is compressed and decompressed."""
+    cors: CorsPolicy | None = None
+    """Which pages of other origins may use a route."""
+    csrf: CSRF | None = None
+    """Requests that change something have to come from a page of their host."""
+    ext_auth: ExtAuthPolicy | None = None
+    """A service decides about requests."""
+    ext_proc: ExtProcPolicy | None = None
+    """A service processes requests and their answers."""
+    fault_injection: FaultInjection | None = None
+    """Faults that are made on purpose."""
+    header_modifiers: HeaderModifiers | None = None
+    """Changes of header fields, of requests that are not refused and of answers."""
+    jwt: JWTAuthentication | None = None
+    """What ``jwt_auth`` was called first."""
+    jwt_auth: JWTAuthentication | None = None
+    """Who calls, by signed tokens; others are answered with 401."""
     rate_limit: RateLimit | None = None
     """How many requests are let through; others are answered with 429."""
+    rbac: Authorization | None = None
+    """Who may do what; others are answered with 403."""
+    request_mirror: PolicyRequestMirror | None = None
+    """What copies of requests ask for."""
+    retry: RetryPolicy | None = None
+    """When requests are sent once more, where their rule does not say so."""
     timeouts: Timeouts | None = None
     """How long a request may take."""
+    transformation: Transformation | None = None
+    """What templates make of requests and responses."""
+    url_rewrite: PolicyURLRewrite | None = None
+    """Rewrites of paths, where their rule has none."""
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
+        self._kinds()
+        for old, new in (("api_key_authentication", "api_key_auth"), ("jwt", "jwt_auth")):
+            if getattr(self, old) is not None and getattr(self, new) is not None:
+                names = kubernetes_name(old), kubernetes_name(new)
+                message = f"only one of {names[0]} and {names[1]} may be set, which are the same"
+                raise contradiction(message, names[0])
+        attempt = None if self.retry is None else self.retry.per_try_timeout
+        whole = None if self.timeouts is None else self.timeouts.request
+        if attempt is not None and whole is not None and attempt >= whole:
+            message = "retry.perTryTimeout must be less than timeouts.request"
+            raise contradiction(message, "retry", "perTryTimeout")
         target_rules(
             self.target_refs,
             self.target_selectors,
@@ -146,6 +132,26 @@ class TrafficPolicySpec(Model):
             "Gateway, HTTPRoute, GRPCRoute, or ListenerSet resources",
         )
         return self
+
+    def _kinds(self) -> None:
+        """Some fields are for routes only."""
+        targets = [
+            *((("targetRefs", number), one.kind) for number, one in enumerate(self.target_refs)),
+            *(
+                (("targetSelectors", number), one.kind)
+                for number, one in enumerate(self.target_selectors)
+            ),
+        ]
+        for name, alias in (
+            ("auto_host_rewrite", "autoHostRewrite"),
+            ("url_rewrite", "urlRewrite"),
+        ):
+            if getattr(self, name) is None:
+                continue
+            for path, kind in targets:
+                if kind != "HTTPRoute":
+                    message = f"{alias} can only be used when targeting HTTPRoute resources"
+                    raise contradiction(message, *path, "kind")
 
 
 class TrafficPolicy(Resource):
@@ -158,6 +164,18 @@ class TrafficPolicy(Resource):
     kind: Literal["TrafficPolicy"] = "TrafficPolicy"
     spec: TrafficPolicySpec = Field(default_factory=TrafficPolicySpec)
     """What is done to the requests."""
+
+    def remarks(self) -> Iterator[Remark]:
+        """What is to be said about forms of earlier versions."""
+        for value, old, new in (
+            (self.spec.api_key_authentication, "apiKeyAuthentication", "apiKeyAuth"),
+            (self.spec.jwt, "jwt", "jwtAuth"),
+            (self.spec.ext_auth and self.spec.ext_auth.enablement, "extAuth.enablement", "disable"),
+        ):
+            if value is not None:
+                path = ("spec", *old.split("."))
+                text = f"`{path[-1]}` has a successor, `{new}`"
+                yield Remark("KGW601", Severity.WARNING, text, path, hint=f"write `{new}`")
 
     @classmethod
     def of(

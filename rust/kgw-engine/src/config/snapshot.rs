@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -16,17 +16,23 @@ use kgw_proxyproto::MeshIdentity;
 use tokio::sync::futures::Notified;
 
 use super::ir::{self, HttpOptions, Redirect, UpstreamProtocol};
-use crate::filter::RequestFilter;
 use crate::filter::cors::Cors;
 use crate::filter::header_mutation::HeaderMutation;
-use crate::filter::python::PythonFilter;
+use crate::filter::jwt::remote::RemoteKeys;
+use crate::filter::{RequestFilter, ResponseFilter, Slot};
 use crate::listen::socket::BindKey;
+use crate::pipeline::direct::Direct;
+use crate::pipeline::early::Early;
+use crate::pipeline::local_reply::LocalReplies;
 use crate::pipeline::retry::Retry;
 use crate::pipeline::session::{Pinned, Session};
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::{self, chain::Chains};
-use crate::upstream::dns::{Addresses, Host};
+use crate::upstream::breaker::Breaker;
+use crate::upstream::dns::{Endpoints, Host};
+use crate::upstream::endpoint::{Changes, Endpoint};
 use crate::upstream::in_process;
+use crate::upstream::options::Options;
 use crate::upstream::pool::PoolKey;
 use crate::upstream::proxy_protocol::ProxyProtocol;
 
@@ -46,11 +52,29 @@ pub(crate) struct Snapshot {
     pub(crate) endpoints: Arc<FastSet<PoolKey>>,
     /// The names of clusters, by their numbers: endpoints are what they are found at.
     pub(crate) hosts: Arc<FastMap<u64, Arc<Host>>>,
+    /// The clusters that somebody looks after.
+    pub(crate) tended: Arc<[Arc<Cluster>]>,
+    /// Keys that are fetched in the background, with the clusters of their servers.
+    pub(crate) keys: Box<[KeyServer]>,
     /// What could not be compiled and was replaced or left out.
     pub(crate) problems: Vec<String>,
 }
 
+/// A server whose keys are fetched in the background.
+#[derive(Debug)]
+pub(crate) struct KeyServer {
+    pub(crate) keys: Weak<RemoteKeys>,
+    pub(crate) cluster: Arc<Cluster>,
+}
+
 impl Snapshot {
+    /// The cluster of the server that has keys which are fetched in the background, if they are.
+    pub(crate) fn cluster_of(&self, keys: &Arc<RemoteKeys>) -> Option<Arc<Cluster>> {
+        let is_it = |one: &&KeyServer| std::ptr::eq(one.keys.as_ptr(), Arc::as_ptr(keys));
+        let found = self.keys.iter().find(is_it);
+        found.map(|one| Arc::clone(&one.cluster))
+    }
+
     /// Whether a cluster has an endpoint of this address, reached in this way.
     pub(crate) fn has_endpoint(&self, key: &PoolKey) -> bool {
         self.endpoints.contains(key)
@@ -76,8 +100,13 @@ pub(crate) struct Listener {
     pub(crate) balance: ir::Balance,
     /// `http.xff_trusted_cidrs`, parsed.
     pub(crate) trusted_proxies: Box<[IpNet]>,
+    /// `http.early`, if it is anything.
+    pub(crate) early: Option<Box<Early>>,
+    pub(crate) tcp_keepalive: Option<ir::TcpKeepalive>,
     /// Shared: a long connection that is passed on as bytes keeps these and not the listener.
     pub(crate) logs: Arc<[AccessLog]>,
+    /// What becomes of answers that the proxy makes itself.
+    pub(crate) local_replies: Option<Box<LocalReplies>>,
 }
 
 /// Where a connection's requests are routed.
@@ -184,7 +213,7 @@ impl UdpForward {
     /// became zero.
     pub(crate) fn cluster(&self, name: &str, endpoint: SocketAddr) -> Option<&Arc<Cluster>> {
         let mut clusters = self.backends.iter().filter_map(|one| one.cluster.as_ref());
-        clusters.find(|one| one.name == name && one.addresses().contains(&endpoint))
+        clusters.find(|one| one.name == name && one.endpoint(endpoint).is_some())
     }
 }
 
@@ -291,13 +320,16 @@ impl Deref for Route {
 /// What happens to the requests of routes.
 #[derive(Debug)]
 pub(crate) struct Policy {
-    pub(crate) request_filters: Box<[RequestFilter]>,
+    pub(crate) request_filters: Box<[Slot<RequestFilter>]>,
     pub(crate) response_headers: Box<[HeaderMutation]>,
     /// Filters that see the answer before the client does, in the order in which they are asked.
-    pub(crate) response_filters: Box<[Arc<PythonFilter>]>,
+    pub(crate) response_filters: Box<[Slot<ResponseFilter>]>,
     /// gRPC-Web requests are translated.
     pub(crate) grpc_web: bool,
-    pub(crate) cors: Option<Box<Cors>>,
+    /// Some of the request filters have their place behind the router.
+    pub(crate) has_filters_after_router: bool,
+    /// One of the request filters is the rule's CORS.
+    pub(crate) has_cors: bool,
     pub(crate) action: Action,
 }
 
@@ -306,7 +338,7 @@ pub(crate) struct Policy {
 pub(crate) enum Action {
     Forward(Forward),
     Redirect(Redirect),
-    Direct { status: u16, body: String },
+    Direct(Direct),
 }
 
 /// Forwarding to weighted backends.
@@ -321,6 +353,11 @@ pub(crate) struct Forward {
     /// In the order in which requests are asked for them.
     pub(crate) sessions: Box<[Session]>,
     pub(crate) rewrite: ir::Rewrite,
+    /// In paths that are not rewritten otherwise.
+    pub(crate) path_regex: Option<Box<kgw_route::Substitution>>,
+    pub(crate) auto_host_rewrite: bool,
+    /// In place of the listener's. Milliseconds; 0 is none.
+    pub(crate) stream_idle_timeout_ms: Option<u64>,
     /// Protocols that requests may switch to, beside the listener's.
     pub(crate) upgrades: Box<[String]>,
     /// Status where there is no backend to go to.
@@ -335,6 +372,10 @@ pub(crate) struct Mirror {
     /// Of this share of the requests there is a copy.
     pub(crate) numerator: u32,
     pub(crate) denominator: u32,
+    /// The host that copies ask for, in place of the request's.
+    pub(crate) hostname: Option<Box<str>>,
+    /// Copies ask for the request's host with `-shadow` behind its name.
+    pub(crate) append_shadow: bool,
     /// What a copy is forwarded with: a time-out.
     pub(crate) forward: Forward,
 }
@@ -357,6 +398,9 @@ impl Forward {
             retry: None,
             sessions: Box::default(),
             rewrite: ir::Rewrite::default(),
+            path_regex: None,
+            auto_host_rewrite: false,
+            stream_idle_timeout_ms: None,
             upgrades: Box::default(),
             unresolved_status: 500,
             mirrors: Box::default(),
@@ -395,7 +439,7 @@ impl Policy {
     pub(crate) fn clusters(&self) -> impl Iterator<Item = &Cluster> {
         let forward = match &self.action {
             Action::Forward(forward) => Some(forward),
-            Action::Redirect(_) | Action::Direct { .. } => None,
+            Action::Redirect(_) | Action::Direct(_) => None,
         };
         let backends = forward.into_iter().flat_map(|forward| &forward.backends);
         let of_backends = backends
@@ -405,17 +449,19 @@ impl Policy {
         let own = backends.filter_map(|backend| backend.own.as_deref());
         let mirrors = of_rule.chain(own.flat_map(|own| &own.mirrors));
         let filters = self.request_filters.iter();
-        let asked = filters.filter_map(RequestFilter::cluster);
+        let keys = filters.clone().flat_map(|slot| slot.filter.key_clusters());
+        let asked = filters.filter_map(|slot| slot.filter.cluster());
         of_backends
             .chain(mirrors.map(|mirror| &*mirror.cluster))
             .chain(asked)
+            .chain(keys)
     }
 
     /// The names of the backends that exist.
     pub(crate) fn backend_names(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let backends: &[Backend] = match &self.action {
             Action::Forward(forward) => &forward.backends,
-            Action::Redirect(_) | Action::Direct { .. } => &[],
+            Action::Redirect(_) | Action::Direct(_) => &[],
         };
         backends.iter().filter_map(Backend::name)
     }
@@ -468,7 +514,7 @@ impl Backend {
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) name: String,
-    pub(crate) endpoints: Box<[SocketAddr]>,
+    pub(crate) endpoints: Box<[Arc<Endpoint>]>,
     /// What has endpoints in place of these: a name.
     pub(crate) host: Option<Arc<Host>>,
     /// What serves in place of the one endpoint, which is its address.
@@ -487,8 +533,16 @@ pub(crate) struct Cluster {
     pub(crate) max_requests_per_connection: u64,
     /// How many of the requests may be retries.
     pub(crate) retry_budget: Option<Arc<RetryBudget>>,
+    /// How connections behave.
+    pub(crate) options: Arc<Options>,
+    /// How much may be under way at once.
+    pub(crate) breaker: Option<Arc<Breaker>>,
+    /// Time for a request and its answer. Milliseconds; 0 is no limit.
+    pub(crate) max_stream_duration_ms: u64,
     /// Whose turn it is, for each worker: no worker waits for another's cache line.
-    pub(crate) turns: Box<[Turn]>,
+    pub(crate) turns: Arc<[Turn]>,
+    /// What is told of changes to endpoints.
+    pub(crate) changes: Arc<Changes>,
 }
 
 /// A worker's place in the round, on a cache line of its own.
@@ -497,13 +551,42 @@ pub(crate) struct Cluster {
 pub(crate) struct Turn(AtomicUsize);
 
 impl Turn {
-    /// Starts anywhere, so that reloads and many workers favour no endpoint.
-    pub(crate) fn random() -> Self {
-        Self(AtomicUsize::new(fastrand::usize(..)))
+    /// Those of so many workers. Each starts anywhere, so that many workers favour no endpoint.
+    pub(crate) fn random(workers: usize) -> Arc<[Self]> {
+        let turn = || Self(AtomicUsize::new(fastrand::usize(..)));
+        (0..workers).map(|_| turn()).collect()
     }
 }
 
 impl Cluster {
+    /// One that nothing is known of but its name.
+    #[cfg(test)]
+    pub(crate) fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            endpoints: Box::default(),
+            host: None,
+            in_process: None,
+            connect_timeout: Duration::from_secs(1),
+            protocol: ir::UpstreamProtocol::Http1,
+            proxy_protocol: None,
+            transport: 0,
+            tls: None,
+            max_requests_per_connection: 0,
+            retry_budget: None,
+            options: Arc::default(),
+            breaker: None,
+            max_stream_duration_ms: 0,
+            turns: Arc::default(),
+            changes: Arc::default(),
+        }
+    }
+
+    /// Whether somebody looks after it: there is something to tell of it beside its requests.
+    pub(crate) fn is_tended(&self) -> bool {
+        self.breaker.is_some()
+    }
+
     /// Which connections to an endpoint of the cluster are as good as each other.
     pub(crate) fn pool_key(&self, endpoint: SocketAddr) -> PoolKey {
         PoolKey {
@@ -512,29 +595,29 @@ impl Cluster {
         }
     }
 
-    /// The next endpoint in the worker's turn.
-    pub(crate) fn next_endpoint(&self, worker: usize) -> Option<SocketAddr> {
+    /// The next available endpoint in the worker's turn.
+    pub(crate) fn next_endpoint(&self, worker: usize) -> Option<Arc<Endpoint>> {
         self.endpoints_in_turn(worker).next()
     }
 
-    /// The next endpoint in the worker's turn that is not among `tried`, if there is one, else one that
-    /// was not the last to be tried, else that one.
+    /// The next available endpoint in the worker's turn that is not among `tried`, if there is one, else
+    /// one that was not the last to be tried, else that one.
     pub(crate) fn next_endpoint_but(
         &self,
         worker: usize,
         tried: &[SocketAddr],
-    ) -> Option<SocketAddr> {
+    ) -> Option<Arc<Endpoint>> {
         let in_turn = || self.endpoints_in_turn(worker);
         in_turn()
-            .find(|endpoint| !tried.contains(endpoint))
-            .or_else(|| in_turn().find(|endpoint| Some(endpoint) != tried.last()))
+            .find(|endpoint| !tried.contains(&endpoint.address))
+            .or_else(|| in_turn().find(|endpoint| Some(&endpoint.address) != tried.last()))
             .or_else(|| in_turn().next())
     }
 
-    /// Every endpoint once, from the next one in the worker's turn on.
-    pub(crate) fn endpoints_in_turn(&self, worker: usize) -> impl Iterator<Item = SocketAddr> {
-        let addresses = self.addresses();
-        let count = addresses.len();
+    /// Every available endpoint once, from the next one in the worker's turn on.
+    pub(crate) fn endpoints_in_turn(&self, worker: usize) -> impl Iterator<Item = Arc<Endpoint>> {
+        let endpoints = self.endpoints();
+        let count = endpoints.len();
         let next = if count > 1 {
             let turn = &self.turns[worker].0;
             let next = turn.load(Ordering::Relaxed);
@@ -543,15 +626,24 @@ impl Cluster {
         } else {
             0
         };
-        (0..count).map(move |at| addresses[(next + at) % count])
+        (0..count)
+            .map(move |at| Arc::clone(&endpoints[(next + at) % count]))
+            .filter(|endpoint| endpoint.is_available())
     }
 
-    /// The endpoints.
-    pub(crate) fn addresses(&self) -> Addresses<'_> {
+    /// The endpoints, available or not.
+    pub(crate) fn endpoints(&self) -> Endpoints<'_> {
         match &self.host {
-            None => Addresses::Given(&self.endpoints),
-            Some(host) => Addresses::Found(host.addresses()),
+            None => Endpoints::Given(&self.endpoints),
+            Some(host) => Endpoints::Found(host.endpoints()),
         }
+    }
+
+    /// The endpoint of an address, available or not.
+    pub(crate) fn endpoint(&self, address: SocketAddr) -> Option<Arc<Endpoint>> {
+        let endpoints = self.endpoints();
+        let found = endpoints.iter().find(|one| one.address == address);
+        found.map(Arc::clone)
     }
 
     /// What tells when its endpoints were looked up for the first time, if they were not yet.

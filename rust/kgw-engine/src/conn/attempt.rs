@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use kgw_h1::{Framing, Known, Method, Request};
-use kgw_limit::Tick;
+use kgw_limit::{Slot, Slots, Tick};
 
 use super::exchange::Next;
 use super::message::{Downstream, Lost, Upstream};
@@ -21,8 +22,9 @@ use crate::pipeline::retry::Retrying;
 use crate::runtime::Pressure;
 use crate::telemetry::access_log::{Point, WireBytes};
 use crate::telemetry::flags::ResponseFlag;
-use crate::upstream::acquire::{Acquired, Unavailable, acquire, resolved};
+use crate::upstream::acquire::{Acquired, Unavailable, Until, acquire, resolved};
 use crate::upstream::connect::ConnectError;
+use crate::upstream::endpoint::Endpoint;
 
 /// Time for the client to take what there is of an answer that was cut short. Milliseconds.
 const TRUNCATED_WRITE_MS: u64 = 1_000;
@@ -51,7 +53,9 @@ pub(crate) async fn forward<D: Downstream>(
     exchange.attempts = 1;
     begin_retrying(conn, &mut exchange, dispatch, switching);
     state_time(conn, &exchange, dispatch);
-    let mut asks_to_continue = conn.request.expects_continue();
+    let early = target.listener.early.as_deref();
+    let passes_on = early.is_some_and(|early| early.proxy_100_continue);
+    let mut asks_to_continue = conn.request.expects_continue() && !passes_on;
     if asks_to_continue {
         conn.request.headers_mut().remove(b"expect");
     }
@@ -61,7 +65,9 @@ pub(crate) async fn forward<D: Downstream>(
     let mut fresh = false;
     let mut pinned = dispatch.pinned;
     loop {
-        let acquired = match connection(conn, &mut exchange, dispatch, fresh, pinned).await {
+        // What the request takes of those that its cluster may have, until it is over.
+        let (acquired, _slot) = match connection(conn, &mut exchange, dispatch, fresh, pinned).await
+        {
             Ok(acquired) => acquired,
             Err(Failed::ClientGone(lost)) => {
                 exchange.client_gone(lost, 0);
@@ -78,6 +84,7 @@ pub(crate) async fn forward<D: Downstream>(
                 continue;
             }
             Err(Failed::Answer(reply)) => {
+                exchange.serving = None;
                 match retry::after_failure(conn, &mut exchange, dispatch, reply).await {
                     After::Again => {
                         state_time(conn, &exchange, dispatch);
@@ -133,6 +140,7 @@ pub(crate) async fn forward<D: Downstream>(
         if reused {
             worker.stats().upstream_rq_reused.increment();
         }
+        exchange.serving = None;
         return match attempted.end {
             End::Switched => {
                 exchange.finish(conn, target);
@@ -214,6 +222,8 @@ async fn end<D: Downstream>(
     dispatch: &Dispatch<'_>,
     after: After,
 ) -> Next {
+    // What was kept for another attempt does not wait for the client to take its answer.
+    exchange.retrying = None;
     match after {
         After::Answer(mut reply) => {
             // Part of the body is consumed: nobody could tell where the next request starts.
@@ -251,6 +261,8 @@ pub(crate) async fn tunnel<D: Downstream>(
             return local::reply(conn, target, exchange, reply, fields).await;
         }
     };
+    // Until it ends, it is among those that its cluster may have.
+    let _held = opened.held;
     let mut up = opened.stream;
     exchange.upstream_local = opened.local;
     exchange.upstream_tls = opened.tls;
@@ -274,7 +286,7 @@ pub(crate) async fn tunnel<D: Downstream>(
     exchange.answer_head_bytes = written;
     exchange.code = 200;
     exchange.details = Some(std::borrow::Cow::Borrowed("via_upstream"));
-    let next = run_tunnel(conn, target, &mut exchange, &mut up).await;
+    let next = run_tunnel(conn, &mut exchange, &mut up).await;
     exchange.finish(conn, target);
     next
 }
@@ -282,11 +294,10 @@ pub(crate) async fn tunnel<D: Downstream>(
 /// Moves bytes until the tunnel ends. Nothing follows it on an HTTP/1.1 connection.
 async fn run_tunnel<D: Downstream, P: Pipe>(
     conn: &mut Conn<D>,
-    target: &Target,
     exchange: &mut Exchange<'_>,
     up: &mut P,
 ) -> Next {
-    let idle_ms = match target.listener.http.stream_idle_timeout_ms {
+    let idle_ms = match exchange.idle_timeout_ms {
         0 => TUNNEL_IDLE_MS,
         idle_ms => idle_ms,
     };
@@ -339,7 +350,9 @@ impl<D: Downstream> Attempt<'_, '_, D> {
     }
 
     async fn run<U: Upstream>(&mut self, up: &mut U) -> Attempted {
-        up.limit_output(self.target.listener.http.buffer_bytes);
+        let of_listener = self.target.listener.http.buffer_bytes;
+        let of_cluster = self.dispatch.cluster.options.buffer_bytes;
+        up.limit_output(of_cluster.unwrap_or(of_listener));
         let before = up.traffic();
         let framing = body_framing(&self.conn.request, self.exchange);
         let framing = match &mut self.exchange.retrying {
@@ -372,6 +385,7 @@ impl<D: Downstream> Attempt<'_, '_, D> {
             answer: Answer::Head,
             switching: self.switching,
             complete_at: None,
+            began: sent_at,
             moved_at: sent_at,
             now: sent_at,
             quiet: Quiet::default(),
@@ -382,9 +396,7 @@ impl<D: Downstream> Attempt<'_, '_, D> {
         let end = relay.run().await;
         let untouched = !relay.wrote;
         let after_tunnel = match end {
-            End::Switched => {
-                Box::pin(run_tunnel(self.conn, self.target, self.exchange, up.pipe())).await
-            }
+            End::Switched => Box::pin(run_tunnel(self.conn, self.exchange, up.pipe())).await,
             _ => Next::Close,
         };
         let traffic = up.traffic().since(before);
@@ -426,22 +438,23 @@ async fn connection<D: Downstream>(
     dispatch: &Dispatch<'_>,
     fresh: bool,
     pinned: Option<SocketAddr>,
-) -> Result<Acquired, Failed> {
+) -> Result<(Acquired, Option<Slot>), Failed> {
     let began = conn.worker.now();
-    let deadlines = Deadlines::new(began, exchange, dispatch);
+    let mut deadlines = Deadlines::new(began, exchange, dispatch);
     if let Err(unavailable) = resolved(conn, exchange, dispatch.cluster, deadlines.first()).await {
         return Err(deadlines.failed(conn, exchange, unavailable));
     }
     let Some(endpoint) = next_endpoint(conn, exchange, dispatch, pinned) else {
         return Err(Failed::Answer(Reply::no_healthy_upstream()));
     };
-    exchange.endpoints.push(endpoint);
+    let address = endpoint.address;
+    exchange.attempt(endpoint);
     match acquire(
         conn,
         exchange,
         dispatch.cluster,
-        endpoint,
-        deadlines.first(),
+        address,
+        &mut deadlines.until,
         fresh,
     )
     .await
@@ -453,10 +466,35 @@ async fn connection<D: Downstream>(
                 0
             };
             exchange.pool_ready_ns = Some(ready);
-            Ok(acquired)
+            request_slot(conn, dispatch, acquired)
         }
         Err(unavailable) => Err(deadlines.failed(conn, exchange, unavailable)),
     }
+}
+
+/// Counts a request that has a connection, unless as many as may be are under way to its cluster.
+fn request_slot<D>(
+    conn: &Conn<D>,
+    dispatch: &Dispatch<'_>,
+    acquired: Acquired,
+) -> Result<(Acquired, Option<Slot>), Failed> {
+    let Some(breaker) = &dispatch.cluster.breaker else {
+        return Ok((acquired, None));
+    };
+    if let Some(slot) = Slots::take(&breaker.requests) {
+        return Ok((acquired, Some(slot)));
+    }
+    let worker = &conn.worker;
+    worker.stats().upstream_rq_pending_overflow.increment();
+    match acquired {
+        Acquired::Http1(connection, _) if dispatch.cluster.proxy_protocol.is_none() => {
+            worker.pools.borrow_mut().put(worker, connection);
+        }
+        Acquired::Http1(..) => {}
+        // Somebody else may have waited for the stream.
+        Acquired::Http2(connection, _) => connection.free_stream(),
+    }
+    Err(Failed::Answer(Reply::overflow()))
 }
 
 /// Opens a connection of its own to the next endpoint.
@@ -465,7 +503,7 @@ async fn open<D: Downstream>(
     exchange: &mut Exchange<'_>,
     dispatch: &Dispatch<'_>,
 ) -> Result<crate::upstream::connect::Opened, Failed> {
-    let deadlines = Deadlines::new(conn.worker.now(), exchange, dispatch);
+    let mut deadlines = Deadlines::new(conn.worker.now(), exchange, dispatch);
     let cluster = dispatch.cluster;
     if let Err(unavailable) = resolved(conn, exchange, cluster, deadlines.first()).await {
         return Err(deadlines.failed(conn, exchange, unavailable));
@@ -473,32 +511,36 @@ async fn open<D: Downstream>(
     let Some(endpoint) = next_endpoint(conn, exchange, dispatch, dispatch.pinned) else {
         return Err(Failed::Answer(Reply::no_healthy_upstream()));
     };
-    exchange.endpoints.push(endpoint);
-    crate::upstream::acquire::open(conn, exchange, cluster, endpoint, deadlines.first())
+    let address = endpoint.address;
+    exchange.attempt(endpoint);
+    let until = &mut deadlines.until;
+    crate::upstream::acquire::open_own(conn, exchange, cluster, address, until)
         .await
         .map_err(|unavailable| deadlines.failed(conn, exchange, unavailable))
 }
 
-/// Chooses the endpoint of the next attempt: the session's, or the one whose turn it is. A retry goes to
+/// Chooses the endpoint of the next attempt: the session's if that is available, or the one whose turn it is. A retry goes to
 /// another than those that failed, if there is one.
 fn next_endpoint<D>(
     conn: &Conn<D>,
     exchange: &Exchange<'_>,
     dispatch: &Dispatch<'_>,
     pinned: Option<SocketAddr>,
-) -> Option<SocketAddr> {
+) -> Option<Arc<Endpoint>> {
     let (cluster, worker) = (dispatch.cluster, conn.worker.index());
     let retrying = exchange.retrying.as_ref();
     let is_retry = retrying.is_some_and(|retrying| retrying.made() > 0);
     if is_retry || pinned != dispatch.pinned {
         return cluster.next_endpoint_but(worker, &exchange.endpoints);
     }
+    let pinned = pinned.and_then(|address| cluster.endpoint(address));
+    let pinned = pinned.filter(|endpoint| endpoint.is_available());
     pinned.or_else(|| cluster.next_endpoint(worker))
 }
 
 /// Until when a connection has to be there.
 struct Deadlines {
-    connect: Nanos,
+    until: Until,
     attempt: Nanos,
     answer: Nanos,
     call: Nanos,
@@ -506,17 +548,22 @@ struct Deadlines {
 
 impl Deadlines {
     fn new(now: Nanos, exchange: &Exchange<'_>, dispatch: &Dispatch<'_>) -> Self {
+        let attempt = exchange.attempt_deadline();
+        let answer = exchange.route_deadline(dispatch.forward.timeout_ms);
+        let call = exchange.call_deadline;
         Self {
-            connect: now.after_ms(dispatch.cluster.connect_timeout.as_millis() as u64),
-            attempt: exchange.attempt_deadline(),
-            answer: exchange.route_deadline(dispatch.forward.timeout_ms),
-            call: exchange.call_deadline,
+            until: Until {
+                connect: now.after_ms(dispatch.cluster.connect_timeout.as_millis() as u64),
+                rest: attempt.min(answer).min(call),
+            },
+            attempt,
+            answer,
+            call,
         }
     }
 
     fn first(&self) -> Nanos {
-        let attempt = self.connect.min(self.attempt);
-        attempt.min(self.answer).min(self.call)
+        self.until.first()
     }
 
     /// What there is to say if there is no connection.
@@ -558,6 +605,7 @@ impl Deadlines {
                 Reply::connect_timed_out()
             }
             Unavailable::Protocol => Reply::upstream_protocol_error(),
+            Unavailable::Overflow => Reply::overflow(),
         })
     }
 }

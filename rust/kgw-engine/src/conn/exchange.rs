@@ -2,19 +2,23 @@
 
 use kgw_h1::{Method, PathOutcome, RequestError, TargetForm, Version, strip_hop_by_hop_request};
 
-use super::filtering::{self, Asked};
+use super::filtering::Asked;
 use super::message::Downstream;
-use super::{Addressed, Conn, Target, attempt, authorizing, local, mirror, waypoint};
+use super::{
+    Addressed, Conn, Target, attempt, local, mirror, request_filters, shadowing, waypoint,
+};
 use crate::clock::Nanos;
 use crate::config::ir::Redirect;
-use crate::config::snapshot::{Action, OwnFilters, Route};
-use crate::filter::RequestFilter;
+use crate::config::snapshot::{Action, Backend, Cluster, OwnFilters, Route};
+use crate::filter::cors::Cors;
 use crate::filter::grpc_web::GrpcWeb;
 use crate::filter::header_mutation::HeaderMutation;
+use crate::filter::{RequestFilter, Slot};
 use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::Reply;
 use crate::pipeline::rewrite::rewrite;
 use crate::pipeline::route_view::RouteView;
+use crate::pipeline::session::Pinned;
 use crate::pipeline::{edge, grpc, redirect};
 use crate::runtime::Pressure;
 use crate::telemetry::flags::ResponseFlag;
@@ -84,6 +88,12 @@ pub(crate) async fn serve<D: Downstream>(
             .upgrade()
             .is_some_and(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"));
     strip_hop_by_hop_request(&mut conn.request, switching);
+    let early = target.listener.early.as_deref();
+    let certificate =
+        early.and_then(|early| early.certificate_field(&conn.request, conn.peers.tls.as_deref()));
+    if let Some(early) = early {
+        early.normalize_host(&mut conn.request, conn.peers.local);
+    }
     let trusted = &target.listener.trusted_proxies;
     let peer = conn.peers.remote.ip();
     let secure = conn.peers.is_secure;
@@ -117,19 +127,21 @@ pub(crate) async fn serve<D: Downstream>(
         }
     }
 
-    let found = target
-        .routes
-        .as_deref()
-        .and_then(|routes| routes.table.find(&RouteView::new(&conn.request)))
-        .map(|found| found.value);
-    let is_forwarded = |route: &Route| matches!(route.action, Action::Forward(_));
+    if let Some(early) = early {
+        early.change(&mut conn.request, certificate.as_deref());
+        if early.is_health_check(&conn.request) {
+            let reply = Reply::health(conn.is_draining());
+            return local::reply(conn, target, exchange, reply, &[]).await;
+        }
+    }
+    let found = find(conn, target);
     let found =
         found.filter(|route| !connect || is_forwarded(route) && allows(target, route, b"connect"));
     let Some(route) = found else {
         conn.worker.stats().no_route.increment();
         return local::reply(conn, target, exchange, Reply::no_route(), &[]).await;
     };
-    exchange.route = Some(route);
+    take_route(&mut exchange, route);
     let may_switch = switching
         && (is_forwarded(route) || !asks_for_tunnel)
         && conn
@@ -146,76 +158,97 @@ pub(crate) async fn serve<D: Downstream>(
             exchange.call_deadline = grpc::deadline(conn.request.headers(), began);
         }
     }
-    let response_headers: &[&[HeaderMutation]] = &[&route.response_headers];
-
     // The cluster is logged even for requests that a filter answers, so it is picked first.
-    let mut pinned = None;
-    let mut backend = match &route.action {
-        Action::Forward(forward) => {
-            if !forward.sessions.is_empty() {
-                let wall = conn.worker.clock().wall_nanos(now);
-                pinned = forward.session(conn.request.headers(), wall / 1_000_000_000);
-            }
-            let of_session = pinned.map(|pinned| &forward.backends[pinned.backend]);
-            of_session.or_else(|| forward.pick())
-        }
-        Action::Redirect(_) | Action::Direct { .. } => None,
-    };
-    exchange.cluster = backend.and_then(|backend| backend.cluster.as_deref());
-    let own = backend.and_then(|backend| backend.own.as_deref());
-    if let Some(cors) = own
-        .and_then(|own| own.cors.as_deref())
-        .or(route.cors.as_deref())
-    {
+    let mut route = route;
+    let mut chosen = Chosen::of(conn, route);
+    exchange.cluster = chosen.cluster();
+    if let Some(cors) = chosen.cors().filter(|_| !route.has_cors) {
         match cors.on_request(&conn.request) {
             Ok(sharing) => exchange.sharing = Some(sharing),
-            Err(reply) => {
-                // Envoy: the route's changes of header fields are not for these.
-                conn.worker.stats().cors_preflight.increment();
-                return local::reply(conn, target, exchange, reply, &[]).await;
-            }
+            Err(reply) => return preflight(conn, target, exchange, reply).await,
         }
     }
-
-    for filter in &route.request_filters {
-        // Boxed: only exchanges with such a filter pay for what waiting needs.
-        let asked = match filter {
-            RequestFilter::Python(filter) => {
-                Some(Box::pin(filtering::on_request(conn, &mut exchange, filter, options)).await)
-            }
-            RequestFilter::ExtAuthz(filter) => Some(
-                Box::pin(authorizing::on_request(
-                    conn,
-                    &mut exchange,
-                    filter,
-                    options,
-                ))
-                .await,
-            ),
-            RequestFilter::Headers(_) | RequestFilter::LocalRateLimit(_) => None,
-        };
-        if let Some(asked) = asked {
-            match asked {
-                Asked::Passed => {}
-                Asked::Answered(reply) => {
-                    return local::reply(conn, target, exchange, reply, response_headers).await;
-                }
-                Asked::ClientGone(lost) => {
-                    exchange.client_gone(lost, 0);
-                    exchange.finish(conn, target);
-                    return Next::Abort;
-                }
+    let mut passed = Passed::default();
+    let mut at = 0;
+    while let Some(slot) = route.request_filters.get(at) {
+        at += 1;
+        if slot.filter.is_after_router() || passed.take(slot.kind) {
+            continue;
+        }
+        if let RequestFilter::Cors(cors) = &slot.filter {
+            match chosen.cors().unwrap_or(cors).on_request(&conn.request) {
+                Ok(sharing) => exchange.sharing = Some(sharing),
+                Err(reply) => return preflight(conn, target, exchange, reply).await,
             }
             continue;
         }
-        let key = exchange.rate_limit_key();
-        if let Err(reply) = filter.on_request(&mut conn.request, now, key) {
-            if reply.flag == Some(ResponseFlag::RateLimited) {
-                conn.worker.stats().rate_limited.increment();
+        // Boxed: only exchanges with such a filter pay for what waiting needs.
+        let asked = if let Some(policy) = &slot.shadow {
+            let asked = shadowing::on_request(conn, &mut exchange, slot, policy, options);
+            Box::pin(asked).await
+        } else {
+            match request_filters::decide(conn, &mut exchange, &slot.filter) {
+                Some(Ok(None)) => Asked::Passed,
+                Some(Ok(Some(step))) => {
+                    let RequestFilter::Native(filter) = &slot.filter else {
+                        continue;
+                    };
+                    let asked = request_filters::on_body(
+                        conn,
+                        &mut exchange,
+                        &**filter,
+                        step,
+                        options,
+                        true,
+                    );
+                    Box::pin(asked).await
+                }
+                Some(Err(reply)) => Asked::Answered(reply),
+                None => {
+                    let filter = &slot.filter;
+                    let asked = request_filters::wait(conn, &mut exchange, filter, options, true);
+                    Box::pin(asked).await
+                }
             }
-            return local::reply(conn, target, exchange, reply, response_headers).await;
+        };
+        match asked {
+            Asked::Passed => {}
+            Asked::Answered(reply) => {
+                if reply.flag == Some(ResponseFlag::RateLimited) {
+                    conn.worker.stats().rate_limited.increment();
+                }
+                let response_headers: &[&[HeaderMutation]] = &[&route.response_headers];
+                return local::reply(conn, target, exchange, reply, response_headers).await;
+            }
+            Asked::ClientGone(lost) => {
+                exchange.client_gone(lost, 0);
+                exchange.finish(conn, target);
+                return Next::Abort;
+            }
+        }
+        if exchange.is_route_cleared {
+            exchange.is_route_cleared = false;
+            let protocol = protocol(conn, connect, switching);
+            let found = find(conn, target).filter(|found| is_for(target, found, protocol));
+            let Some(found) = found else {
+                conn.worker.stats().no_route.increment();
+                exchange.route = None;
+                return local::reply(conn, target, exchange, Reply::no_route(), &[]).await;
+            };
+            if !std::ptr::eq(found, route) {
+                passed.note(&route.request_filters[..at]);
+                (route, at) = (found, 0);
+                chosen = Chosen::of(conn, route);
+                take_route(&mut exchange, route);
+                exchange.cluster = chosen.cluster();
+            }
         }
     }
+    let response_headers: &[&[HeaderMutation]] = &[&route.response_headers];
+    let Chosen {
+        mut backend,
+        mut pinned,
+    } = chosen;
     if let (Action::Forward(forward), Some(name)) = (&route.action, exchange.chosen_backend()) {
         backend = forward.named(name);
         pinned = pinned.filter(|pinned| {
@@ -249,9 +282,27 @@ pub(crate) async fn serve<D: Downstream>(
                 }
                 rewrite(
                     &mut conn.request,
-                    &forward.rewrite,
+                    forward,
                     own.map(|own| &own.rewrite),
+                    cluster,
                 );
+                if route.has_filters_after_router {
+                    let filters = &route.request_filters;
+                    let asked =
+                        request_filters::after_router(conn, &mut exchange, filters, options);
+                    match Box::pin(asked).await {
+                        Asked::Passed => {}
+                        Asked::Answered(reply) => {
+                            let fields = response_headers;
+                            return local::reply(conn, target, exchange, reply, fields).await;
+                        }
+                        Asked::ClientGone(lost) => {
+                            exchange.client_gone(lost, 0);
+                            exchange.finish(conn, target);
+                            return Next::Abort;
+                        }
+                    }
+                }
                 if !switching {
                     copy(conn, target, &mut exchange, &dispatch, own);
                 }
@@ -261,9 +312,115 @@ pub(crate) async fn serve<D: Downstream>(
         },
         (Action::Forward(forward), None) => Reply::no_backend(forward.unresolved_status),
         (Action::Redirect(redirect), _) => redirected(conn, redirect),
-        (Action::Direct { status, body }, _) => Reply::direct(*status, body.clone()),
+        (Action::Direct(direct), _) if direct.is_formed() => {
+            let metadata = exchange.metadata();
+            let mut record = exchange.record(conn, target, conn.worker.now());
+            record.metadata = metadata.as_ref();
+            direct.formed(record)
+        }
+        (Action::Direct(direct), _) => direct.fixed(),
     };
     local::reply(conn, target, exchange, reply, response_headers).await
+}
+
+/// Notes the route of a request.
+fn take_route<'x>(exchange: &mut Exchange<'x>, route: &'x Route) {
+    exchange.route = Some(route);
+    if let Action::Forward(forward) = &route.action
+        && let Some(idle_ms) = forward.stream_idle_timeout_ms
+    {
+        exchange.idle_timeout_ms = idle_ms;
+    }
+}
+
+/// The route of the request as it is now.
+fn find<'t, D>(conn: &Conn<D>, target: &'t Target) -> Option<&'t Route> {
+    let routes = target.routes.as_deref()?;
+    let found = routes.table.find(&RouteView::new(&conn.request))?;
+    Some(found.value)
+}
+
+fn is_forwarded(route: &Route) -> bool {
+    matches!(route.action, Action::Forward(_))
+}
+
+/// What the request asks to switch to, which has been allowed.
+fn protocol<D>(conn: &Conn<D>, connect: bool, switching: bool) -> Option<&[u8]> {
+    if connect {
+        return Some(b"connect");
+    }
+    let asks = switching || conn.request.extended_connect();
+    conn.request.upgrade().filter(|_| asks)
+}
+
+/// Whether another route than the one that was found first is for the request as well.
+fn is_for(target: &Target, route: &Route, protocol: Option<&[u8]>) -> bool {
+    protocol.is_none_or(|protocol| is_forwarded(route) && allows(target, route, protocol))
+}
+
+/// Answers what a browser asks before a request.
+async fn preflight<D: Downstream>(
+    conn: &mut Conn<D>,
+    target: &Target,
+    exchange: Exchange<'_>,
+    reply: Reply,
+) -> Next {
+    // Envoy: the route's changes of header fields are not for these.
+    conn.worker.stats().cors_preflight.increment();
+    local::reply(conn, target, exchange, reply, &[]).await
+}
+
+/// The backend that a route has for a request.
+struct Chosen<'t> {
+    backend: Option<&'t Backend>,
+    /// Of the request's session.
+    pinned: Option<Pinned>,
+}
+
+impl<'t> Chosen<'t> {
+    fn of<D>(conn: &Conn<D>, route: &'t Route) -> Self {
+        let Action::Forward(forward) = &route.action else {
+            return Self {
+                backend: None,
+                pinned: None,
+            };
+        };
+        let mut pinned = None;
+        if !forward.sessions.is_empty() {
+            let wall = conn.worker.clock().wall_nanos(conn.worker.now());
+            pinned = forward.session(conn.request.headers(), wall / 1_000_000_000);
+        }
+        let of_session = pinned.map(|pinned| &forward.backends[pinned.backend]);
+        Self {
+            backend: of_session.or_else(|| forward.pick()),
+            pinned,
+        }
+    }
+
+    fn cluster(&self) -> Option<&'t Cluster> {
+        self.backend.and_then(|backend| backend.cluster.as_deref())
+    }
+
+    fn cors(&self) -> Option<&'t Cors> {
+        self.backend?.own.as_deref()?.cors.as_deref()
+    }
+}
+
+/// The types of the filters that a request has passed on routes that it is not of any more.
+#[derive(Default)]
+struct Passed(Vec<&'static str>);
+
+impl Passed {
+    /// Whether a filter of this type was passed instead of the one at hand.
+    fn take(&mut self, kind: &str) -> bool {
+        let at = self.0.iter().position(|passed| *passed == kind);
+        at.map(|at| self.0.swap_remove(at)).is_some()
+    }
+
+    fn note(&mut self, slots: &[Slot<RequestFilter>]) {
+        let early = slots.iter().filter(|slot| !slot.filter.is_after_router());
+        self.0.extend(early.map(|slot| slot.kind));
+    }
 }
 
 /// Sends copies of a request to the mirrors of its rule and of its backend. As in Envoy there are none
@@ -277,7 +434,7 @@ fn copy<D: Downstream>(
 ) {
     let of_rule = &*dispatch.forward.mirrors;
     let own = own.map_or(&[][..], |own| &own.mirrors);
-    if of_rule.is_empty() && own.is_empty() || dispatch.cluster.addresses().is_empty() {
+    if of_rule.is_empty() && own.is_empty() || dispatch.cluster.endpoints().is_empty() {
         return;
     }
     let framing = attempt::body_framing(&conn.request, exchange);
@@ -315,7 +472,7 @@ fn refusal<D>(conn: &Conn<D>, target: &Target) -> Option<Reply> {
 fn allows(target: &Target, route: &Route, protocol: &[u8]) -> bool {
     let of_route = match &route.action {
         Action::Forward(forward) => &*forward.upgrades,
-        Action::Redirect(_) | Action::Direct { .. } => &[],
+        Action::Redirect(_) | Action::Direct(_) => &[],
     };
     target
         .listener

@@ -10,6 +10,7 @@
 //! A filter that wants a body as a whole is asked once it is there, and what it is asked about waits
 //! until then; [`FilteredBody`] has what came in so far. The other bodies go on while filters see them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -20,17 +21,21 @@ use bytes::Bytes;
 use kgw_h1::{Headers, Method};
 use serde_json::{Map, Value};
 
-use super::Conn;
 use super::filtered_body::FilteredBody;
 use super::message::{Downstream, Lost};
+use super::processing::{self, ResponseStep};
+use super::processor::Processing;
 use super::whole_body::{Uncollected, has_request_body, whole_body};
+use super::{Conn, shadowing};
 use crate::bridge::{
     About, Body, Edits, Failure, Message, OpenSession, RequestHead, ResponseHead, Verdict, Waiting,
 };
 use crate::clock::Nanos;
 use crate::config::ir::{HttpOptions, OnError};
 use crate::filter::ext_authz::Edit;
+use crate::filter::fault::ActiveFault;
 use crate::filter::python::PythonFilter;
+use crate::filter::{BodyFilter, Respond, ResponseFilter, ResponseView, Slot, Step};
 use crate::pipeline::exchange_log::Exchange;
 use crate::pipeline::reply::Reply;
 use crate::runtime::Phase;
@@ -58,17 +63,33 @@ pub(crate) enum Way {
     Response,
 }
 
+/// What was noted, by namespace.
+pub(crate) type Noted = BTreeMap<Cow<'static, str>, Map<String, Value>>;
+
 /// How far the response filters of an exchange are.
 #[derive(Debug, Default)]
-struct ResponseFilters {
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(super) struct ResponseFilters {
     /// The place of the next one.
     next: usize,
     /// The one that is being asked, and until when.
     asked: Option<(Waiting, Nanos)>,
+    /// The next one has decided about the head, and waits for the body.
+    waits_for_body: bool,
+    /// A body follows.
+    has_body: bool,
     /// The body, if there is one and a filter of the route is for bodies.
     body: Option<FilteredBody>,
+    /// Of an answer of the proxy's own: all of it.
+    own_body: Option<Bytes>,
     /// A filter is for bodies, whether there is one or not.
-    sees_bodies: bool,
+    pub(super) sees_bodies: bool,
+    /// The body is not empty.
+    pub(super) has_content: bool,
+    /// How far the processing by a service is that is the next one.
+    pub(super) processing: ResponseStep,
+    /// The length that the head states, as this service has left it.
+    pub(super) stated_length: Option<u64>,
 }
 
 /// What filters leave with an exchange. Boxed, since most exchanges have none.
@@ -79,14 +100,18 @@ pub(crate) struct Filtered {
     pub(crate) upstream: Option<Box<str>>,
     /// What the request's rate is counted by.
     pub(crate) rate_limit_key: Option<Box<str>>,
-    /// What a service that let the request pass does to its answer.
-    pub(super) response_edits: Vec<Edit>,
-    /// What such services noted, by namespace.
-    pub(super) service_metadata: BTreeMap<&'static str, Map<String, Value>>,
+    /// The fault that was made, and how fast the answer may be sent because of it. Bytes a second.
+    fault: Option<(ActiveFault, Option<u64>)>,
+    /// What filters that let the request pass do to its answer.
+    response_edits: Vec<Edit>,
+    /// What they noted, by namespace.
+    noted: Noted,
     /// The request's body, once a filter has to do with it.
     pub(super) request_body: Option<FilteredBody>,
     /// The client has been asked for the body.
     pub(super) is_continued: bool,
+    /// Services that process the messages.
+    pub(super) processings: Vec<Option<Box<Processing>>>,
     responses: ResponseFilters,
     /// The answer has been shown to the filters that it is for.
     is_answer_seen: bool,
@@ -115,12 +140,25 @@ impl Filtered {
         &sessions[at].1
     }
 
+    /// The namespaces in which something is noted.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = &str> {
+        let python = (!self.metadata.is_empty()).then_some(NAMESPACE);
+        self.noted.keys().map(AsRef::as_ref).chain(python)
+    }
+
+    /// What is noted in a namespace, for conditions.
+    pub(crate) fn namespace(&self, name: &str) -> Option<&dyn kgw_cel::Data> {
+        if name == NAMESPACE {
+            return (!self.metadata.is_empty()).then_some(&self.metadata as _);
+        }
+        self.noted.get(name).map(|noted| noted as _)
+    }
+
     /// What filters noted, in the form of access logs: by namespace.
-    pub(crate) fn log_metadata(&self) -> Option<Map<String, Value>> {
-        let services = self.service_metadata.iter();
-        let services = services.filter(|(_, noted)| !noted.is_empty());
-        let mut all: Map<String, Value> = services
-            .map(|(name, noted)| ((*name).to_owned(), Value::Object(noted.clone())))
+    fn log_metadata(&self) -> Option<Map<String, Value>> {
+        let noted = self.noted.iter();
+        let mut all: Map<String, Value> = noted
+            .map(|(name, noted)| (name.clone().into_owned(), Value::Object(noted.clone())))
             .collect();
         if !self.metadata.is_empty() {
             let noted = self.metadata.iter();
@@ -174,7 +212,7 @@ pub(crate) async fn on_request<D: Downstream>(
     if filter.on_request_chunk && !failed && has_request_body(conn, exchange) {
         let filtered = exchange.filtered.get_or_insert_default();
         let body = filtered.request_body.get_or_insert_default();
-        body.add_stage(filter, filter.on_request);
+        body.add_python(filter, filter.on_request);
     }
     Asked::Passed
 }
@@ -247,11 +285,9 @@ pub(crate) async fn on_reply<D: Downstream>(
         || matches!(reply.status, 204 | 304)
         || exchange.is_grpc
         || exchange.grpc_web.is_some();
-    exchange.begin_response_filters(!is_bodyless);
-    if let Some(body) = exchange.response_body_mut() {
-        body.push(reply.body_bytes());
-        body.push_end(None);
-    }
+    let body = (!is_bodyless).then(|| Bytes::copy_from_slice(reply.body_bytes()));
+    let has_content = body.as_ref().is_some_and(|body| !body.is_empty());
+    exchange.begin_response_filters(!is_bodyless, has_content, body);
     let asked = poll_fn(|cx| {
         conn.registration.update(cx);
         match poll_response(cx, conn, exchange, &mut reply.status) {
@@ -318,8 +354,47 @@ pub(crate) fn poll_response<D>(
     }
     let mut responses = std::mem::take(&mut filtered.responses);
     let outcome = loop {
-        let Some(filter) = route.response_filters.get(responses.next) else {
+        let Some(slot) = route.response_filters.get(responses.next) else {
             break Poll::Ready(None);
+        };
+        let filter = match &slot.filter {
+            ResponseFilter::Python(filter) => filter,
+            ResponseFilter::ExtProc(filter) => {
+                let polled =
+                    processing::poll_response(cx, conn, exchange, &mut responses, status, filter);
+                match polled {
+                    Poll::Ready(Ok(())) => {
+                        responses.next += 1;
+                        continue;
+                    }
+                    Poll::Ready(Err(reply)) => {
+                        responses.next += 1;
+                        break Poll::Ready(Some(reply));
+                    }
+                    Poll::Pending => break Poll::Pending,
+                }
+            }
+            ResponseFilter::Native(filter) => {
+                let shadow = slot.shadow.as_deref().map(|policy| (policy, slot.kind));
+                match poll_native(
+                    cx,
+                    conn,
+                    exchange,
+                    &mut responses,
+                    status,
+                    (&**filter, shadow),
+                ) {
+                    Poll::Ready(Ok(())) => {
+                        responses.next += 1;
+                        continue;
+                    }
+                    Poll::Ready(Err(reply)) => {
+                        responses.next += 1;
+                        break Poll::Ready(Some(reply));
+                    }
+                    Poll::Pending => break Poll::Pending,
+                }
+            }
         };
         let verdict = if let Some((waiting, deadline)) = &mut responses.asked {
             match waiting.poll(cx) {
@@ -334,7 +409,7 @@ pub(crate) fn poll_response<D>(
             if !filter.on_response {
                 // It sees nothing but the body.
                 if let Some(body) = &mut responses.body {
-                    body.add_stage(filter, false);
+                    body.add_python(filter, false);
                 }
                 responses.next += 1;
                 continue;
@@ -386,7 +461,7 @@ pub(crate) fn poll_response<D>(
             && filter.on_response_chunk
             && !failed
         {
-            body.add_stage(filter, true);
+            body.add_python(filter, true);
         }
     };
     if let Some(body) = &mut responses.body {
@@ -396,6 +471,102 @@ pub(crate) fn poll_response<D>(
     filtered.responses = responses;
     filtered.is_answer_seen |= outcome.is_ready();
     outcome
+}
+
+/// Shows an answer to a filter that decides at once. Pending while more of the body that it wants has to
+/// come in.
+fn poll_native<D>(
+    cx: &mut Context<'_>,
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+    responses: &mut ResponseFilters,
+    status: &mut u16,
+    (filter, shadow): (&dyn Respond, Option<(&str, &'static str)>),
+) -> Poll<Result<(), Reply>> {
+    if !responses.waits_for_body {
+        let mut view = response_view(conn, exchange, status, responses.has_body);
+        if let Some(shadow) = shadow {
+            shadowing::on_response(&mut view, filter, shadow);
+            return Poll::Ready(Ok(()));
+        }
+        match filter.on_response(&mut view)? {
+            Step::Pass => return Poll::Ready(Ok(())),
+            Step::Stage(stage) => {
+                responses.sees_bodies = true;
+                if let Some(body) = responses.body() {
+                    body.add_native(stage);
+                }
+                return Poll::Ready(Ok(()));
+            }
+            Step::Pace(pace) => {
+                if let Some(body) = responses.body() {
+                    body.set_pace(pace);
+                }
+                return Poll::Ready(Ok(()));
+            }
+            Step::Whole(most) => {
+                responses.sees_bodies = true;
+                responses.waits_for_body = true;
+                let held = conn.worker.body_room().hold();
+                if let Some(body) = responses.body() {
+                    body.collect(most, held);
+                }
+            }
+        }
+    }
+    let mut whole = Bytes::new();
+    if let Some(body) = responses.body() {
+        body.poll(cx, conn, exchange, Way::Response)?;
+        whole = match body.poll_collected() {
+            Poll::Ready(Ok(whole)) => whole,
+            Poll::Ready(Err(Failure::TooLarge)) => {
+                return Poll::Ready(Err(Reply::response_too_large()));
+            }
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Reply::overloaded())),
+            Poll::Pending => return Poll::Pending,
+        };
+    }
+    responses.waits_for_body = false;
+    let mut view = response_view(conn, exchange, status, responses.has_body);
+    if let Some(replaced) = filter.on_body(&mut view, whole)?
+        && let Some(body) = responses.body()
+    {
+        body.replace(&replaced);
+    }
+    Poll::Ready(Ok(()))
+}
+
+fn response_view<'v, 'x, D>(
+    conn: &'v mut Conn<D>,
+    exchange: &'v mut Exchange<'x>,
+    status: &'v mut u16,
+    has_body: bool,
+) -> ResponseView<'v, 'x> {
+    ResponseView {
+        request: &conn.request,
+        exchange,
+        peers: &conn.peers,
+        worker: &conn.worker,
+        now: conn.worker.now(),
+        status,
+        headers: conn.response.headers_mut(),
+        has_body,
+    }
+}
+
+impl ResponseFilters {
+    /// The body, for a filter that has to do with it; none if there is none.
+    pub(super) fn body(&mut self) -> Option<&mut FilteredBody> {
+        if self.has_body && self.body.is_none() {
+            let mut body = FilteredBody::default();
+            if let Some(own) = self.own_body.take() {
+                body.push(&own);
+                body.push_end(None);
+            }
+            self.body = Some(body);
+        }
+        self.body.as_mut()
+    }
 }
 
 /// Collects the response's body, if the filter wants it as a whole. Pending while more of it has to come
@@ -441,16 +612,103 @@ impl Exchange<'_> {
         }
     }
 
+    /// Notes a fault, which is over when the exchange is.
+    pub(super) fn begin_fault(&mut self, active: ActiveFault, pace: Option<u64>) {
+        self.filtered.get_or_insert_default().fault = Some((active, pace));
+    }
+
+    /// How fast the answer may be sent, if a fault limits that. Bytes a second.
+    pub(crate) fn pace(&self) -> Option<u64> {
+        self.filtered.as_ref()?.fault.as_ref()?.1
+    }
+
+    /// What filters that let the request pass do to its answer, in their order.
+    pub(crate) fn response_edits(&self) -> &[Edit] {
+        let filtered = self.filtered.as_ref();
+        filtered.map_or(&[], |filtered| &filtered.response_edits)
+    }
+
+    /// Adds a change of the answer's fields, the upstream's or the proxy's own.
+    pub(crate) fn add_response_edit(&mut self, edit: Edit) {
+        let filtered = self.filtered.get_or_insert_default();
+        filtered.response_edits.push(edit);
+    }
+
+    /// Forgets all changes of the answer but the first ones.
+    pub(crate) fn truncate_response_edits(&mut self, count: usize) {
+        if let Some(filtered) = &mut self.filtered {
+            filtered.response_edits.truncate(count);
+        }
+    }
+
+    /// Notes something about the request: dynamic metadata, in Envoy's words.
+    pub(crate) fn note(
+        &mut self,
+        namespace: impl Into<Cow<'static, str>>,
+        key: impl Into<String>,
+        value: Value,
+    ) {
+        let filtered = self.filtered.get_or_insert_default();
+        let noted = filtered.noted.entry(namespace.into()).or_default();
+        noted.insert(key.into(), value);
+    }
+
+    /// All that was noted, by namespace. What filters in Python note is text, and elsewhere.
+    pub(crate) fn noted_by_all(&self) -> Option<&Noted> {
+        Some(&self.filtered.as_ref()?.noted)
+    }
+
+    /// What was noted in a namespace. What filters in Python note is text, and elsewhere.
+    pub(crate) fn noted(&self, namespace: &str) -> Option<&Map<String, Value>> {
+        self.filtered.as_ref()?.noted.get(namespace)
+    }
+
+    /// All that was noted, in the form of access logs: by namespace.
+    pub(crate) fn metadata(&self) -> Option<Map<String, Value>> {
+        self.filtered.as_ref()?.log_metadata()
+    }
+
+    /// Lets a filter see the request's body piece by piece.
+    pub(crate) fn add_request_stage(&mut self, stage: Box<dyn BodyFilter>) {
+        let filtered = self.filtered.get_or_insert_default();
+        let body = filtered.request_body.get_or_insert_default();
+        body.add_native(stage);
+    }
+
+    /// Gives the request another body, which is all there is.
+    pub(crate) fn replace_request_body(&mut self, body: &Bytes) {
+        let filtered = self.filtered.get_or_insert_default();
+        filtered.request_body.get_or_insert_default().replace(body);
+    }
+
     /// Prepares for an answer to be shown to response filters, to those that have not decided about one
-    /// before. Its body is to follow, if it has one.
-    pub(crate) fn begin_response_filters(&mut self, has_body: bool) {
+    /// before. Its body is to follow, if it has one and it is not all there; `has_content` says that it is not
+    /// empty.
+    pub(crate) fn begin_response_filters(
+        &mut self,
+        has_body: bool,
+        has_content: bool,
+        own_body: Option<Bytes>,
+    ) {
         let route = self.route;
-        let responses = &mut self.filtered.get_or_insert_default().responses;
+        let filtered = self.filtered.get_or_insert_default();
+        // What was said about another answer is not about this one.
+        for processing in filtered.processings.iter_mut().flatten() {
+            processing.drop_response();
+        }
+        let responses = &mut filtered.responses;
         responses.asked = None;
+        responses.waits_for_body = false;
+        responses.has_body = has_body;
         responses.body = None;
+        responses.has_content = has_content;
+        responses.processing = ResponseStep::Head;
+        responses.own_body = own_body;
         let mut filters = route.iter().flat_map(|route| &*route.response_filters);
-        if has_body && filters.any(|filter| filter.sees_response_bodies()) {
-            responses.body = Some(FilteredBody::default());
+        // The others say so when they have seen the head.
+        let sees_bodies = |slot: &Slot<ResponseFilter>| matches!(&slot.filter, ResponseFilter::Python(filter) if filter.sees_response_bodies());
+        if filters.any(sees_bodies) {
+            responses.body();
         }
     }
 
@@ -506,7 +764,7 @@ impl Exchange<'_> {
     /// Whether a filter waits for more of the answer's body before its head can go on.
     pub(crate) fn wants_response_body(&mut self) -> bool {
         let body = self.response_body_mut();
-        body.is_some_and(|body| body.is_collected() && body.has_room())
+        body.is_some_and(|body| body.is_wanted() && body.has_room())
     }
 
     /// Whether a filter may change the bodies of such answers, whether this one has any or not.

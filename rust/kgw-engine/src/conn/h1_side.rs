@@ -12,15 +12,13 @@ use kgw_h1::{
 use super::io::{BODY_BUFFER, MIN_THROUGH, Stream, Traffic};
 use super::message::{Downstream, Lost, Piece, Side, Upstream};
 use super::splice::Splice;
-
-/// Largest response head. Bytes (Envoy: 80 KiB) and fields (Envoy: 100).
-const RESPONSE_LIMITS: Limits = Limits {
-    max_head_bytes: 80 * 1024,
-    max_fields: 100,
-};
+use crate::upstream::options::Options;
 
 /// Data of a body that must be left for it to be worth passing on unseen. Bytes.
 const MIN_SPLICE: u64 = 16 * 1024;
+
+/// Envoy's.
+const MAX_FIELDS: u16 = Limits::RESPONSE.max_fields as u16;
 
 /// An HTTP/1.1 connection.
 #[derive(Debug)]
@@ -34,6 +32,8 @@ pub(crate) struct Http1 {
     body: Body,
     /// The answer's head says that no other message follows.
     keep_alive: bool,
+    /// Most fields that the head of an answer may have. Small: idle connections of clients have it too.
+    max_fields: u16,
     /// An answer was cut short that only the end of the connection would end: that end must not
     /// look like a clean one.
     pub(crate) aborted: bool,
@@ -57,7 +57,16 @@ impl Http1 {
             given: 0,
             body: Body::Over,
             keep_alive: false,
+            max_fields: MAX_FIELDS,
             aborted: false,
+        }
+    }
+
+    /// Makes it a connection to an endpoint that behaves so.
+    pub(crate) fn to_endpoint(stream: Stream, options: &Options) -> Self {
+        Self {
+            max_fields: u16::try_from(options.heads.max_fields).unwrap_or(u16::MAX),
+            ..Self::new(stream)
         }
     }
 
@@ -300,9 +309,13 @@ impl Upstream for Http1 {
         response: &mut Response,
         context: RequestContext,
     ) -> Poll<Result<(), Lost>> {
+        let limits = Limits {
+            max_fields: usize::from(self.max_fields),
+            ..Limits::RESPONSE
+        };
         loop {
             if !self.stream.input().is_empty() {
-                match response.parse(self.stream.input(), &RESPONSE_LIMITS, context) {
+                match response.parse(self.stream.input(), &limits, context) {
                     Ok(Status::Complete(length)) => {
                         self.stream.consume(length);
                         if response.status() >= 200 {
@@ -315,7 +328,7 @@ impl Upstream for Http1 {
                     Err(_) => return Poll::Ready(Err(Lost::Malformed)),
                 }
             }
-            let limit = RESPONSE_LIMITS.max_head_bytes + 1;
+            let limit = limits.max_head_bytes + 1;
             match self.stream.poll_fill(cx, limit) {
                 Poll::Ready(Ok(count)) if count > 0 => {}
                 Poll::Ready(_) if self.stream.input().is_empty() => {

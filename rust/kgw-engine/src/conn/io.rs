@@ -57,8 +57,8 @@ pub(crate) struct Stream {
     socket: Socket,
     input: Input,
     output: Output,
-    /// Buffered output above which no more input is taken for it.
-    watermark: usize,
+    /// Buffered output above which no more input is taken for it. Small: idle connections have it too.
+    watermark: u32,
     /// Bytes that the TLS layer took and may still hold. 0 without TLS.
     sealed: usize,
     /// The peer has finished sending.
@@ -139,7 +139,7 @@ impl Stream {
             socket,
             input: Input::default(),
             output: Output::default(),
-            watermark: WRITE_WATERMARK,
+            watermark: WRITE_WATERMARK as u32,
             sealed: 0,
             eof: false,
             broken: false,
@@ -247,12 +247,12 @@ impl Stream {
             return Splice::Unfit;
         };
         let is_next = from.input().is_empty() && !from.eof;
-        if !is_next || !from.bulk || self.watermark < WRITE_WATERMARK {
+        if !is_next || !from.bulk || self.watermark() < WRITE_WATERMARK {
             return Splice::Unfit;
         }
         if self.output.conduit.is_some() {
             // Copies go behind it where more may wait than it holds.
-            return if self.watermark > CONDUIT_BYTES {
+            return if self.watermark() > CONDUIT_BYTES {
                 Splice::Unfit
             } else {
                 Splice::Polled(Poll::Pending)
@@ -339,12 +339,16 @@ impl Stream {
     /// Whether more output may be added. It is bounded by this, give or take one buffer of input or,
     /// where bytes are spliced, one pipe.
     pub(crate) fn has_room(&self) -> bool {
-        self.unsent() < self.watermark
+        self.unsent() < self.watermark()
+    }
+
+    fn watermark(&self) -> usize {
+        self.watermark as usize
     }
 
     /// Sets how much output may wait, give or take one buffer of input.
     pub(crate) fn limit_output(&mut self, bytes: usize) {
-        self.watermark = bytes.clamp(1, MAX_WATERMARK);
+        self.watermark = bytes.clamp(1, MAX_WATERMARK) as u32;
     }
 
     /// Writes as much as the socket takes; ready once all output is written.

@@ -12,6 +12,7 @@ use super::message::{Downstream, Lost};
 use super::{Conn, Target};
 use crate::filter::header_mutation::HeaderMutation;
 use crate::pipeline::exchange_log::Exchange;
+use crate::pipeline::local_reply::{Fit, LocalReplies};
 use crate::pipeline::reply::{Extra, Reply};
 use crate::pipeline::{edge, grpc};
 use crate::telemetry::access_log::Point;
@@ -51,6 +52,9 @@ pub(crate) async fn reply<D: Downstream>(
         Extra::RetryAfter(seconds) => {
             headers.append(b"retry-after", number.format(*seconds).as_bytes());
         }
+        Extra::Overloaded => {
+            headers.append(b"x-envoy-overloaded", b"true");
+        }
         Extra::Answer(answer) => {
             for (name, value) in &answer.headers {
                 headers.append(name, value);
@@ -64,6 +68,11 @@ pub(crate) async fn reply<D: Downstream>(
         sharing.apply(headers);
     }
     exchange.edit_response(headers);
+    if let Some(replies) = &target.listener.local_replies
+        && reply.is_formed()
+    {
+        form(conn, target, &exchange, replies, &mut reply);
+    }
     if exchange.awaits_response_filters() {
         match Box::pin(filtering::on_reply(conn, &mut exchange, &mut reply)).await {
             Asked::Passed => {
@@ -134,6 +143,43 @@ pub(crate) async fn reply<D: Downstream>(
         (true, true) => Next::KeepAlive,
         (true, false) => Next::Close,
     }
+}
+
+/// Makes of an answer what the listener's policy wants.
+fn form<D: Downstream>(
+    conn: &mut Conn<D>,
+    target: &Target,
+    exchange: &Exchange<'_>,
+    replies: &LocalReplies,
+    reply: &mut Reply,
+) {
+    let metadata = exchange.metadata();
+    let record = exchange.reply_record(conn, target, reply, metadata.as_ref());
+    let mapper = replies.mapper(&record);
+    let content_type = conn.response.headers().get_known(Known::ContentType);
+    let content_type = content_type.map(<[u8]>::to_vec);
+    let mut is_new = false;
+    if let Some(mapper) = mapper {
+        // The fields see the answer's old status, and its new body is for the form alone (Envoy).
+        let fields = mapper.fields(&record);
+        let headers = conn.response.headers_mut();
+        for field in &fields {
+            field.apply(headers);
+        }
+        is_new = mapper.change(reply);
+    }
+    let record = exchange.reply_record(conn, target, reply, metadata.as_ref());
+    let is_call = exchange.is_grpc || exchange.grpc_web.is_some();
+    if let Some(body) = replies.body(mapper, &record, is_call) {
+        is_new |= body != reply.body_bytes();
+        reply.set_body(body);
+    }
+    let fit = Fit {
+        length: reply.body_bytes().len(),
+        is_new,
+        content_type_before: content_type.as_deref(),
+    };
+    replies.describe(mapper, conn.response.headers_mut(), fit);
 }
 
 /// Status and body of an answer as the client understands it, to which `headers` are fitted: a gRPC

@@ -4,6 +4,7 @@ mod attempt;
 mod authorizing;
 mod detect;
 mod exchange;
+mod faulting;
 mod filtered_body;
 pub(crate) mod filtering;
 pub(crate) mod h1_side;
@@ -12,24 +13,34 @@ mod http1;
 pub(crate) mod http2;
 pub(crate) mod io;
 mod lent;
+mod limiting;
 mod local;
 pub(crate) mod message;
 pub(crate) mod mirror;
+mod passwords;
 pub(crate) mod pipe;
+mod processing;
+pub(crate) mod processor;
+mod processor_stage;
 mod proxy_header;
+mod queueing;
 mod relay;
 pub(crate) mod replay;
+mod request_filters;
 mod retry;
+mod shadowing;
 mod splice;
 mod tcp;
 mod tls;
 pub(crate) mod tunnel;
+pub(crate) mod verifying;
 mod waypoint;
 mod whole_body;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kgw_h1::{Request, Response, Version};
 use tokio::net::TcpStream;
@@ -39,7 +50,7 @@ use self::io::Stream;
 use self::lent::Lent;
 use self::proxy_header::Expected;
 use crate::clock::{Nanos, Timer};
-use crate::config::ir::Codec;
+use crate::config::ir::{Codec, TcpKeepalive};
 use crate::config::snapshot::{Carries, Listener, Routes, Snapshot, Traffic};
 use crate::listen::call::Within;
 use crate::runtime::{Phase, Registration, Worker};
@@ -71,6 +82,8 @@ pub(crate) struct Peers {
     pub(crate) is_secure: bool,
     /// The client: the source in the PROXY header, else the socket's peer.
     pub(crate) remote: SocketAddr,
+    /// Whether that is the client. A PROXY header may say that there is one, and not who.
+    pub(crate) is_remote_known: bool,
     /// What the client addressed: the destination in the PROXY header, else the socket's own address.
     pub(crate) local: SocketAddr,
     /// The socket's peer and its own address, where something said otherwise.
@@ -88,6 +101,25 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
+    /// Nobody: the proxy asks for itself.
+    pub(crate) fn of_proxy(now: Nanos) -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self {
+            connection_id: 0,
+            opened: now,
+            is_secure: false,
+            remote: nowhere,
+            is_remote_known: true,
+            local: nowhere,
+            direct: None,
+            principal: None,
+            tlvs: Box::default(),
+            addressed: Addressed::ByConnection,
+            server_name: None,
+            tls: None,
+        }
+    }
+
     /// Takes over who speaks to whom as a PROXY header, or a request in its stead, says.
     pub(crate) fn state(&mut self, remote: SocketAddr, local: SocketAddr) {
         let direct = (self.direct_remote(), self.direct_local());
@@ -232,6 +264,23 @@ pub(crate) async fn serve(incoming: Box<Incoming>) {
     }
 }
 
+/// Has the system look whether the other side of a connection is still there. What it does not take is
+/// left as it is: the connection works without.
+pub(crate) fn keep_alive(socket: &TcpStream, wanted: &TcpKeepalive) {
+    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+    let mut probes = socket2::TcpKeepalive::new();
+    if let Some(time_s) = wanted.time_s {
+        probes = probes.with_time(seconds(time_s));
+    }
+    if let Some(interval_s) = wanted.interval_s {
+        probes = probes.with_interval(seconds(interval_s));
+    }
+    if let Some(count) = wanted.probes {
+        probes = probes.with_retries(count);
+    }
+    let _ = socket2::SockRef::from(socket).set_tcp_keepalive(&probes);
+}
+
 /// Finds out what a connection carries, and serves it to its end if that is not HTTP/1.
 async fn begin(incoming: Box<Incoming>) -> Option<Box<Session>> {
     let Incoming {
@@ -244,6 +293,13 @@ async fn begin(incoming: Box<Incoming>) -> Option<Box<Session>> {
         within,
     } = *incoming;
     let configuration = worker.snapshot().listeners.get(&listener).map(Arc::clone)?;
+    if let Some(keepalive) = configuration
+        .tcp_keepalive
+        .as_ref()
+        .filter(|_| within.is_none())
+    {
+        keep_alive(&socket, keepalive);
+    }
     let mut accepted = Accepted {
         stream: match within {
             None => Stream::new(socket),
@@ -256,6 +312,7 @@ async fn begin(incoming: Box<Incoming>) -> Option<Box<Session>> {
             opened: worker.now(),
             is_secure: false,
             remote: peer,
+            is_remote_known: true,
             local,
             direct: None,
             principal: None,

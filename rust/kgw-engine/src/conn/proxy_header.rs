@@ -165,14 +165,16 @@ fn take(
         // who the client is, but cannot say where it goes.
         Ok(None) if expected.waypoint && header.command == Command::Proxy => {
             peers.addressed = Addressed::Nothing;
+            peers.is_remote_known = false;
         }
         // LOCAL: a health check of whoever is in front, for no service.
         Ok(None) if expected.waypoint => {
             worker.stats().proxy_header_local.increment();
             return Err(Unusable);
         }
-        // Elsewhere the connection is served with its own addresses (clause 2.2).
-        Ok(None) => {}
+        // Elsewhere the connection is served with its own addresses (clause 2.2), which are a client's
+        // only if whoever is in front is one itself.
+        Ok(None) => peers.is_remote_known = header.command == Command::Local,
         Err(_) => {
             worker.stats().proxy_header_malformed.increment();
             return Err(Unusable);

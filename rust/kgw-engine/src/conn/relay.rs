@@ -98,6 +98,8 @@ pub(crate) struct Relay<'a, 'x, D, U> {
     pub(crate) switching: bool,
     /// When the request was passed on completely.
     pub(crate) complete_at: Option<Nanos>,
+    /// When the request began to be passed on.
+    pub(crate) began: Nanos,
     /// When a byte last moved.
     pub(crate) moved_at: Nanos,
     /// When the task was last woken: one reading of the clock serves all that happens then.
@@ -170,7 +172,8 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                     Poll::Pending => self.quiet.client = D::CONNECTION_FIELD,
                 }
             }
-        } else if self.wants_request() {
+        } else if self.wants_request() && !(moved && self.exchange.has_filtered_request()) {
+            // Filters that have just made room may find the end among what is here already.
             match self.receive_request(cx) {
                 Poll::Ready(Ok(count)) if count > 0 => moved = true,
                 Poll::Ready(Ok(_)) => return Err(End::ClientGone(Lost::Closed)),
@@ -290,7 +293,8 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                     match &mut self.exchange.grpc_web {
                         None => {
                             self.exchange.copy_data(data);
-                            self.exchange.keep_request(data);
+                            self.exchange
+                                .keep_request(data, self.conn.worker.replay_room());
                             self.up.pass_data(cx, data).map(|written| {
                                 if written {
                                     self.note_written();
@@ -303,7 +307,8 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                                 return Err(self.fail(Reply::bad_grpc_web()));
                             }
                             self.exchange.copy_data(&messages);
-                            self.exchange.keep_request(&messages);
+                            self.exchange
+                                .keep_request(&messages, self.conn.worker.replay_room());
                             self.up.send_data(&messages)
                         }
                     }
@@ -368,7 +373,8 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         while self.up.has_room() && !body.unsent().is_empty() {
             let count = body.unsent().len();
             self.exchange.copy_data(body.unsent());
-            self.exchange.keep_request(body.unsent());
+            self.exchange
+                .keep_request(body.unsent(), self.conn.worker.replay_room());
             if self.up.send_data(body.unsent()).is_err() {
                 return Err(self.fail(Reply::upstream_protocol_error()));
             }
@@ -395,7 +401,9 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             Answer::Filtering => moved |= self.poll_filters(cx)?,
             Answer::Body => {
                 moved |= self.take_answer_body(cx)?;
-                if self.answer == Answer::Body && self.wants_answer() {
+                // Filters that have just made room may find the end among what is here already.
+                let is_filtered = self.exchange.response_body_mut().is_some();
+                if self.answer == Answer::Body && self.wants_answer() && !(moved && is_filtered) {
                     match self.receive_answer(cx) {
                         Poll::Ready(Ok(0)) => {
                             if !self.up.ends_with_connection() {
@@ -454,8 +462,10 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 self.refuse_failure(status)?;
                 self.note_answer_head();
                 if self.exchange.awaits_response_filters() {
-                    let has_body = self.conn.response.framing() != Framing::None;
-                    self.exchange.begin_response_filters(has_body);
+                    let framing = self.conn.response.framing();
+                    let (has_body, has_content) = (framing != Framing::None, !framing.is_empty());
+                    self.exchange
+                        .begin_response_filters(has_body, has_content, None);
                     strip_hop_by_hop_response(&mut self.conn.response, false);
                     self.add_configured_fields();
                     self.answer = Answer::Filtering;
@@ -465,8 +475,11 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 self.take_answer_body(cx)?;
                 return Ok(true);
             }
-            // Interim answers are for the hop that asked for them: the proxy itself sends 100, and
-            // Envoy passes none of the others on.
+            // Interim answers are for the hop that asked for them: the proxy itself sends 100, unless
+            // it has passed the question on, and Envoy passes none of the others on.
+            if status == 100 && self.passes_on_continue() {
+                self.conn.down.send_continue();
+            }
             *interim += 1;
             if *interim > MAX_INTERIM {
                 return Err(self.fail(Reply::upstream_protocol_error()));
@@ -475,13 +488,21 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         }
     }
 
+    /// Whether the client waits for the endpoint to want its body.
+    fn passes_on_continue(&self) -> bool {
+        self.conn.request.expects_continue()
+            && self.conn.request.headers().contains(b"expect")
+            && !self.exchange.request_complete
+    }
+
     /// Does not go on with an answer in whose place there will be another.
     fn refuse_failure(&mut self, status: u16) -> Result<(), End> {
-        let Some(retrying) = &self.exchange.retrying else {
+        let Some(retrying) = &mut self.exchange.retrying else {
             return Ok(());
         };
         let retry = self.dispatch.forward.retry.as_deref();
-        if !retry.is_some_and(|retry| retry.covers(status)) {
+        if !retry.is_some_and(|retry| retry.covers(status, self.conn.response.headers())) {
+            retrying.slot = None;
             if retrying.made() > 0 {
                 self.conn
                     .worker
@@ -495,6 +516,11 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             Admitted::Yes => Err(End::Retriable),
             Admitted::No | Admitted::Exhausted => Ok(()),
             Admitted::OverBudget if status == 503 => {
+                self.exchange.flags.set(ResponseFlag::UpstreamOverflow);
+                Ok(())
+            }
+            // As in Envoy, the client gets the answer that there is.
+            Admitted::Overflow => {
                 self.exchange.flags.set(ResponseFlag::UpstreamOverflow);
                 Ok(())
             }
@@ -598,6 +624,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         let now = self.now.0;
         self.exchange.timings.set(Point::UpstreamRxBegin, now);
         self.exchange.timings.set(Point::DownstreamTxBegin, now);
+        self.exchange.let_request_go();
         self.exchange.upstream_wire.header_received = self.conn.response.head_bytes() as u64;
         self.exchange.details = Some(std::borrow::Cow::Borrowed("via_upstream"));
     }
@@ -839,7 +866,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         if self.conn.worker.phase() == Phase::Closing {
             return Poll::Ready(End::ClientGone(Lost::Closed));
         }
-        let idle = self.moved_at.after_ms(self.http.stream_idle_timeout_ms);
+        let idle = self.moved_at.after_ms(self.exchange.idle_timeout_ms);
         // Once the endpoint has answered in full, only the client takes its time.
         let route = match self.answer {
             Answer::Done => Nanos::NEVER,
@@ -861,10 +888,23 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             Answer::Done => Nanos::NEVER,
             _ => self.exchange.attempt_deadline(),
         };
-        let first = idle.min(route).min(call).min(request).min(attempt);
+        let stream = self
+            .began
+            .after_ms(self.dispatch.cluster.max_stream_duration_ms);
+        let first = idle
+            .min(route)
+            .min(call)
+            .min(request)
+            .min(attempt)
+            .min(stream);
         match self.conn.timer.poll(cx, first) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) if call == first => Poll::Ready(self.fail(Reply::duration_timed_out())),
+            Poll::Ready(()) if stream == first => {
+                let stats = self.conn.worker.stats();
+                stats.upstream_rq_max_duration_reached.increment();
+                Poll::Ready(self.fail(Reply::stream_took_too_long()))
+            }
             Poll::Ready(()) if request == first => {
                 Poll::Ready(self.fail(Reply::request_took_too_long()))
             }

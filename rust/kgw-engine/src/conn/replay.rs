@@ -1,30 +1,42 @@
 //! What an attempt was sent of a request's body, kept for the next one.
 //!
 //! Rules:
-//! 1. What is passed on is kept at the same time, until it is more than the limit. Then all of it is let go
-//!    and the request can be sent no further time; what is under way goes on.
+//! 1. What is passed on is kept at the same time, until it is more than the limit, or than there is room for
+//!    in the process. Then all of it is let go and the request can be sent no further time; what is under
+//!    way goes on.
 //! 2. After [`Replay::begin_again`] what was kept goes first, and then what still comes in. So an attempt may
 //!    fail while the client is sending.
 //! 3. What is kept is what went out, behind filters and translations: they see each byte once.
+//! 4. After [`Replay::no_more`] nothing more is kept, and what was is let go once the attempt under way has
+//!    it: an answer may take hours.
+
+use std::sync::Arc;
 
 use kgw_h1::{Framing, Headers};
+
+use crate::room::{Held, Room};
 
 /// What is given out at a time. Bytes.
 const PIECE: usize = 16 * 1024;
 
 /// A request's body, as far as it has been passed on.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Replay {
     limit: usize,
     kept: Vec<u8>,
+    /// Counts what `kept` takes up; none for an empty one.
+    held: Option<Held>,
     /// How much of it the attempt under way was given.
     at: usize,
     /// The end was passed on, and is kept as well.
     has_end: bool,
     trailers: Option<Headers>,
     end_sent: bool,
-    /// It was longer than the limit.
+    /// It was longer than the limit, or there was no room.
     is_lost: bool,
+    /// No attempt follows.
+    is_last: bool,
     /// The framing of the first attempt, which the others have too: what it was found from may be gone.
     framing: Option<Framing>,
 }
@@ -35,11 +47,13 @@ impl Replay {
         Self {
             limit,
             kept: Vec::new(),
+            held: None,
             at: 0,
             has_end: false,
             trailers: None,
             end_sent: false,
             is_lost: false,
+            is_last: false,
             framing: None,
         }
     }
@@ -56,33 +70,64 @@ impl Replay {
         framing
     }
 
-    /// Keeps what is being passed on.
-    pub(crate) fn keep(&mut self, data: &[u8]) {
-        if self.is_lost {
+    /// Keeps what is being passed on, if there is room for it.
+    pub(crate) fn keep(&mut self, data: &[u8], room: &Arc<Room>) {
+        if !self.is_whole() {
             return;
         }
-        if data.len() > self.limit - self.kept.len() {
+        if data.len() > self.limit - self.kept.len() || !self.reserve(data.len(), room) {
             self.is_lost = true;
-            self.kept = Vec::new();
-            self.at = 0;
+            self.let_go();
             return;
         }
         self.kept.extend_from_slice(data);
         self.at = self.kept.len();
     }
 
+    /// Makes place for so many bytes more, and counts all of the allocation. Returns whether there is room.
+    /// A client that only says that much is to come takes up none of it.
+    fn reserve(&mut self, more: usize, room: &Arc<Room>) -> bool {
+        let len = self.kept.len() + more;
+        let capacity = self.kept.capacity();
+        if len <= capacity {
+            return true;
+        }
+        let wanted = len.max(capacity.saturating_mul(2)).min(self.limit);
+        let held = self.held.get_or_insert_with(|| room.hold());
+        if !held.grow_to(wanted) {
+            return false;
+        }
+        self.kept.reserve_exact(wanted - self.kept.len());
+        true
+    }
+
+    fn let_go(&mut self) {
+        self.kept = Vec::new();
+        self.at = 0;
+        self.held = None;
+    }
+
     /// Keeps the end, which is being passed on.
     pub(crate) fn keep_end(&mut self, trailers: Option<&Headers>) {
-        if !self.is_lost {
+        if self.is_whole() {
             self.has_end = true;
             self.trailers = trailers.cloned();
             self.end_sent = true;
         }
     }
 
-    /// Whether all that was passed on is there, and what comes has to be kept.
+    /// Whether all that was passed on is there for another attempt, and what comes has to be kept.
     pub(crate) fn is_whole(&self) -> bool {
-        !self.is_lost
+        !self.is_lost && !self.is_last
+    }
+
+    /// No attempt follows the one under way.
+    pub(crate) fn no_more(&mut self) {
+        self.is_last = true;
+        if !self.is_behind() {
+            self.let_go();
+            self.trailers = None;
+        }
     }
 
     /// Another attempt begins.
@@ -105,6 +150,9 @@ impl Replay {
     /// Notes that so much was given out.
     pub(crate) fn advance(&mut self, count: usize) {
         self.at += count;
+        if self.is_last && self.at == self.kept.len() {
+            self.let_go();
+        }
     }
 
     /// Whether nothing but the end is left to be given out.
@@ -125,6 +173,10 @@ mod tests {
 
     use super::*;
 
+    fn plenty() -> Arc<Room> {
+        Arc::new(Room::new(usize::MAX))
+    }
+
     /// An endpoint that takes so many bytes before it fails; none takes everything.
     type Attempts = Vec<Option<usize>>;
 
@@ -137,6 +189,7 @@ mod tests {
         attempts: &Attempts,
     ) -> Vec<(Vec<u8>, bool)> {
         let mut replay = Replay::new(limit);
+        let kept_in = plenty();
         let mut sent = Vec::new();
         let (mut next, mut complete) = (0, false);
         for (number, fails_after) in attempts.iter().enumerate() {
@@ -145,6 +198,9 @@ mod tests {
                     break;
                 }
                 replay.begin_again();
+            }
+            if number + 1 == attempts.len() {
+                replay.no_more();
             }
             assert_eq!(replay.framing(Framing::Chunked), Framing::Chunked);
             let (mut got, mut ended) = (Vec::new(), false);
@@ -162,7 +218,7 @@ mod tests {
                     }
                 } else if let Some(chunk) = chunks.get(next) {
                     next += 1;
-                    replay.keep(chunk);
+                    replay.keep(chunk, &kept_in);
                     got.extend_from_slice(chunk);
                 } else {
                     assert!(!complete, "the client's end comes once");
@@ -172,7 +228,12 @@ mod tests {
                 }
             }
             sent.push((got, ended));
+            if number + 1 == attempts.len() && !replay.is_behind() {
+                assert_eq!(kept_in.used(), 0, "all of it was sent, and nothing follows");
+            }
         }
+        drop(replay);
+        assert_eq!(kept_in.used(), 0);
         sent
     }
 
@@ -203,13 +264,13 @@ mod tests {
 
     #[test]
     fn a_body_that_is_longer_is_let_go_and_passes() {
-        let mut replay = Replay::new(4);
-        replay.keep(b"abc");
+        let (mut replay, room) = (Replay::new(4), plenty());
+        replay.keep(b"abc", &room);
         assert!(replay.is_whole());
-        replay.keep(b"de");
+        replay.keep(b"de", &room);
         assert!(!replay.is_whole());
-        assert_eq!(replay.kept.capacity(), 0);
-        replay.keep(b"f");
+        assert_eq!((replay.kept.capacity(), room.used()), (0, 0));
+        replay.keep(b"f", &room);
         replay.keep_end(None);
         assert!(!replay.is_behind());
     }
@@ -218,9 +279,67 @@ mod tests {
     fn a_body_that_says_it_is_longer_is_not_kept_at_all() {
         let mut replay = Replay::new(4);
         replay.framing(Framing::Length(5));
-        replay.keep(b"abc");
+        replay.keep(b"abc", &plenty());
         assert_eq!(replay.kept.capacity(), 0);
         assert!(!replay.is_whole());
+    }
+
+    #[test]
+    fn all_requests_together_have_so_much_room() {
+        let room = Arc::new(Room::new(100));
+        let (mut one, mut other) = (Replay::new(80), Replay::new(80));
+        one.keep(&[1; 60], &room);
+        other.keep(&[2; 30], &room);
+        other.keep(&[2; 30], &room);
+        assert!(one.is_whole() && !other.is_whole());
+        assert_eq!((other.kept.capacity(), room.used()), (0, 60));
+        // The one that was there goes on, and what it lets go is another's.
+        one.begin_again();
+        assert_eq!(one.piece(), &[1; 60]);
+        drop(one);
+        let mut third = Replay::new(80);
+        third.keep(&[3; 80], &room);
+        assert!(third.is_whole());
+    }
+
+    #[test]
+    fn what_is_counted_is_what_is_allocated() {
+        let (mut replay, room) = (Replay::new(1_000), plenty());
+        for _ in 0..700 {
+            replay.keep(b"x", &room);
+            assert!(room.used() >= replay.kept.capacity());
+        }
+        assert_eq!(replay.kept.len(), 700);
+        assert!(room.used() <= 1_000);
+    }
+
+    #[test]
+    fn once_nothing_follows_what_was_sent_is_let_go_and_the_rest_is_sent() {
+        let (mut replay, room) = (Replay::new(8), plenty());
+        replay.keep(b"abcd", &room);
+        replay.keep_end(None);
+        replay.begin_again();
+        replay.advance(1);
+        replay.no_more();
+        assert!(!replay.is_whole() && replay.is_behind());
+        assert_eq!((replay.piece(), room.used()), (&b"bcd"[..], 4));
+        replay.advance(3);
+        assert_eq!((replay.kept.capacity(), room.used()), (0, 0));
+        assert!(replay.is_end_due());
+        replay.end();
+        assert!(!replay.is_behind());
+    }
+
+    #[test]
+    fn once_nothing_follows_nothing_more_is_kept() {
+        let (mut replay, room) = (Replay::new(8), plenty());
+        replay.keep(b"ab", &room);
+        replay.no_more();
+        assert_eq!(room.used(), 0);
+        replay.keep(b"cd", &room);
+        replay.keep_end(None);
+        assert_eq!((replay.kept.capacity(), room.used()), (0, 0));
+        assert!(!replay.is_behind());
     }
 
     #[test]
@@ -228,7 +347,7 @@ mod tests {
         let mut trailers = Headers::new();
         trailers.append(b"checksum", b"1");
         let mut replay = Replay::new(4);
-        replay.keep(b"ab");
+        replay.keep(b"ab", &plenty());
         replay.keep_end(Some(&trailers));
         assert!(!replay.is_behind());
         replay.begin_again();

@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use kgw_limit::Tick;
+use kgw_limit::{Slots, Tick};
 
 use super::Conn;
 use super::message::{Downstream, Lost};
@@ -27,6 +27,8 @@ pub(super) enum Admitted {
     Exhausted,
     /// The service has had too many retries of late.
     OverBudget,
+    /// As many retries as may be are under way to the cluster.
+    Overflow,
 }
 
 /// What comes after an attempt that failed.
@@ -42,10 +44,12 @@ pub(super) fn admit<D>(
     exchange: &mut Exchange<'_>,
     dispatch: &Dispatch<'_>,
 ) -> Admitted {
-    let Some(retrying) = exchange.retrying.as_deref() else {
+    let Some(retrying) = exchange.retrying.as_deref_mut() else {
         return Admitted::No;
     };
-    if !retrying.is_possible() || !retrying.replay.is_whole() {
+    // The retry under way has failed.
+    retrying.slot = None;
+    if !retrying.is_possible() {
         return Admitted::No;
     }
     let stats = conn.worker.stats();
@@ -54,11 +58,23 @@ pub(super) fn admit<D>(
         exchange.flags.set(ResponseFlag::UpstreamRetryLimitExceeded);
         return Admitted::Exhausted;
     }
+    // Behind the above: the last attempt keeps nothing.
+    if !retrying.replay.is_whole() {
+        return Admitted::No;
+    }
     let now = Tick::from_nanos(conn.worker.now().0);
     let budget = dispatch.cluster.retry_budget.as_deref();
     if budget.is_some_and(|budget| !budget.retry(now)) {
         stats.upstream_rq_retry_overflow.increment();
         return Admitted::OverBudget;
+    }
+    // Envoy: a budget stands in place of the breaker.
+    if let (Some(breaker), None) = (&dispatch.cluster.breaker, budget) {
+        retrying.slot = Slots::take(&breaker.retries);
+        if retrying.slot.is_none() {
+            stats.upstream_rq_retry_overflow.increment();
+            return Admitted::Overflow;
+        }
     }
     Admitted::Yes
 }
@@ -70,12 +86,20 @@ pub(super) async fn after_failure<D: Downstream>(
     dispatch: &Dispatch<'_>,
     reply: Reply,
 ) -> After {
-    if !reply.is_retriable {
+    let retry = dispatch.forward.retry.as_deref();
+    let is_untouched = exchange.upstream_wire.header_sent == 0;
+    if !reply.is_retriable
+        || retry.is_some_and(|retry| !retry.covers_failure(reply.failure, is_untouched))
+    {
         return After::Answer(reply);
     }
     match admit(conn, exchange, dispatch) {
         Admitted::Yes => Box::pin(wait(conn, exchange, dispatch)).await,
         Admitted::OverBudget => After::Answer(Reply::retry_overflow()),
+        Admitted::Overflow => {
+            exchange.flags.set(ResponseFlag::UpstreamOverflow);
+            After::Answer(reply)
+        }
         Admitted::No => After::Answer(reply),
         Admitted::Exhausted => {
             let retried = exchange.retrying.as_ref();

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use kgw_limit::{Slot, Slots};
 use tokio::sync::futures::Notified;
 
 use super::detect::{Gone, Protocol, detect, is_http, poll_detect};
@@ -22,6 +23,7 @@ use crate::runtime::{Phase, Registration, Worker};
 use crate::telemetry::flags::ResponseFlag;
 use crate::tls::chain::Action;
 use crate::upstream::connect::{ConnectError, Opened, Waiting, connect, secure};
+use crate::upstream::endpoint::Serving;
 
 /// Endpoints tried for a connection, each once. Envoy tries one; a client of raw bytes cannot be told
 /// to try again.
@@ -162,7 +164,8 @@ pub(crate) async fn serve<D: Pipe>(
         }
         (Some(_), Some(cluster)) => {
             let idle_ms = forward.idle_timeout_ms;
-            if let Some(mut up) = reach(&mut client, &mut log, cluster).await {
+            // Both are taken until the connection ends.
+            if let Some((mut up, _taken)) = reach(&mut client, &mut log, cluster).await {
                 let first = if decided {
                     First::Bytes
                 } else {
@@ -262,12 +265,12 @@ async fn wait_for_first<D: Pipe>(
     .await
 }
 
-/// Connects to one of the cluster's endpoints. None if there is no connection: the log says why.
+/// Connects to one of the cluster's endpoints, which has the connection as long as that is kept. None if there is no connection: the log says why.
 async fn reach<D: Pipe>(
     client: &mut Client<'_, D>,
     log: &mut Connection<'_>,
     cluster: &Cluster,
-) -> Option<Stream> {
+) -> Option<(Stream, (Serving, Option<Slot>))> {
     let worker = Rc::clone(client.worker);
     let stats = worker.stats();
     if let Some(told) = cluster.awaited() {
@@ -275,18 +278,32 @@ async fn reach<D: Pipe>(
         let deadline = deadline.after_ms(cluster.connect_timeout.as_millis() as u64);
         Box::pin(until_resolved(client, told, deadline)).await?;
     }
+    let slot = match &cluster.breaker {
+        None => None,
+        Some(breaker) => {
+            let slot = Slots::take(&breaker.connections);
+            if slot.is_none() {
+                stats.upstream_cx_overflow.increment();
+                log.closed_locally(&[ResponseFlag::UpstreamOverflow], NO_HEALTHY_UPSTREAM);
+                return None;
+            }
+            slot
+        }
+    };
     let endpoints = cluster.endpoints_in_turn(worker.index());
     let mut tried = false;
     for endpoint in endpoints.take(MAX_ATTEMPTS) {
         tried = true;
         let began = worker.now();
-        log.attempt(endpoint, began);
+        let address = endpoint.address;
+        let serving = endpoint.serve();
+        log.attempt(address, began);
         let deadline = began.after_ms(cluster.connect_timeout.as_millis() as u64);
-        match open(client, cluster, endpoint, deadline).await {
+        match open(client, cluster, address, deadline).await {
             Ok(opened) => {
                 log.connected(opened.id, opened.local, worker.now());
                 log.upstream_tls = opened.tls;
-                return Some(opened.stream);
+                return Some((opened.stream, (serving, slot)));
             }
             Err(ConnectError::ClientGone) => return None,
             Err(ConnectError::Failed(error)) => {
@@ -362,8 +379,7 @@ async fn open<D: Pipe>(
         timer: client.timer,
     };
     let mut is_client_gone = |cx: &mut Context<'_>| is_gone(down, cx);
-    let in_process = cluster.in_process.as_deref();
-    let opened = connect(waiting, endpoint, in_process, deadline, &mut is_client_gone);
+    let opened = connect(waiting, endpoint, cluster, deadline, &mut is_client_gone);
     let mut opened = opened.await?;
     if let Some(proxy_protocol) = &cluster.proxy_protocol {
         let preamble = proxy_protocol

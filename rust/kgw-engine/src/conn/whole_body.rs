@@ -97,10 +97,9 @@ pub(super) async fn collect<D: Downstream>(
         filtered.is_continued = true;
         conn.down.send_continue();
     }
-    let mut moved_at = conn.worker.now();
-    let collected = poll_fn(|cx| {
-        conn.registration.update(cx);
-        poll_whole(cx, conn, exchange, &mut body, http, &mut moved_at)
+    let collected = receive_until(conn, exchange, &mut body, http, |_, _, body| {
+        let collected = body.poll_collected();
+        collected.map_err(Uncollected::Failed)
     })
     .await;
     let collected = match collected {
@@ -118,15 +117,53 @@ pub(super) async fn collect<D: Downstream>(
     collected.map(Some)
 }
 
-/// Receives a request's body. Ready with all of it.
-fn poll_whole<D: Downstream>(
+/// Receives a request's body, which filters let through, and waits for something else meanwhile.
+pub(super) async fn while_receiving<D: Downstream, T>(
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+    body: &mut FilteredBody,
+    http: &HttpOptions,
+    mut poll: impl FnMut(&mut Context<'_>, &mut Exchange<'_>) -> Poll<T>,
+) -> Result<T, Uncollected> {
+    receive_until(conn, exchange, body, http, |cx, exchange, _| {
+        poll(cx, exchange).map(Ok)
+    })
+    .await
+}
+
+/// Receives a request's body until something is there.
+async fn receive_until<D: Downstream, T>(
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+    body: &mut FilteredBody,
+    http: &HttpOptions,
+    mut ready: impl FnMut(
+        &mut Context<'_>,
+        &mut Exchange<'_>,
+        &mut FilteredBody,
+    ) -> Poll<Result<T, Uncollected>>,
+) -> Result<T, Uncollected> {
+    let mut moved_at = conn.worker.now();
+    poll_fn(|cx| {
+        conn.registration.update(cx);
+        poll_until(cx, conn, exchange, body, http, &mut moved_at, &mut ready)
+    })
+    .await
+}
+
+fn poll_until<D: Downstream, T>(
     cx: &mut Context<'_>,
     conn: &mut Conn<D>,
     exchange: &mut Exchange<'_>,
     body: &mut FilteredBody,
     http: &HttpOptions,
     moved_at: &mut Nanos,
-) -> Poll<Result<Bytes, Uncollected>> {
+    ready: &mut impl FnMut(
+        &mut Context<'_>,
+        &mut Exchange<'_>,
+        &mut FilteredBody,
+    ) -> Poll<Result<T, Uncollected>>,
+) -> Poll<Result<T, Uncollected>> {
     let worker = Rc::clone(&conn.worker);
     loop {
         let taken = take_request(conn, exchange, body);
@@ -134,43 +171,44 @@ fn poll_whole<D: Downstream>(
             let moved = body.poll(cx, conn, exchange, Way::Request)?;
             Ok(taken || moved)
         });
-        let mut again = match moved {
+        let moved = match moved {
             Ok(moved) => moved,
             Err(reply) => return Poll::Ready(Err(Uncollected::Answered(reply))),
         };
-        if let Poll::Ready(collected) = body.poll_collected() {
-            return Poll::Ready(collected.map_err(Uncollected::Failed));
+        if let Poll::Ready(is_there) = ready(cx, exchange, body) {
+            return Poll::Ready(is_there);
         }
         if conn.down.unsent() > 0
             && let Poll::Ready(Err(lost)) = conn.down.poll_send(cx)
         {
             return Poll::Ready(Err(Uncollected::ClientGone(lost)));
         }
+        if moved {
+            // Filters that have just made room may find the end among what is here already.
+            *moved_at = worker.now();
+            continue;
+        }
         if exchange.request_complete || !body.has_room() {
             let complete = exchange.request_complete;
             if let Some(lost) = poll_client_gone(&mut conn.down, complete, cx) {
                 return Poll::Ready(Err(Uncollected::lost(lost)));
             }
-        } else {
-            match conn.down.poll_receive(cx) {
-                Poll::Ready(Ok(0)) => {
-                    return Poll::Ready(Err(Uncollected::ClientGone(Lost::Closed)));
-                }
-                Poll::Ready(Ok(_)) => again = true,
-                Poll::Ready(Err(lost)) => return Poll::Ready(Err(Uncollected::lost(lost))),
-                Poll::Pending => {}
-            }
-        }
-        if !again {
             break;
         }
-        *moved_at = worker.now();
+        match conn.down.poll_receive(cx) {
+            Poll::Ready(Ok(0)) => {
+                return Poll::Ready(Err(Uncollected::ClientGone(Lost::Closed)));
+            }
+            Poll::Ready(Ok(_)) => *moved_at = worker.now(),
+            Poll::Ready(Err(lost)) => return Poll::Ready(Err(Uncollected::lost(lost))),
+            Poll::Pending => break,
+        }
     }
     if worker.phase() == Phase::Closing {
         return Poll::Ready(Err(Uncollected::ClientGone(Lost::Closed)));
     }
     let complete = exchange.request_complete;
-    let idle = moved_at.after_ms(http.stream_idle_timeout_ms);
+    let idle = moved_at.after_ms(exchange.idle_timeout_ms);
     let request = if complete {
         Nanos::NEVER
     } else {
@@ -236,7 +274,7 @@ pub(crate) fn take_request<D: Downstream>(
 }
 
 /// Whether what follows the head is not a body: a tunnel, or another protocol.
-fn is_tunnel<D>(conn: &Conn<D>) -> bool {
+pub(super) fn is_tunnel<D>(conn: &Conn<D>) -> bool {
     conn.request.method_kind() == Method::Connect || conn.request.extended_connect()
 }
 

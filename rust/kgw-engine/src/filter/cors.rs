@@ -38,6 +38,10 @@ pub(crate) struct Cors {
 #[derive(Debug, Eq, PartialEq)]
 enum OriginPattern {
     Any,
+    /// `*://*`: any that is a URL, as kgateway's `*`. `null` is none.
+    AnyUrl,
+    /// A `*` anywhere, for any bytes, as in kgateway: what is in front of, between and behind them.
+    Glob(Box<[Box<[u8]>]>),
     /// `https://*`: any host, and any port as in kgateway, unless the pattern has one.
     Scheme(Box<[u8]>, AnyPort),
     /// `https://*.example.com:8443`: what is in front of the `*`, and what is behind it.
@@ -182,20 +186,30 @@ impl OriginPattern {
         if text == "*" {
             return Ok(Self::Any);
         }
+        if text == "*://*" {
+            return Ok(Self::AnyUrl);
+        }
         let wrong = || format!("{text:?} is not an origin");
         let (scheme, host) = text.split_once("://").ok_or_else(wrong)?;
         let is_clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        if !["http", "https"].contains(&scheme) || host.is_empty() || !is_clean(host) {
+        if !is_scheme(scheme.as_bytes()) || host.is_empty() || !is_clean(host) {
             return Err(wrong());
         }
         let bytes = without_default_port(text.as_bytes());
-        Ok(match memchr::memchr(b'*', bytes) {
-            None => Self::Exact(bytes.into()),
-            Some(at) if !bytes[..at].ends_with(b"://") => return Err(wrong()),
-            Some(at) if at + 1 == bytes.len() => {
-                Self::Scheme(bytes[..at].into(), bytes.len() == text.len())
+        let mut stars = memchr::memchr_iter(b'*', bytes);
+        Ok(match (stars.next(), stars.next()) {
+            (None, _) => Self::Exact(bytes.into()),
+            (Some(at), None) if bytes[..at].ends_with(b"://") => {
+                if at + 1 == bytes.len() {
+                    Self::Scheme(bytes[..at].into(), bytes.len() == text.len())
+                } else {
+                    Self::Suffix(bytes[..at].into(), bytes[at + 1..].into())
+                }
             }
-            Some(at) => Self::Suffix(bytes[..at].into(), bytes[at + 1..].into()),
+            _ => {
+                let parts = bytes.split(|&byte| byte == b'*').map(Box::from);
+                Self::Glob(parts.collect())
+            }
         })
     }
 
@@ -205,6 +219,12 @@ impl OriginPattern {
         match self {
             // `null` is anybody's: any page can make a frame without an origin of its own.
             Self::Any => !credentials || memchr::memmem::find(origin, b"://").is_some(),
+            Self::AnyUrl => memchr::memmem::find(origin, b"://").is_some_and(|at| {
+                let (scheme, host) = (&origin[..at], &origin[at + 3..]);
+                let is_of_host = |byte: &u8| byte.is_ascii_graphic() && !b"/?#".contains(byte);
+                is_scheme(scheme) && !host.is_empty() && host.iter().all(is_of_host)
+            }),
+            Self::Glob(parts) => is_like(origin, parts),
             Self::Exact(exact) => origin.eq_ignore_ascii_case(exact),
             Self::Scheme(scheme, any_port) => split_prefix(origin, scheme)
                 .is_some_and(|host| !host.is_empty() && (*any_port || !host.contains(&b':'))),
@@ -241,6 +261,34 @@ impl Names {
             Self::List(names) => Some(names),
         }
     }
+}
+
+/// RFC 3986 3.1.
+fn is_scheme(text: &[u8]) -> bool {
+    text.first().is_some_and(u8::is_ascii_alphabetic)
+        && text
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte))
+}
+
+/// Whether a text is these parts, with anything between them.
+fn is_like(text: &[u8], parts: &[Box<[u8]>]) -> bool {
+    let [first, middle @ .., last] = parts else {
+        return false;
+    };
+    let Some(mut rest) = split_prefix(text, first) else {
+        return false;
+    };
+    for part in middle {
+        // The first place that does leaves the most for the parts behind it.
+        let found = (0..=rest.len()).find_map(|at| split_prefix(&rest[at..], part));
+        match found {
+            Some(behind) => rest = behind,
+            None => return false,
+        }
+    }
+    let start = rest.len().checked_sub(last.len());
+    start.is_some_and(|start| rest[start..].eq_ignore_ascii_case(last))
 }
 
 fn split_prefix<'t>(text: &'t [u8], prefix: &[u8]) -> Option<&'t [u8]> {
@@ -364,6 +412,23 @@ mod tests {
             ("*", "https://foobar.com:12345", true),
             ("*", "null", true),
             ("https://*.bar.com", "null", false),
+            // kgateway's.
+            ("*://*", "https://foobar.com:12345", true),
+            ("*://*", "chrome-extension://abc", true),
+            ("*://*", "null", false),
+            ("*://*", "https://a/b", false),
+            ("*://*", "https://", false),
+            ("ftp://a", "ftp://a", true),
+            ("https://a*", "https://abc.com:8443", true),
+            ("https://a*", "https://bc.com", false),
+            ("https://a.*.com", "https://a.b.c.com", true),
+            ("https://a.*.com", "https://a.com", false),
+            ("https://*.a.*", "https://b.a.com:1", true),
+            ("https://*.a.*", "https://a.com", false),
+            ("https://a*b*a", "https://aba", true),
+            ("https://a*b*a", "https://ab", false),
+            ("https://a:*", "https://a:8443", true),
+            ("https://a:*", "https://a", false),
         ] {
             let pattern = cors(&[pattern], |_| ());
             assert_eq!(
@@ -380,14 +445,7 @@ mod tests {
 
     #[test]
     fn what_is_no_origin_is_refused() {
-        for text in [
-            "",
-            "foo",
-            "ftp://a",
-            "https://",
-            "https://a*",
-            "https://a\r\n",
-        ] {
+        for text in ["", "foo", "*://a", "1http://a", "https://", "https://a\r\n"] {
             let cors = ir::Cors {
                 allow_origins: vec![text.to_owned()],
                 ..ir::Cors::default()

@@ -84,7 +84,8 @@ pub(crate) fn is_reserved(name: &[u8]) -> bool {
         .any(|reserved| name.eq_ignore_ascii_case(reserved.as_bytes()))
 }
 
-fn check(name: &str, value: &str) -> Result<(), String> {
+/// Checks a field that is to be set.
+pub(crate) fn check(name: &str, value: &str) -> Result<(), String> {
     if !kgw_h1::is_valid_name(name.as_bytes()) {
         return Err(format!("{name:?} is not a header field name"));
     }

@@ -7,10 +7,29 @@ use std::sync::Arc;
 use kgw_h1::Request;
 use kgw_route::{Builder, PathMatch, RouteTable, Rule, StringMatch, ValueMatch};
 
-use super::RequestFilter;
+use super::{RequestFilter, ResponseFilter, Slot};
 use crate::bridge::Bridge;
 use crate::config::ir::{self, OnError};
 use crate::pipeline::route_view::RouteView;
+
+/// The type of these filters in the IR.
+const KIND: &str = "python";
+
+/// The types of the filters that are in front of those that a route does not name, and of these
+/// themselves.
+pub(crate) const EARLIER: [&str; 11] = [
+    "fault",
+    "acl",
+    "cors",
+    "compression",
+    "decompression",
+    "oauth2",
+    "basic_auth",
+    "api_key_auth",
+    "jwt_auth",
+    "rbac",
+    KIND,
+];
 
 /// A filter of one route that is asked through the [bridge](crate::bridge).
 #[derive(Debug)]
@@ -156,7 +175,7 @@ impl<'a> Chain<'a> {
     pub(crate) fn add(
         &mut self,
         filter: &ir::PythonFilter,
-        requests: &mut Vec<RequestFilter>,
+        requests: &mut Vec<Slot<RequestFilter>>,
     ) -> Result<(), String> {
         let at = requests.len();
         self.insert(filter, requests, at)
@@ -164,7 +183,7 @@ impl<'a> Chain<'a> {
 
     /// Adds the filters that are attached to the route without being named by it: behind those it
     /// names, else in front of all.
-    pub(crate) fn attach(&mut self, requests: &mut Vec<RequestFilter>) -> Result<(), String> {
+    pub(crate) fn attach(&mut self, requests: &mut Vec<Slot<RequestFilter>>) -> Result<(), String> {
         let Some(bridge) = self.bridge.clone() else {
             return Ok(());
         };
@@ -173,8 +192,9 @@ impl<'a> Chain<'a> {
             if is_named || !declared.is_attached_to(self.route) {
                 continue;
             }
-            let is_python = |filter: &RequestFilter| matches!(filter, RequestFilter::Python(_));
-            let last = requests.iter().rposition(is_python);
+            let last = requests
+                .iter()
+                .rposition(|slot| EARLIER.contains(&slot.kind));
             let filter = ir::PythonFilter {
                 filter: declared.name.clone(),
                 ..ir::PythonFilter::default()
@@ -187,7 +207,7 @@ impl<'a> Chain<'a> {
     fn insert(
         &mut self,
         filter: &ir::PythonFilter,
-        requests: &mut Vec<RequestFilter>,
+        requests: &mut Vec<Slot<RequestFilter>>,
         at: usize,
     ) -> Result<(), String> {
         let filter = Arc::new(PythonFilter::compile(
@@ -196,18 +216,26 @@ impl<'a> Chain<'a> {
             self.bridge.as_ref(),
         )?);
         if filter.sees_requests() {
-            requests.insert(at, RequestFilter::Python(Arc::clone(&filter)));
+            let slot = Slot {
+                kind: KIND,
+                filter: RequestFilter::Python(Arc::clone(&filter)),
+                shadow: None,
+            };
+            requests.insert(at, slot);
         }
         self.filters.push(filter);
         Ok(())
     }
 
-    /// Those that are asked about responses: the last of the chain first.
-    pub(crate) fn responses(self) -> Box<[Arc<PythonFilter>]> {
-        let mut filters = self.filters;
-        filters.retain(|filter| filter.sees_responses());
-        filters.reverse();
-        filters.into_boxed_slice()
+    /// Those that are asked about responses, in the order of the chain.
+    pub(crate) fn responses(self) -> impl Iterator<Item = Slot<ResponseFilter>> {
+        let filters = self.filters.into_iter();
+        let filters = filters.filter(|filter| filter.sees_responses());
+        filters.map(|filter| Slot {
+            kind: KIND,
+            filter: ResponseFilter::Python(filter),
+            shadow: None,
+        })
     }
 }
 

@@ -3,29 +3,33 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use kgw_h1::{Headers, Known};
+use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
-use crate::clock::Nanos;
+use crate::clock::{Clock, Nanos};
 use crate::config::snapshot::{Cluster, Forward, Route};
 use crate::conn::filtering::Filtered;
 use crate::conn::io::Traffic;
 use crate::conn::message::{Lost, Side};
 use crate::conn::mirror::Feeds;
-use crate::conn::{Conn, Target};
+use crate::conn::{Conn, Peers, Target};
 use crate::filter::cors::Sharing;
 use crate::filter::grpc_web::GrpcWeb;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::pipeline::reply::Reply;
 use crate::pipeline::retry::Retrying;
 use crate::pipeline::session::Session;
+use crate::room::Room;
 use crate::runtime::Worker;
 use crate::telemetry::access_log::{
     Downstream, HeaderLookup, Point, Record, Request, Response, Timings, Upstream, WireBytes,
 };
 use crate::telemetry::flags::{ResponseFlag, ResponseFlags};
 use crate::tls::TlsInfo;
+use crate::upstream::endpoint::{Endpoint, Serving};
 
 /// What to do upstream for a request.
 #[derive(Debug)]
@@ -52,6 +56,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) keep_alive: bool,
     /// The client's address, as far as it can be trusted.
     pub(crate) client: IpAddr,
+    /// A filter changed what routes look at: the route is to be found anew.
+    pub(crate) is_route_cleared: bool,
     /// The request is a gRPC call: failures are answered in its terms.
     pub(crate) is_grpc: bool,
     /// When the call has to be over, by what the client says.
@@ -73,6 +79,8 @@ pub(crate) struct Exchange<'a> {
     /// When it had.
     received_at: Option<Nanos>,
     pub(crate) write_timeout_ms: u64,
+    /// Time that may pass without a byte. Milliseconds; 0 is none.
+    pub(crate) idle_timeout_ms: u64,
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
     pub(crate) code: u16,
@@ -80,6 +88,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) flags: ResponseFlags,
     /// The endpoints of all attempts, in order.
     pub(crate) endpoints: SmallVec<[SocketAddr; 2]>,
+    /// The last of them, while it is at work.
+    pub(crate) serving: Option<Serving>,
     /// The numbers of the connections to them, of those there were.
     pub(crate) upstream_connection_ids: SmallVec<[u64; 2]>,
     pub(crate) upstream_local: Option<SocketAddr>,
@@ -143,6 +153,7 @@ impl Exchange<'_> {
             cluster: None,
             keep_alive: false,
             client: conn.peers.remote.ip(),
+            is_route_cleared: false,
             is_grpc: false,
             call_deadline: Nanos::NEVER,
             grpc_web: None,
@@ -154,12 +165,14 @@ impl Exchange<'_> {
             request_complete: false,
             received_at: None,
             write_timeout_ms: target.listener.http.stream_idle_timeout_ms,
+            idle_timeout_ms: target.listener.http.stream_idle_timeout_ms,
             bytes_received: 0,
             bytes_sent: 0,
             code: 0,
             details: None,
             flags: ResponseFlags::NONE,
             endpoints: SmallVec::new(),
+            serving: None,
             upstream_connection_ids: SmallVec::new(),
             upstream_local: None,
             upstream_tls: None,
@@ -225,17 +238,24 @@ impl Exchange<'_> {
             .is_some_and(|retrying| retrying.replay.is_behind())
     }
 
-    /// What is passed on of the request's body has to be kept.
+    /// What is passed on of the request's body has to be kept, or comes behind what was.
     pub(crate) fn keeps_request(&self) -> bool {
         self.retrying
             .as_ref()
-            .is_some_and(|retrying| retrying.replay.is_whole())
+            .is_some_and(|retrying| retrying.replay.is_whole() || retrying.replay.is_behind())
     }
 
     /// Keeps what is being passed on of the request's body, if it may be sent once more.
-    pub(crate) fn keep_request(&mut self, data: &[u8]) {
+    pub(crate) fn keep_request(&mut self, data: &[u8], room: &Arc<Room>) {
         if let Some(retrying) = &mut self.retrying {
-            retrying.replay.keep(data);
+            retrying.replay.keep(data, room);
+        }
+    }
+
+    /// Nothing of the request is needed once more: its answer is there.
+    pub(crate) fn let_request_go(&mut self) {
+        if let Some(retrying) = &mut self.retrying {
+            retrying.replay.no_more();
         }
     }
 
@@ -244,6 +264,12 @@ impl Exchange<'_> {
         if let Some(retrying) = &mut self.retrying {
             retrying.replay.keep_end(trailers);
         }
+    }
+
+    /// Notes which endpoint the next attempt is of.
+    pub(crate) fn attempt(&mut self, endpoint: Arc<Endpoint>) {
+        self.endpoints.push(endpoint.address);
+        self.serving = Some(endpoint.serve());
     }
 
     /// Forgets what happened in an attempt that another one follows.
@@ -258,6 +284,7 @@ impl Exchange<'_> {
             self.timings.clear(point);
         }
         self.attempts += 1;
+        self.upstream_wire = WireBytes::default();
         self.pool_ready_ns = None;
         self.upstream_local = None;
         self.upstream_tls = None;
@@ -287,6 +314,7 @@ impl Exchange<'_> {
             ),
         };
         self.flags.set(flag);
+        self.cancel_processings();
         self.details = Some(Cow::Borrowed(details));
         self.bytes_sent = self.bytes_sent.saturating_sub(unsent);
     }
@@ -318,7 +346,7 @@ impl Exchange<'_> {
         if target.listener.logs.is_empty() && taps.is_empty() {
             return;
         }
-        let metadata = self.filtered.as_ref().and_then(|one| one.log_metadata());
+        let metadata = self.metadata();
         let mut record = self.record(conn, target, now);
         record.metadata = metadata.as_ref();
         for log in &*target.listener.logs {
@@ -393,7 +421,11 @@ impl Exchange<'_> {
     /// The client's address: its connection's, or the one that proxies in front state, which has no
     /// port.
     pub(crate) fn remote<D>(&self, conn: &Conn<D>) -> SocketAddr {
-        let peer = conn.peers.remote;
+        self.source(&conn.peers)
+    }
+
+    fn source(&self, peers: &Peers) -> SocketAddr {
+        let peer = peers.remote;
         if peer.ip() == self.client {
             peer
         } else {
@@ -401,37 +433,77 @@ impl Exchange<'_> {
         }
     }
 
-    fn record<'r, D: Side>(
+    /// What is known of a request that is on its way.
+    pub(crate) fn live_record<'r>(
+        &'r self,
+        request: &'r kgw_h1::Request,
+        peers: &'r Peers,
+        clock: &Clock,
+    ) -> Record<'r> {
+        let mut record = Record::new();
+        record.start_unix_ns = clock.wall_nanos(self.began).cast_signed();
+        record.timings = self.timings;
+        record.request.protocol = Some(request.version().as_str());
+        record.request.body_bytes = self.bytes_received;
+        if self.has_request {
+            record.request = Request {
+                method: Some(request.method()),
+                // The target of a CONNECT has no path, and a refused request may have no host.
+                path: Some(request.path()).filter(|path| !path.is_empty()),
+                authority: Some(request.authority()).filter(|host| !host.is_empty()),
+                scheme: Some(if peers.is_secure { b"https" } else { b"http" }),
+                headers: Some(request.headers()),
+                id: request.headers().get_known(Known::XRequestId),
+                ..record.request
+            };
+        }
+        record.route_name = self.route.map(Route::name);
+        record.cluster = self.cluster.map(|cluster| cluster.name.as_str());
+        record.downstream = Downstream {
+            connection_id: Some(peers.connection_id),
+            remote: Some(self.source(peers)),
+            local: Some(peers.local),
+            direct_remote: Some(peers.direct_remote()),
+            direct_local: Some(peers.direct_local()),
+            server_name: peers.server_name.as_deref().map(str::as_bytes),
+            tls: peers.tls.as_deref(),
+            ..record.downstream
+        };
+        record.peer_principal = peers.principal.as_deref().map(str::as_bytes);
+        record
+    }
+
+    /// What is known of an answer of the proxy's own before it is sent.
+    pub(crate) fn reply_record<'r, D: Side>(
+        &'r self,
+        conn: &'r Conn<D>,
+        target: &'r Target,
+        reply: &'r Reply,
+        metadata: Option<&'r Map<String, Value>>,
+    ) -> Record<'r> {
+        let mut record = self.record(conn, target, conn.worker.now());
+        record.response.code = reply.status;
+        record.response.details = Some(&reply.details);
+        record.response.headers = Some(conn.response.headers());
+        record.response.local_reply_body = reply.body_bytes();
+        record.metadata = metadata;
+        if let Some(flag) = reply.flag {
+            record.flags.set(flag);
+        }
+        record
+    }
+
+    /// What is known of an exchange by now.
+    pub(crate) fn record<'r, D: Side>(
         &'r self,
         conn: &'r Conn<D>,
         target: &'r Target,
         now: Nanos,
     ) -> Record<'r> {
         let clock = conn.worker.clock();
-        let mut record = Record::new();
-        record.start_unix_ns = clock.wall_nanos(self.began).cast_signed();
+        let mut record = self.live_record(&conn.request, &conn.peers, clock);
         record.emit_unix_ns = clock.wall_nanos(now).cast_signed();
-        record.timings = self.timings;
         record.pool_ready_ns = self.pool_ready_ns;
-        record.request.protocol = Some(conn.request.version().as_str());
-        record.request.body_bytes = self.bytes_received;
-        if self.has_request {
-            let request = &conn.request;
-            record.request = Request {
-                method: Some(request.method()),
-                // The target of a CONNECT has no path, and a refused request may have no host.
-                path: Some(request.path()).filter(|path| !path.is_empty()),
-                authority: Some(request.authority()).filter(|host| !host.is_empty()),
-                scheme: Some(if conn.peers.is_secure {
-                    b"https"
-                } else {
-                    b"http"
-                }),
-                headers: Some(request.headers()),
-                id: request.headers().get_known(Known::XRequestId),
-                ..record.request
-            };
-        }
         record.response = Response {
             code: self.code,
             details: self.details.as_deref(),
@@ -446,20 +518,8 @@ impl Exchange<'_> {
         record.flags = self.flags;
         record.listener_name = Some(&target.listener.id);
         record.filter_chain_name = target.chain.as_deref().or(Some(&target.listener.id));
-        record.route_name = self.route.map(Route::name);
-        record.cluster = self.cluster.map(|cluster| cluster.name.as_str());
-        record.downstream = Downstream {
-            connection_id: Some(conn.peers.connection_id),
-            remote: Some(self.remote(conn)),
-            local: Some(conn.peers.local),
-            direct_remote: Some(conn.peers.direct_remote()),
-            direct_local: Some(conn.peers.direct_local()),
-            server_name: conn.peers.server_name.as_deref().map(str::as_bytes),
-            tls: conn.peers.tls.as_deref(),
-            wire: self.downstream_wire(conn),
-            detected_close_type: Some(conn.down.close_type()),
-            ..record.downstream
-        };
+        record.downstream.wire = self.downstream_wire(conn);
+        record.downstream.detected_close_type = Some(conn.down.close_type());
         record.upstream = Upstream {
             host: self.endpoints.last().copied(),
             hosts_attempted: &self.endpoints,
@@ -477,7 +537,6 @@ impl Exchange<'_> {
             detected_close_type: self.upstream_close_type,
             ..Upstream::default()
         };
-        record.peer_principal = conn.peers.principal.as_deref().map(str::as_bytes);
         record
     }
 }
@@ -487,9 +546,21 @@ impl HeaderLookup for Headers {
         self.get(name)
     }
 
+    fn each(&self, name: &[u8], found: &mut dyn FnMut(&[u8])) {
+        self.get_all(name).for_each(found);
+    }
+
     fn total_bytes(&self) -> u64 {
         self.iter()
             .map(|(name, value)| (name.len() + value.len()) as u64)
             .sum()
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn at(&self, place: usize) -> Option<(&[u8], &[u8])> {
+        self.iter().nth(place)
     }
 }

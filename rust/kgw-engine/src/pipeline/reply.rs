@@ -9,8 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use kgw_h1::{BodyError, Headers, RequestError};
 
-use crate::bridge::{Answer, Failure};
+use crate::bridge::{Answer, Failure as FilterFailure};
 use crate::conn::message::Lost;
+use crate::filter::ext_proc::{self, Immediate};
+use crate::pipeline::retry::Failure;
 use crate::telemetry::flags::ResponseFlag;
 use crate::telemetry::grpc::DEADLINE_EXCEEDED;
 
@@ -26,6 +28,8 @@ pub(crate) struct Reply {
     pub(crate) extra: Extra,
     /// Another attempt may succeed: the endpoint has failed, and the client has seen nothing.
     pub(crate) is_retriable: bool,
+    /// How the attempt failed, if it did.
+    pub(crate) failure: Failure,
     /// The status for gRPC clients, where it is not the one that `status` stands for.
     pub(crate) grpc_status: Option<u8>,
 }
@@ -36,6 +40,8 @@ pub(crate) enum Extra {
     None,
     Location(Vec<u8>),
     RetryAfter(u64),
+    /// There is too much to do (Envoy `x-envoy-overloaded`).
+    Overloaded,
     /// All of an answer that a filter made: fields, and a body of bytes.
     Answer(Box<Answer>),
 }
@@ -44,7 +50,8 @@ const CONNECT_ERROR: &str =
     "upstream connect error or disconnect/reset before headers. reset reason: ";
 
 impl Reply {
-    fn new(
+    /// An answer with a body of text.
+    pub(crate) fn new(
         status: u16,
         body: impl Into<Cow<'static, str>>,
         details: impl Into<Cow<'static, str>>,
@@ -58,6 +65,7 @@ impl Reply {
             close: false,
             extra: Extra::None,
             is_retriable: false,
+            failure: Failure::Reset,
             grpc_status: None,
         }
     }
@@ -70,6 +78,10 @@ impl Reply {
     fn reset(reason: &str, details: String, flag: ResponseFlag) -> Self {
         Self {
             is_retriable: true,
+            failure: match flag {
+                ResponseFlag::UpstreamConnectionFailure => Failure::Connect,
+                _ => Failure::Reset,
+            },
             ..Self::new(503, format!("{CONNECT_ERROR}{reason}"), details, Some(flag))
         }
     }
@@ -93,6 +105,25 @@ impl Reply {
         }
     }
 
+    /// As much as may be is under way to the cluster, or waits for it. It is not retried (Envoy).
+    pub(crate) fn overflow() -> Self {
+        Self {
+            extra: Extra::Overloaded,
+            ..Self::retry_overflow()
+        }
+    }
+
+    /// The request and its answer took longer than the cluster allows.
+    pub(crate) fn stream_took_too_long() -> Self {
+        let flag = Some(ResponseFlag::UpstreamMaxStreamDurationReached);
+        let body = "upstream max stream duration reached";
+        let details = "upstream_max_stream_duration_reached";
+        Self {
+            is_retriable: true,
+            ..Self::new(408, body, details, flag)
+        }
+    }
+
     /// No host or rule matches.
     pub(crate) fn no_route() -> Self {
         Self::new(404, "", "route_not_found", Some(ResponseFlag::NoRouteFound))
@@ -107,6 +138,13 @@ impl Reply {
             "cluster_not_found",
             Some(ResponseFlag::NoClusterFound),
         )
+    }
+
+    /// A policy about access refuses the request. The policy's name is the one that kgateway gives to
+    /// both of its refusals: what matches a denial, and what matches no allowance.
+    pub(crate) fn access_denied() -> Self {
+        let details = "rbac_access_denied_matched_policy[deny-request]";
+        Self::new(403, "RBAC: access denied", details, None)
     }
 
     /// The target is not a path (`OPTIONS *`).
@@ -167,10 +205,64 @@ impl Reply {
         }
     }
 
+    /// A global rate limit is used up; the answer is as who keeps it says (Envoy `ratelimit`).
+    pub(crate) fn over_limit(answer: Answer) -> Self {
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        let flag = Some(ResponseFlag::RateLimited);
+        let reply = Self::new(answer.status, body, "request_rate_limited", flag);
+        Self {
+            extra: Extra::Answer(Box::new(answer)),
+            ..reply
+        }
+    }
+
+    /// Who keeps a global rate limit did not decide (Envoy `ratelimit` with `failure_mode_deny`).
+    pub(crate) fn limit_unknown() -> Self {
+        let flag = Some(ResponseFlag::RateLimitServiceError);
+        Self::new(500, "", "rate_limiter_error", flag)
+    }
+
     /// Memory runs out. Envoy's overload manager answers the same, with `envoy overloaded`.
     pub(crate) fn overloaded() -> Self {
         let flag = Some(ResponseFlag::OverloadManager);
         Self::new(503, "overload", "overload", flag).closing()
+    }
+
+    /// The proxy's own health.
+    pub(crate) fn health(is_draining: bool) -> Self {
+        if !is_draining {
+            return Self::new(200, "", "health_check_ok", None);
+        }
+        let mut headers = Headers::new();
+        headers.append(b"x-envoy-immediate-health-check-fail", b"true");
+        let answer = Answer {
+            status: 503,
+            headers,
+            body: Bytes::new(),
+        };
+        Self {
+            extra: Extra::Answer(Box::new(answer)),
+            ..Self::new(503, "", "health_check_failed", None)
+        }
+    }
+
+    /// A fault that was made on purpose.
+    pub(crate) fn aborted(status: u16, grpc_status: Option<u8>) -> Self {
+        let flag = Some(ResponseFlag::FaultInjected);
+        Self {
+            grpc_status,
+            ..Self::new(status, "fault filter abort", "fault_filter_abort", flag)
+        }
+    }
+
+    /// A filter wants the answer's body as a whole, and it is longer than it may be.
+    pub(crate) fn response_too_large() -> Self {
+        Self::new(
+            500,
+            "Internal Server Error",
+            "response_payload_too_large",
+            None,
+        )
     }
 
     /// The cluster has no endpoint.
@@ -225,7 +317,13 @@ impl Reply {
         };
         let token = reason.replace(' ', "_");
         let details = format!("upstream_reset_before_response_started{{{token}}}");
-        Self::reset(reason, details, flag)
+        Self {
+            failure: match lost {
+                Lost::Refused | Lost::Unprocessed => Failure::Refused,
+                _ => Failure::Reset,
+            },
+            ..Self::reset(reason, details, flag)
+        }
     }
 
     /// The upstream's answer is not one that can be passed on.
@@ -251,6 +349,7 @@ impl Reply {
         Self {
             details: Cow::Borrowed("upstream_per_try_timeout"),
             is_retriable: true,
+            failure: Failure::TimedOut,
             ..Self::request_timed_out()
         }
     }
@@ -305,11 +404,74 @@ impl Reply {
         Self::new(status, "", "ext_authz_error", flag)
     }
 
+    /// The client's address is denied (kgateway `acl`).
+    pub(crate) fn denied_by_acl(answer: Answer) -> Self {
+        let reply = Self::new(answer.status, "", "http-acl: denied by policy", None);
+        Self {
+            extra: Extra::Answer(Box::new(answer)),
+            ..reply
+        }
+    }
+
+    /// Who asks is not known (Envoy `basic_auth` and `api_key_auth`).
+    pub(crate) fn unauthenticated(
+        body: &'static str,
+        details: &'static str,
+        answer: Answer,
+    ) -> Self {
+        let reply = Self::new(answer.status, body, details, None);
+        Self {
+            extra: Extra::Answer(Box::new(answer)),
+            ..reply
+        }
+    }
+
+    /// A password cannot be checked in time: too many are.
+    pub(crate) fn passwords_overloaded() -> Self {
+        let flag = Some(ResponseFlag::OverloadManager);
+        Self::new(503, "", "basic_auth_overloaded", flag)
+    }
+
+    /// A page of another origin asks (Envoy `csrf`).
+    pub(crate) fn invalid_origin() -> Self {
+        Self::new(403, "Invalid origin", "csrf_origin_mismatch", None)
+    }
+
     /// There is no such service as is to decide about the request (Gateway API: a filter that cannot be
     /// resolved is not skipped).
     pub(crate) fn no_authorizer() -> Self {
         let flag = Some(ResponseFlag::UnauthorizedExternalService);
         Self::new(500, "", "ext_authz_unresolved", flag)
+    }
+
+    /// What a service that processes messages has for the client (Envoy `ext_proc`): a status below 200 is
+    /// 200, and so is none. One above 599 is no status that clients know, and becomes a 500.
+    pub(crate) fn processed(immediate: &Immediate) -> Self {
+        let status = match u16::try_from(immediate.status) {
+            Ok(status @ 200..600) => status,
+            Ok(..200) => 200,
+            _ => 500,
+        };
+        let mut headers = ext_proc::of_immediate(&immediate.headers);
+        headers.remove(b"content-length");
+        let details = String::from_utf8_lossy(&immediate.details).replace(char::is_whitespace, "_");
+        let body = String::from_utf8_lossy(&immediate.body).into_owned();
+        let grpc_status = immediate.grpc_status.and_then(|code| code.try_into().ok());
+        let answer = Answer {
+            status,
+            headers,
+            body: Bytes::copy_from_slice(&immediate.body),
+        };
+        Self {
+            extra: Extra::Answer(Box::new(answer)),
+            grpc_status,
+            ..Self::new(status, body, details, None)
+        }
+    }
+
+    /// A service that processes messages has failed (Envoy `ext_proc`).
+    pub(crate) fn unprocessed(status: u16, details: &str) -> Self {
+        Self::new(status, "", details.replace(char::is_whitespace, "_"), None)
     }
 
     /// The request's body is longer than a filter may hold (Envoy: any filter that buffers).
@@ -320,7 +482,7 @@ impl Reply {
 
     /// The filter of this name did not decide. Envoy's `ext_proc` answers in the same way, with
     /// `ext_proc_error_...`.
-    pub(crate) fn filter_failed(filter: &str, failure: Failure, is_of_request: bool) -> Self {
+    pub(crate) fn filter_failed(filter: &str, failure: FilterFailure, is_of_request: bool) -> Self {
         let flag = Some(ResponseFlag::PythonFilterError);
         let details = format!("python_filter_error_{}{{{filter}}}", failure.word());
         Self::new(failure.status(is_of_request), "", details, flag)
@@ -335,6 +497,11 @@ impl Reply {
             body,
         };
         self.extra = Extra::Answer(Box::new(answer));
+    }
+
+    /// Whether policies of local replies hold for it: Envoy answers preflight requests without them.
+    pub(crate) fn is_formed(&self) -> bool {
+        self.details != "cors_response"
     }
 
     /// The bytes of the body.
@@ -429,6 +596,8 @@ mod tests {
             (Reply::request_timed_out(), 504, 24),
             (Reply::attempt_timed_out(), 504, 24),
             (Reply::retry_overflow(), 503, 81),
+            (Reply::overflow(), 503, 81),
+            (Reply::stream_took_too_long(), 408, 36),
             (Reply::upstream_lost(Lost::Closed).retried(), 503, 118),
             (Reply::connect_failed(&refused).retried(), 503, 121),
             (Reply::stream_idle(true), 504, 14),

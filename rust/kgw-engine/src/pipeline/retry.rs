@@ -1,7 +1,10 @@
 //! When a request is sent once more, and how long that is waited with.
 
+use kgw_h1::Headers;
+use kgw_limit::Slot;
+
 use crate::clock::Nanos;
-use crate::config::ir;
+use crate::config::ir::{self, RetryOn};
 use crate::conn::replay::Replay;
 
 /// A route's retries.
@@ -9,6 +12,8 @@ use crate::conn::replay::Replay;
 pub(crate) struct Retry {
     /// How many, beside the first attempt.
     pub(crate) attempts: u32,
+    /// The ways of failing; none are the Gateway API's.
+    on: Option<Box<[RetryOn]>>,
     codes: Box<[u16]>,
     backoff_ns: u64,
     max_backoff_ns: u64,
@@ -26,6 +31,7 @@ impl Retry {
         let nanos = |milliseconds: u64| milliseconds.saturating_mul(1_000_000);
         Ok(Self {
             attempts: retry.attempts,
+            on: retry.on.as_deref().map(Box::from),
             codes: retry.codes.clone().into_boxed_slice(),
             backoff_ns: nanos(retry.backoff_ms),
             max_backoff_ns: nanos(retry.max_backoff_ms.max(retry.backoff_ms)),
@@ -34,9 +40,20 @@ impl Retry {
         })
     }
 
-    /// Whether answers of this status are not passed on while there is a retry left.
-    pub(crate) fn covers(&self, status: u16) -> bool {
-        self.codes.contains(&status)
+    /// Whether such an answer is not passed on while there is a retry left.
+    pub(crate) fn covers(&self, status: u16, headers: &Headers) -> bool {
+        self.codes.contains(&status) || self.is_on(|on| on.covers(status, headers))
+    }
+
+    /// Whether there is another attempt after one that failed in a way. `is_untouched` says that nothing
+    /// of the request was sent.
+    pub(crate) fn covers_failure(&self, failure: Failure, is_untouched: bool) -> bool {
+        self.on.is_none() || self.is_on(|on| on.covers_failure(failure, is_untouched))
+    }
+
+    fn is_on(&self, is_one: impl Fn(RetryOn) -> bool) -> bool {
+        let on = self.on.as_deref().unwrap_or_default();
+        on.iter().copied().any(is_one)
     }
 
     /// How long the `retry`-th retry is waited with, the first being 1. Nanoseconds.
@@ -51,6 +68,52 @@ impl Retry {
     }
 }
 
+/// How an attempt failed that got no answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Failure {
+    /// There is no connection.
+    Connect,
+    /// The connection or the stream was lost.
+    Reset,
+    /// The endpoint says that it did not look at the request.
+    Refused,
+    /// There was no answer in an attempt's time.
+    TimedOut,
+}
+
+impl RetryOn {
+    fn covers(self, status: u16, headers: &Headers) -> bool {
+        let has_code = |code: &[u8]| headers.get(b"grpc-status") == Some(code);
+        match self {
+            Self::ServerError => (500..600).contains(&status),
+            Self::GatewayError => matches!(status, 502..=504),
+            Self::Retriable4xx => status == 409,
+            Self::EnvoyRatelimited => headers.contains(b"x-envoy-ratelimited"),
+            Self::Cancelled => has_code(b"1"),
+            Self::DeadlineExceeded => has_code(b"4"),
+            Self::ResourceExhausted => has_code(b"8"),
+            Self::Internal => has_code(b"13"),
+            Self::Unavailable => has_code(b"14"),
+            Self::Reset
+            | Self::ResetBeforeRequest
+            | Self::ConnectFailure
+            | Self::RefusedStream
+            | Self::RetriableStatusCodes
+            | Self::Http3PostConnectFailure => false,
+        }
+    }
+
+    fn covers_failure(self, failure: Failure, is_untouched: bool) -> bool {
+        match self {
+            Self::ServerError | Self::GatewayError | Self::Reset => true,
+            Self::ResetBeforeRequest => is_untouched,
+            Self::ConnectFailure => failure == Failure::Connect,
+            Self::RefusedStream => failure == Failure::Refused,
+            _ => false,
+        }
+    }
+}
+
 /// How far a request is with its retries.
 #[derive(Debug)]
 pub(crate) struct Retrying {
@@ -61,20 +124,26 @@ pub(crate) struct Retrying {
     /// When the attempt under way began.
     began: Nanos,
     attempt_timeout_ms: u64,
+    /// What the retry under way takes of those that its cluster may have.
+    pub(crate) slot: Option<Slot>,
     pub(crate) replay: Replay,
 }
 
 impl Retrying {
     /// The state of a request whose first attempt begins. With `may` it can be sent more than once.
     pub(crate) fn new(retry: &Retry, may: bool, now: Nanos) -> Self {
-        let limit = if may { retry.max_body_bytes } else { 0 };
+        let mut replay = Replay::new(if may { retry.max_body_bytes } else { 0 });
+        if retry.attempts == 0 {
+            replay.no_more();
+        }
         Self {
             may,
             left: retry.attempts,
             made: 0,
             began: now,
             attempt_timeout_ms: retry.attempt_timeout_ms,
-            replay: Replay::new(limit),
+            slot: None,
+            replay,
         }
     }
 
@@ -104,6 +173,9 @@ impl Retrying {
     pub(crate) fn begin(&mut self, now: Nanos) {
         self.began = now;
         self.replay.begin_again();
+        if !self.is_left() {
+            self.replay.no_more();
+        }
     }
 
     /// When the time of the attempt under way is over, of a request that has been received at a time: as
@@ -132,6 +204,7 @@ mod tests {
     fn retry(backoff_ms: u64, max_backoff_ms: u64) -> Retry {
         let ir = ir::Retry {
             attempts: 3,
+            on: None,
             codes: vec![500, 503],
             backoff_ms,
             max_backoff_ms,
@@ -179,11 +252,13 @@ mod tests {
 
     #[test]
     fn only_failures_are_retried() {
-        assert!(retry(1, 1).covers(503));
-        assert!(!retry(1, 1).covers(502));
+        let none = Headers::new();
+        assert!(retry(1, 1).covers(503, &none));
+        assert!(!retry(1, 1).covers(502, &none));
         for code in [200, 399, 600] {
             let ir = ir::Retry {
                 attempts: 1,
+                on: None,
                 codes: vec![code],
                 backoff_ms: 1,
                 max_backoff_ms: 1,
@@ -194,9 +269,35 @@ mod tests {
     }
 
     #[test]
+    fn the_last_attempt_lets_go_what_it_was_sent() {
+        let room = std::sync::Arc::new(crate::room::Room::new(100));
+        let retry = retry(0, 0);
+        let mut retrying = Retrying::new(&retry, true, Nanos(0));
+        retrying.replay.keep(b"abc", &room);
+        for left in [2, 1, 0] {
+            retrying.take(&retry);
+            retrying.begin(Nanos(0));
+            retrying.replay.advance(3);
+            assert_eq!(room.used() > 0, left > 0, "{left}");
+            assert_eq!(retrying.replay.is_whole(), left > 0, "{left}");
+        }
+    }
+
+    #[test]
+    fn without_any_retry_nothing_is_kept() {
+        let room = std::sync::Arc::new(crate::room::Room::new(100));
+        let mut retry = retry(0, 0);
+        retry.attempts = 0;
+        let mut retrying = Retrying::new(&retry, true, Nanos(0));
+        retrying.replay.keep(b"abc", &room);
+        assert_eq!(room.used(), 0);
+    }
+
+    #[test]
     fn the_time_of_an_attempt_runs_from_its_beginning_or_the_end_of_the_request() {
         let ir = ir::Retry {
             attempts: 1,
+            on: None,
             codes: vec![],
             backoff_ms: 1,
             max_backoff_ms: 1,
@@ -212,5 +313,52 @@ mod tests {
         assert_eq!(retrying.attempt_ms(0), 200);
         assert_eq!(retrying.attempt_ms(150), 150);
         assert_eq!(retrying.attempt_ms(400), 200);
+    }
+    #[test]
+    fn the_ways_of_failing_are_envoys() {
+        let on = |on: RetryOn, failure, is_untouched| on.covers_failure(failure, is_untouched);
+        for (condition, expected) in [
+            (RetryOn::ServerError, [true, true, true, true]),
+            (RetryOn::GatewayError, [true, true, true, true]),
+            (RetryOn::Reset, [true, true, true, true]),
+            (RetryOn::ConnectFailure, [true, false, false, false]),
+            (RetryOn::RefusedStream, [false, false, true, false]),
+            (RetryOn::RetriableStatusCodes, [false; 4]),
+        ] {
+            let kinds = [
+                Failure::Connect,
+                Failure::Reset,
+                Failure::Refused,
+                Failure::TimedOut,
+            ];
+            let got = kinds.map(|failure| on(condition, failure, false));
+            assert_eq!(got, expected, "{condition:?}");
+        }
+        assert!(on(RetryOn::ResetBeforeRequest, Failure::Reset, true));
+        assert!(!on(RetryOn::ResetBeforeRequest, Failure::Reset, false));
+    }
+
+    #[test]
+    fn answers_are_retried_by_status_or_field() {
+        let mut headers = Headers::new();
+        headers.append(b"grpc-status", b"14");
+        headers.append(b"x-envoy-ratelimited", b"true");
+        for (condition, status, expected) in [
+            (RetryOn::ServerError, 500, true),
+            (RetryOn::ServerError, 499, false),
+            (RetryOn::GatewayError, 500, false),
+            (RetryOn::GatewayError, 504, true),
+            (RetryOn::Retriable4xx, 409, true),
+            (RetryOn::Retriable4xx, 429, false),
+            (RetryOn::EnvoyRatelimited, 429, true),
+            (RetryOn::Unavailable, 200, true),
+            (RetryOn::Cancelled, 200, false),
+        ] {
+            assert_eq!(
+                condition.covers(status, &headers),
+                expected,
+                "{condition:?}"
+            );
+        }
     }
 }

@@ -1,29 +1,59 @@
 //! `URLRewrite`, and the path replacement that it shares with `RequestRedirect`.
 
 use kgw_h1::Request;
+use kgw_route::Substitution;
 
 use crate::config::ir::{PathRewrite, Rewrite};
+use crate::config::snapshot::{Cluster, Forward};
 
 /// Gives a request the host and path that its rule says, or its backend does. What they were is stated
 /// in `x-envoy-original-host` and `x-envoy-original-path`, as Envoy does.
-pub(crate) fn rewrite(request: &mut Request, rule: &Rewrite, backend: Option<&Rewrite>) {
+pub(crate) fn rewrite(
+    request: &mut Request,
+    rule: &Forward,
+    backend: Option<&Rewrite>,
+    cluster: &Cluster,
+) {
     let path = backend.and_then(|own| own.path.as_ref());
-    if let Some(path) = path.or(rule.path.as_ref()) {
-        let path = rewritten_path(path, request.path());
+    let path = match (path.or(rule.rewrite.path.as_ref()), &rule.path_regex) {
+        (Some(path), _) => Some(rewritten_path(path, request.path())),
+        (None, Some(substitution)) => substituted_path(substitution, request.path()),
+        (None, None) => None,
+    };
+    if let Some(path) = path {
         let original = request.path().to_vec();
         request
             .headers_mut()
             .set(b"x-envoy-original-path", &original);
         request.set_path(&path);
     }
-    let hostname = backend.and_then(|own| own.hostname.as_ref());
-    if let Some(hostname) = hostname.or(rule.hostname.as_ref()) {
+    let hostname = backend.and_then(|own| own.hostname.as_deref());
+    let hostname = hostname.or(rule.rewrite.hostname.as_deref());
+    let of_endpoint = cluster.host.as_ref().filter(|_| rule.auto_host_rewrite);
+    let hostname = hostname.or(of_endpoint.map(|host| &*host.name));
+    if let Some(hostname) = hostname {
         let original = request.authority().to_vec();
         request
             .headers_mut()
             .set(b"x-envoy-original-host", &original);
         request.set_authority(hostname.as_bytes());
     }
+}
+
+/// Returns the path with query in which the matches of an expression are replaced; none if there are none,
+/// or if what comes of it is no path.
+fn substituted_path(substitution: &Substitution, path: &[u8]) -> Option<Vec<u8>> {
+    let query_at = memchr::memchr(b'?', path).unwrap_or(path.len());
+    let (path, query) = path.split_at(query_at);
+    let mut out = substitution.apply(path)?;
+    if !out.starts_with(b"/") {
+        out.insert(0, b'/');
+    }
+    out.extend_from_slice(query);
+    let is_path = out
+        .iter()
+        .all(|byte| (0x21..0x7f).contains(byte) && *byte != b'#');
+    is_path.then_some(out)
 }
 
 /// Returns the path with query that `rewrite` makes of `path` (with query).

@@ -126,7 +126,7 @@ impl Session {
             if cluster.host.is_some() {
                 named.push((backend, Arc::clone(cluster)));
             }
-            for &endpoint in &cluster.endpoints {
+            for endpoint in cluster.endpoints.iter().map(|one| one.address) {
                 let pinned = Pinned { backend, endpoint };
                 endpoints
                     .entry(endpoint_hash(&scope, &cluster.name, endpoint))
@@ -162,11 +162,11 @@ impl Session {
         let given = self.endpoints.get(&token.endpoint).copied();
         given.or_else(|| {
             self.named.iter().find_map(|(backend, cluster)| {
-                let addresses = cluster.addresses();
+                let endpoints = cluster.endpoints();
                 let is_named = |endpoint: &SocketAddr| {
                     endpoint_hash(&self.scope, &cluster.name, *endpoint) == token.endpoint
                 };
-                let endpoint = addresses.iter().copied().find(is_named)?;
+                let endpoint = endpoints.iter().map(|one| one.address).find(is_named)?;
                 let backend = *backend;
                 Some(Pinned { backend, endpoint })
             })
@@ -336,10 +336,9 @@ fn unquoted(value: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::config::ir::UpstreamProtocol;
+    use crate::clock::Nanos;
+    use crate::upstream::endpoint::carried;
 
     const NOW: u64 = 1_790_000_000;
 
@@ -348,19 +347,10 @@ mod tests {
     }
 
     fn backend(name: &str, endpoints: &[&str]) -> Backend {
+        let addresses: Vec<_> = endpoints.iter().map(|text| endpoint(text)).collect();
         let cluster = Cluster {
-            name: name.to_owned(),
-            endpoints: endpoints.iter().map(|text| endpoint(text)).collect(),
-            host: None,
-            in_process: None,
-            connect_timeout: Duration::from_secs(1),
-            protocol: UpstreamProtocol::Http1,
-            proxy_protocol: None,
-            tls: None,
-            transport: 0,
-            max_requests_per_connection: 0,
-            retry_budget: None,
-            turns: Box::default(),
+            endpoints: carried(&addresses, &[], Nanos(0), &Arc::default()).into(),
+            ..Cluster::named(name)
         };
         Backend {
             cluster: Some(Arc::new(cluster)),

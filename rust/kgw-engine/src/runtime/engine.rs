@@ -20,12 +20,13 @@ use crate::bridge::Bridge;
 use crate::clock::Clock;
 use crate::config::compile::{CompileError, Compiler};
 use crate::config::snapshot::Snapshot;
+use crate::filter::ext_authz::counts::CountsByName;
 use crate::listen::call::{self, Call, Caller};
 use crate::listen::socket::{self, Inherited, Leases, Sockets};
 use crate::stats;
 use crate::telemetry::access_log::{LogProgram, LogWriter, Tap, WriterOptions};
 use crate::upstream::dns::Resolver;
-use crate::upstream::in_process;
+use crate::upstream::{breaker, in_process};
 
 /// How to run an engine.
 #[derive(Clone, Debug)]
@@ -126,6 +127,8 @@ pub struct Engine {
     memory: Option<MemoryLimit>,
     bridge: Option<Arc<Bridge>>,
     resolver: Arc<Resolver>,
+    /// What services that decide about requests are counted under.
+    authorization_counts: Arc<CountsByName>,
     /// The process that has the threads.
     owner: u32,
     /// Held while a configuration is compiled, which can take seconds.
@@ -207,16 +210,18 @@ impl Engine {
         };
         let resolver = Arc::new(Resolver::new(clock.clone()));
         let looked_up = Arc::clone(&resolver);
+        let compiler = Compiler::new(options.bridge.clone(), in_process, looked_up, clock.clone());
         Self {
             clock,
             resolver,
+            authorization_counts: compiler.authorization_counts(),
             workers: workers.max(1),
             max_connections: options.max_connections,
             memory: options.memory.clone(),
             bridge: options.bridge.clone(),
             owner: process::id(),
             compiling: Mutex::new(Compiling {
-                compiler: Compiler::new(options.bridge.clone(), in_process, looked_up),
+                compiler,
                 ..Compiling::default()
             }),
             life: Mutex::default(),
@@ -466,6 +471,13 @@ impl Engine {
                 "errors": counters.errors,
             })
         });
+        let counts = self.authorization_counts.values();
+        stats.insert("ext_authz".to_owned(), counts);
+        let snapshot = running.shared.snapshot();
+        let breakers = snapshot.tended.iter();
+        let breakers = breakers.filter_map(|one| Some((&*one.name, one.breaker.as_deref()?)));
+        let gauges = breaker::gauges(breakers);
+        stats.insert("circuit_breakers".to_owned(), gauges);
         stats.insert("access_logs".to_owned(), logs.collect());
         Ok(Value::Object(stats))
     }
@@ -555,7 +567,7 @@ impl Engine {
         Ok(self.shared()?.wait_settled(timeout))
     }
 
-    /// Waits until every access log line that was rendered so far is written. Returns whether it is.
+    /// Waits until every access log line that was rendered so far is written, or sent. Returns whether it is.
     pub fn flush_logs(&self, timeout: Duration) -> Result<bool, EngineError> {
         let logs = Arc::clone(&self.life.lock().running()?.logs);
         Ok(logs.flush(timeout))

@@ -24,6 +24,9 @@ use crate::udp;
 /// Most bytes of bodies that are held at a time until services can have them as a whole.
 const MAX_BODIES: usize = 256 * 1024 * 1024;
 
+/// Most bytes of bodies that are kept at a time for requests that may be sent once more.
+const MAX_REPLAYS: usize = 256 * 1024 * 1024;
+
 /// The phases of an engine's life; they only go up.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
@@ -57,6 +60,9 @@ pub(crate) struct Shared {
     pub(crate) taps: Arc<Taps>,
     /// Room for bodies that are held until a service can have them as a whole.
     pub(crate) body_room: Arc<Room>,
+    /// Room for bodies of requests that may be sent once more. A room of its own: what can only be sent
+    /// once is no failure, what no service can decide about is.
+    pub(crate) replay_room: Arc<Room>,
     generation: AtomicU64,
     phase: AtomicU8,
     /// When a lame duck stops accepting.
@@ -103,6 +109,7 @@ impl Shared {
             stats: (0..workers).map(|_| Stats::default()).collect(),
             taps: Arc::new(Taps::new(workers)),
             body_room: Arc::new(Room::new(MAX_BODIES)),
+            replay_room: Arc::new(Room::new(MAX_REPLAYS)),
             generation: AtomicU64::new(snapshot.generation),
             phase: AtomicU8::new(Phase::Running as u8),
             accepts_until: AtomicU64::new(u64::MAX),

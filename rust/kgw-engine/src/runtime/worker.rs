@@ -4,7 +4,7 @@
 //! atomic load a request.
 
 use std::cell::{Cell, Ref, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ use crate::bridge::Bridge;
 use crate::clock::{Clock, Nanos, Timer};
 use crate::config::snapshot::Snapshot;
 use crate::conn::http2::StreamTasks;
-use crate::conn::mirror;
+use crate::conn::{mirror, verifying};
 use crate::listen::balance::Inbox;
 use crate::listen::limit::ConnectionLimit;
 use crate::listen::reserve::Reserve;
@@ -32,9 +32,10 @@ use crate::listen::socket::{BindKey, BoundAddress, Transport};
 use crate::listen::{accept, call};
 use crate::room::Room;
 use crate::stats::Stats;
-use crate::telemetry::access_log::Taps;
+use crate::telemetry::access_log::{Taps, service};
 use crate::udp;
 use crate::upstream::pool::{PoolKey, Pools, SWEEP_INTERVAL};
+use crate::upstream::redis;
 
 /// What a worker accepts on, and how each accepting task is told what for.
 type Accepting = HashMap<BindKey, (Weak<BoundAddress>, Rc<accept::Orders>)>;
@@ -47,6 +48,9 @@ const SETTLING_TURNS: usize = 16;
 /// it is work only.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
 
+/// Time for services of access logs to take what is left when a worker ends.
+const LOGS_TIME: Duration = Duration::from_secs(1);
+
 /// State of one worker thread.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -57,12 +61,19 @@ pub(crate) struct Worker {
     pub(crate) pools: RefCell<Pools>,
     pub(crate) stream_tasks: StreamTasks,
     pub(crate) mirrors: mirror::Load,
+    pub(crate) redis: RefCell<redis::Servers>,
     date: RefCell<(u64, String)>,
     connections: Cell<u64>,
     /// When the task that runs was woken.
     moment: Cell<Nanos>,
     /// Wakers of every task that must look again when phase, generation or a manual clock changes.
     wakers: RefCell<Slab<Option<Waker>>>,
+    /// The services that have a task here which sends them what is logged, by their addresses.
+    pub(crate) log_services: RefCell<HashSet<usize>>,
+    /// Registered tasks that the worker does not wait for until nothing else is left.
+    background: Cell<usize>,
+    /// Nothing is logged any longer.
+    ending_logs: Cell<bool>,
     /// A bridge with questions that its reader was not told about yet.
     asked: RefCell<Option<Arc<Bridge>>>,
     asking: Notify,
@@ -150,6 +161,7 @@ async fn supervise(worker: Rc<Worker>) {
         }
         let phase = worker.phase();
         worker.refresh();
+        service::follow(&worker);
         if phase < Phase::Draining {
             worker.listen(&mut accepting);
         } else {
@@ -161,6 +173,10 @@ async fn supervise(worker: Rc<Worker>) {
                 call::begin(&worker, call);
             }
         }
+        if worker.index == 0 && phase < Phase::Draining {
+            let snapshot = Arc::clone(&worker.snapshot.borrow());
+            verifying::tend(&worker, snapshot.keys.iter().map(|one| &one.keys));
+        }
         worker.wake_all();
         if settlings != settled {
             settled = settlings;
@@ -171,12 +187,13 @@ async fn supervise(worker: Rc<Worker>) {
             .shared
             .acknowledge(worker.index, worker.snapshot.borrow().generation);
         if phase == Phase::Closing {
-            return close(&worker).await;
+            close(&worker).await;
+            return end_logs(&worker).await;
         }
         if phase == Phase::Draining {
             worker.pools.borrow_mut().clear(&worker);
             if worker.is_done() {
-                return;
+                return end_logs(&worker).await;
             }
         }
         loop {
@@ -215,6 +232,19 @@ async fn close(worker: &Worker) {
     let _ = tokio::time::timeout(CLOSING_TIME, ended).await;
 }
 
+/// Gives what was logged the time to get to its services.
+async fn end_logs(worker: &Worker) {
+    worker.ending_logs.set(true);
+    worker.wake_all();
+    let ended = async {
+        while worker.background.get() > 0 {
+            worker.shared.woken(worker.index).await;
+        }
+    };
+    // A service that takes nothing is told nothing more.
+    let _ = tokio::time::timeout(LOGS_TIME, ended).await;
+}
+
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>) -> Self {
         let snapshot = shared.snapshot();
@@ -225,10 +255,14 @@ impl Worker {
             pools: RefCell::default(),
             stream_tasks: StreamTasks::default(),
             mirrors: mirror::Load::default(),
+            redis: RefCell::default(),
             date: RefCell::default(),
             connections: Cell::new(0),
             moment: Cell::new(shared.clock.now()),
             wakers: RefCell::default(),
+            log_services: RefCell::default(),
+            background: Cell::new(0),
+            ending_logs: Cell::new(false),
             asked: RefCell::default(),
             asking: Notify::new(),
             shared,
@@ -284,6 +318,11 @@ impl Worker {
     /// Room for bodies that are held until a service can have them as a whole.
     pub(crate) fn body_room(&self) -> &Arc<Room> {
         &self.shared.body_room
+    }
+
+    /// Room for bodies of requests that may be sent once more.
+    pub(crate) fn replay_room(&self) -> &Arc<Room> {
+        &self.shared.replay_room
     }
 
     /// The limit of all listeners together.
@@ -419,7 +458,8 @@ impl Worker {
     /// Whether a draining worker has nothing left to do. Accepting tasks count as well: they take
     /// what waits in their queues first, as connections whose tasks may not have run yet.
     fn is_done(&self) -> bool {
-        self.wakers.borrow().is_empty() && self.stats().downstream_cx_active.value() == 0
+        self.wakers.borrow().len() == self.background.get()
+            && self.stats().downstream_cx_active.value() == 0
     }
 
     /// Makes a draining worker end if this was the last that it waited for.
@@ -451,7 +491,22 @@ impl Worker {
         Registration {
             worker: Rc::clone(self),
             key,
+            in_background: false,
         }
+    }
+
+    /// The same for a task that goes on for as long as there are others, and a little longer: it is to end
+    /// once [`is_ending_logs`](Self::is_ending_logs).
+    pub(crate) fn register_in_background(self: &Rc<Self>) -> Registration {
+        self.background.set(self.background.get() + 1);
+        let mut registration = self.register();
+        registration.in_background = true;
+        registration
+    }
+
+    /// Whether nothing is logged any longer, so that tasks that send it are to end.
+    pub(crate) fn is_ending_logs(&self) -> bool {
+        self.ending_logs.get()
     }
 
     fn wake_all(&self) {
@@ -479,6 +534,7 @@ impl Worker {
 pub(crate) struct Registration {
     worker: Rc<Worker>,
     key: usize,
+    in_background: bool,
 }
 
 impl Registration {
@@ -499,7 +555,11 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.worker.wakers.borrow_mut().remove(self.key);
+        let worker = &self.worker;
+        worker.wakers.borrow_mut().remove(self.key);
+        if self.in_background {
+            worker.background.set(worker.background.get() - 1);
+        }
         self.worker.end_if_done();
     }
 }

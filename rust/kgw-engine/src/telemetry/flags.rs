@@ -123,6 +123,21 @@ impl ResponseFlag {
     }
 }
 
+/// A text that is no flag.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("unknown response flag")]
+pub struct UnknownFlag;
+
+impl std::str::FromStr for ResponseFlag {
+    type Err = UnknownFlag;
+
+    /// Reads the short spelling.
+    fn from_str(short: &str) -> Result<Self, UnknownFlag> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|flag| flag.short() == short).ok_or(UnknownFlag)
+    }
+}
+
 /// The flags of one request, each at most once, in the order in which they were set.
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
 pub struct ResponseFlags {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use rustls::sign::SingleCertAndKey;
+use rustls::pki_types::{ServerName, SubjectPublicKeyInfoDer};
+use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
+use rustls::{ClientConfig, SignatureAlgorithm, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
 use super::certificates::certified_key;
-use super::parameters::Parameters;
+use super::parameters::{Parameters, signature_schemes};
 use super::server::{complete, prefixed};
 use super::socket::TlsSocket;
 use super::verify::ServerVerifier;
@@ -55,7 +55,12 @@ impl Client {
         let mut config = match &tls.certificate {
             None => builder.with_no_client_auth(),
             Some(certificate) => {
-                let key = SingleCertAndKey::from(certified_key(certificate)?);
+                let mut key = certified_key(certificate)?;
+                if !tls.signature_algorithms.is_empty() {
+                    let schemes = signature_schemes(&tls.signature_algorithms)?;
+                    key = limited(&key, schemes);
+                }
+                let key = SingleCertAndKey::from(key);
                 builder.with_client_cert_resolver(Arc::new(key))
             }
         };
@@ -78,6 +83,35 @@ impl Client {
             is_verifying: tls.trust != Trust::Insecure,
         })
     }
+}
+
+/// A key that signs with some algorithms only.
+#[derive(Debug)]
+struct LimitedKey {
+    key: Arc<dyn SigningKey>,
+    schemes: Vec<SignatureScheme>,
+}
+
+impl SigningKey for LimitedKey {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        let both = self.schemes.iter().filter(|one| offered.contains(one));
+        let both: Vec<_> = both.copied().collect();
+        self.key.choose_scheme(&both)
+    }
+
+    fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
+        self.key.public_key()
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.key.algorithm()
+    }
+}
+
+fn limited(certified: &CertifiedKey, schemes: Vec<SignatureScheme>) -> Arc<CertifiedKey> {
+    let key = Arc::clone(&certified.key);
+    let key = Arc::new(LimitedKey { key, schemes });
+    Arc::new(CertifiedKey::new(certified.cert.clone(), key))
 }
 
 /// Begins TLS on a stream to an endpoint; what is in its output, a PROXY header say, is sent in front

@@ -20,6 +20,7 @@ pub struct TlsInfo {
     pub(super) alpn: Option<Box<[u8]>>,
     pub(super) version: &'static str,
     pub(super) cipher: &'static str,
+    pub(super) cipher_id: Option<u16>,
     pub(super) group: Option<&'static str>,
     pub(super) is_resumed: bool,
     pub(super) peer: Option<Peer>,
@@ -48,6 +49,8 @@ struct Details {
     chain_fingerprints_256: String,
     dns_names: String,
     uris: String,
+    first_dns_name: String,
+    first_uri: String,
     addresses: String,
     emails: String,
     pem: String,
@@ -73,6 +76,9 @@ impl TlsInfo {
             cipher: session
                 .negotiated_cipher_suite()
                 .map_or("unknown", |suite| spellings(&suite).1),
+            cipher_id: session
+                .negotiated_cipher_suite()
+                .map(|suite| suite.suite().into()),
             group: session
                 .negotiated_key_exchange_group()
                 .and_then(|group| group_name(group.name())),
@@ -99,6 +105,11 @@ impl TlsInfo {
     /// The cipher suite, as OpenSSL spells it.
     pub fn cipher(&self) -> &'static str {
         self.cipher
+    }
+
+    /// The number of the cipher suite (IANA's TLS Cipher Suites).
+    pub fn cipher_id(&self) -> Option<u16> {
+        self.cipher_id
     }
 
     /// The key exchange group, as `BoringSSL` spells it, e.g. `X25519` or `P-256`.
@@ -167,6 +178,16 @@ impl TlsInfo {
         self.detail(|details| &details.uris)
     }
 
+    /// The first of the certificate's DNS names.
+    pub fn peer_first_dns_name(&self) -> Option<&str> {
+        self.detail(|details| &details.first_dns_name)
+    }
+
+    /// The first of the certificate's URIs, in which there may be commas.
+    pub fn peer_first_uri(&self) -> Option<&str> {
+        self.detail(|details| &details.first_uri)
+    }
+
     /// The certificate's IP addresses, separated by commas.
     pub fn peer_addresses(&self) -> Option<&str> {
         self.detail(|details| &details.addresses)
@@ -180,6 +201,17 @@ impl TlsInfo {
     /// The certificate in PEM, percent-encoded.
     pub fn peer_certificate(&self) -> Option<&str> {
         self.detail(|details| &details.pem)
+    }
+
+    /// Whether the peer has shown a certificate, trusted or not.
+    pub fn has_peer_certificate(&self) -> bool {
+        self.peer.is_some()
+    }
+
+    /// The chain in PEM, leaf first, percent-encoded; made anew each time.
+    pub fn peer_chain_certificates(&self) -> String {
+        let chain = self.peer.iter().flat_map(|peer| &peer.chain);
+        chain.map(percent_encoded_pem).collect()
     }
 
     /// First and last second of the certificate's validity. Seconds since 1970 UTC.
@@ -230,19 +262,26 @@ impl Details {
             names.iter().filter_map(of).collect::<Vec<_>>().join(",")
         };
         let clean = |name: &str| is_clean(name).then(|| name.to_owned());
+        let first = |of: &dyn Fn(&GeneralName<'_>) -> Option<String>| {
+            names.iter().find_map(of).unwrap_or_default()
+        };
+        let dns_name: &dyn Fn(&GeneralName<'_>) -> Option<String> = &|name| match name {
+            GeneralName::DNSName(name) => clean(name),
+            _ => None,
+        };
+        let uri: &dyn Fn(&GeneralName<'_>) -> Option<String> = &|name| match name {
+            GeneralName::URI(uri) => clean(uri),
+            _ => None,
+        };
         let validity = parsed.validity();
         Self {
             subject: x509::distinguished_name(parsed.subject()),
             issuer: x509::distinguished_name(parsed.issuer()),
             serial: x509::serial(&parsed),
-            dns_names: join(&|name| match name {
-                GeneralName::DNSName(name) => clean(name),
-                _ => None,
-            }),
-            uris: join(&|name| match name {
-                GeneralName::URI(uri) => clean(uri),
-                _ => None,
-            }),
+            dns_names: join(dns_name),
+            uris: join(uri),
+            first_dns_name: first(dns_name),
+            first_uri: first(uri),
             addresses: join(&|name| match name {
                 GeneralName::IPAddress(bytes) => Some(x509::address(bytes)?.to_string()),
                 _ => None,

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
-use rustls::{ProtocolVersion, SupportedCipherSuite, SupportedProtocolVersion, version};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+use rustls::{
+    NamedGroup, ProtocolVersion, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
+    version,
+};
 
 use super::{ConfigError, provider};
 use crate::config::ir::{TlsParameters, TlsVersion};
@@ -36,6 +39,9 @@ impl Parameters {
         if !parameters.cipher_suites.is_empty() {
             provider.cipher_suites = suites(&parameters.cipher_suites)?;
         }
+        if !parameters.curves.is_empty() {
+            provider.kx_groups = curves(&parameters.curves)?;
+        }
         // Suites of other versions would not be used, and yet let keys seem to suit that do not.
         provider.cipher_suites.retain(|suite| {
             let mut versions = versions.iter();
@@ -51,6 +57,41 @@ impl Parameters {
             versions,
         })
     }
+}
+
+/// The curves of `names`, in their order.
+fn curves(names: &[String]) -> Result<Vec<&'static dyn SupportedKxGroup>, ConfigError> {
+    let all = &provider().kx_groups;
+    let curve = |name: &String| {
+        let group = match name.as_str() {
+            "X25519" => NamedGroup::X25519,
+            "P-256" => NamedGroup::secp256r1,
+            "P-384" => NamedGroup::secp384r1,
+            _ => return Err(ConfigError::new(format!("no curve {name:?}"))),
+        };
+        let found = all.iter().find(|one| one.name() == group).copied();
+        found.ok_or_else(|| ConfigError::new(format!("no curve {name:?}")))
+    };
+    names.iter().map(curve).collect()
+}
+
+/// The algorithms of signatures of `names`, in their order.
+pub(super) fn signature_schemes(names: &[String]) -> Result<Vec<SignatureScheme>, ConfigError> {
+    let scheme = |name: &String| {
+        Ok(match name.as_str() {
+            "ecdsa_secp256r1_sha256" => SignatureScheme::ECDSA_NISTP256_SHA256,
+            "ecdsa_secp384r1_sha384" => SignatureScheme::ECDSA_NISTP384_SHA384,
+            "ed25519" => SignatureScheme::ED25519,
+            "rsa_pkcs1_sha256" => SignatureScheme::RSA_PKCS1_SHA256,
+            "rsa_pkcs1_sha384" => SignatureScheme::RSA_PKCS1_SHA384,
+            "rsa_pkcs1_sha512" => SignatureScheme::RSA_PKCS1_SHA512,
+            "rsa_pss_rsae_sha256" => SignatureScheme::RSA_PSS_SHA256,
+            "rsa_pss_rsae_sha384" => SignatureScheme::RSA_PSS_SHA384,
+            "rsa_pss_rsae_sha512" => SignatureScheme::RSA_PSS_SHA512,
+            _ => return Err(ConfigError::new(format!("no signature algorithm {name:?}"))),
+        })
+    };
+    names.iter().map(scheme).collect()
 }
 
 /// The suites of `names` in their order, and all of TLS 1.3: no configuration of Envoy's can take
@@ -161,6 +202,7 @@ mod tests {
             min_version: min,
             max_version: None,
             cipher_suites: names.iter().map(|&name| name.to_owned()).collect(),
+            ..TlsParameters::default()
         };
         let compiled = Parameters::compile(&parameters)?;
         let suites = &compiled.provider.cipher_suites;

@@ -136,6 +136,7 @@ fn client_tls(authority: &Authority, sni: &str) -> ClientTls {
         certificate: None,
         parameters: TlsParameters::default(),
         alpn: None,
+        signature_algorithms: Vec::new(),
     }
 }
 

@@ -12,10 +12,14 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved,
+    SignatureScheme,
+};
 
 use super::certificates::Trusted;
 use super::names::Wanted;
+use super::parameters::signature_schemes;
 use super::{ConfigError, provider, x509};
 use crate::config::ir::{ClientCertificateMode, ClientTls, ClientValidation, Trust};
 
@@ -29,6 +33,8 @@ pub(super) struct ServerVerifier {
     wanted: Wanted,
     /// Whether `wanted` is empty and the server name counts instead.
     by_server_name: bool,
+    /// What signatures of handshakes may be of.
+    schemes: Vec<SignatureScheme>,
 }
 
 impl ServerVerifier {
@@ -48,7 +54,21 @@ impl ServerVerifier {
             trusted,
             by_server_name: wanted.is_empty(),
             wanted,
+            schemes: match &*tls.signature_algorithms {
+                [] => algorithms().supported_schemes(),
+                names => signature_schemes(names)?,
+            },
         })
+    }
+}
+
+impl ServerVerifier {
+    /// rustls does not look whether a signature is of an algorithm that was offered.
+    fn check_scheme(&self, signature: &DigitallySignedStruct) -> Result<(), Error> {
+        if self.schemes.contains(&signature.scheme) {
+            return Ok(());
+        }
+        Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into())
     }
 }
 
@@ -89,6 +109,7 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        self.check_scheme(signature)?;
         if self.trusted.is_none() {
             // Whose key it is, is unknown. webpki does not read certificates of version 1 at all.
             return Ok(HandshakeSignatureValid::assertion());
@@ -102,6 +123,7 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        self.check_scheme(signature)?;
         if self.trusted.is_none() {
             return Ok(HandshakeSignatureValid::assertion());
         }
@@ -109,7 +131,7 @@ impl ServerCertVerifier for ServerVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        algorithms().supported_schemes()
+        self.schemes.clone()
     }
 }
 

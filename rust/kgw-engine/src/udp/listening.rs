@@ -309,8 +309,9 @@ impl Listening {
         refused: Option<SocketAddr>,
     ) -> Option<(UdpSocket, SocketAddr)> {
         let stats = self.worker.stats();
-        let has_others = cluster.addresses().len() > 1;
+        let has_others = cluster.endpoints().len() > 1;
         let endpoints = cluster.endpoints_in_turn(self.worker.index());
+        let endpoints = endpoints.map(|one| one.address);
         let endpoints = endpoints.filter(|&one| !has_others || Some(one) != refused);
         for endpoint in endpoints.take(MAX_ATTEMPTS) {
             if self.is_own(endpoint) {

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tokio::sync::futures::Notified;
-
+use super::breaker::{Held, Overflow, Queue, Turn};
 use super::connect::{ConnectError, Opened, Waiting, connect, secure};
 use super::http2::Http2Connection;
 use super::pool::{Http2Take, PoolKey, UpstreamConnection};
@@ -36,26 +35,49 @@ pub(crate) enum Unavailable {
     NotConnected(ConnectError),
     /// The endpoint does not speak the protocol.
     Protocol,
+    /// As many requests wait as may.
+    Overflow,
 }
 
-/// Gets a connection to `endpoint` before `deadline`. With `fresh`, an HTTP/1.1 connection that
+impl From<Overflow> for Unavailable {
+    fn from(_: Overflow) -> Self {
+        Self::Overflow
+    }
+}
+
+/// Until when there has to be a connection.
+#[derive(Debug)]
+pub(crate) struct Until {
+    /// The time to connect.
+    pub(crate) connect: Nanos,
+    /// All other time.
+    pub(crate) rest: Nanos,
+}
+
+impl Until {
+    pub(crate) fn first(&self) -> Nanos {
+        self.connect.min(self.rest)
+    }
+}
+
+/// Gets a connection to `endpoint` in time. With `fresh`, an HTTP/1.1 connection that
 /// carried other requests will not do.
 pub(crate) async fn acquire<D: Downstream>(
     conn: &mut Conn<D>,
     exchange: &mut Exchange<'_>,
     cluster: &Cluster,
     endpoint: SocketAddr,
-    deadline: Nanos,
+    until: &mut Until,
     fresh: bool,
 ) -> Result<Acquired, Unavailable> {
-    let acquired = take_or_open(conn, exchange, cluster, endpoint, deadline, fresh).await?;
+    let acquired = take_or_open(conn, exchange, cluster, endpoint, until, fresh).await?;
     if let Acquired::Http2(connection, _) = &acquired
         && conn.request.upgrade().is_some()
         && conn.request.headers().contains(b"upgrade")
     {
         // Whether the endpoint lets streams switch is among its first words (RFC 8441 3).
         while let Some(greeting) = connection.awaited_greeting() {
-            Box::pin(wait(conn, exchange, greeting.notified(), deadline)).await?;
+            Box::pin(wait(conn, exchange, greeting.notified(), until.first())).await?;
         }
     }
     Ok(acquired)
@@ -66,7 +88,7 @@ async fn take_or_open<D: Downstream>(
     exchange: &mut Exchange<'_>,
     cluster: &Cluster,
     endpoint: SocketAddr,
-    deadline: Nanos,
+    until: &mut Until,
     fresh: bool,
 ) -> Result<Acquired, Unavailable> {
     let worker = Rc::clone(&conn.worker);
@@ -74,49 +96,100 @@ async fn take_or_open<D: Downstream>(
     // Its connections start with the client's addresses.
     let is_private = cluster.proxy_protocol.is_some();
     let asks = cluster.protocol == UpstreamProtocol::Auto && cluster.tls.is_some();
-    let http2 = match cluster.protocol {
-        UpstreamProtocol::Http1 => false,
-        UpstreamProtocol::Http2 => true,
-        UpstreamProtocol::Auto if asks => !worker.pools.borrow().agreed_on_http1(&key),
-        UpstreamProtocol::Auto => conn.request.version() == kgw_h1::Version::Http2,
-    };
-    if !http2 || asks {
-        let pooled = if fresh || is_private {
-            None
-        } else {
-            worker.pools.borrow_mut().take(&worker, &key)
-        };
-        if let Some(pooled) = pooled {
-            return Ok(Acquired::Http1(pooled, true));
-        }
-    }
-    if !http2 || is_private {
-        return establish(conn, exchange, cluster, key, deadline, http2).await;
-    }
+    let mut queue = Queue::new(&worker, cluster, &key);
     loop {
-        if asks && worker.pools.borrow().agreed_on_http1(&key) {
-            return establish(conn, exchange, cluster, key, deadline, false).await;
+        if queue.is_behind() {
+            wait_in(conn, exchange, cluster, &mut queue, until).await?;
+        }
+        let http2 = match cluster.protocol {
+            UpstreamProtocol::Http1 => false,
+            UpstreamProtocol::Http2 => true,
+            UpstreamProtocol::Auto if asks => !worker.pools.borrow().agreed_on_http1(&key),
+            UpstreamProtocol::Auto => conn.request.version() == kgw_h1::Version::Http2,
+        };
+        if (!http2 || asks) && !is_private && (!fresh || queue.has_waited()) {
+            let pooled = worker.pools.borrow_mut().take(&worker, &key);
+            if let Some(pooled) = pooled {
+                return Ok(Acquired::Http1(pooled, true));
+            }
+        }
+        if !http2 || is_private {
+            match queue.turn(worker.stats())? {
+                Turn::Open(held) => {
+                    return establish(conn, exchange, cluster, key, until, http2, held).await;
+                }
+                Turn::Wait => wait_in(conn, exchange, cluster, &mut queue, until).await?,
+            }
+            continue;
         }
         let take = worker.pools.borrow_mut().take_http2(&worker, &key);
         match take {
             Http2Take::Connection(connection) => return Ok(Acquired::Http2(connection, true)),
             Http2Take::Wait(notify) => {
-                wait(conn, exchange, notify.notified(), deadline).await?;
+                queue.enter(worker.stats())?;
+                wait(conn, exchange, notify.notified(), until.first()).await?;
             }
-            Http2Take::Open(opening) => {
-                let acquired = establish(conn, exchange, cluster, key, deadline, true).await?;
-                if let Acquired::Http2(connection, _) = &acquired {
-                    worker.pools.borrow_mut().share_http2(&worker, connection);
+            Http2Take::Open(opening) => match queue.turn(worker.stats())? {
+                Turn::Open(held) => {
+                    let acquired =
+                        establish(conn, exchange, cluster, key, until, true, held).await?;
+                    if let Acquired::Http2(connection, _) = &acquired {
+                        worker.pools.borrow_mut().share_http2(&worker, connection);
+                    }
+                    drop(opening);
+                    return Ok(acquired);
                 }
-                drop(opening);
-                return Ok(acquired);
-            }
+                Turn::Wait => {
+                    drop(opening);
+                    wait_in(conn, exchange, cluster, &mut queue, until).await?;
+                }
+            },
         }
     }
 }
 
+/// Waits until a connection is free, or may be opened. That takes as long as it takes: the time to connect
+/// begins behind it.
+async fn wait_in<D: Downstream>(
+    conn: &mut Conn<D>,
+    exchange: &Exchange<'_>,
+    cluster: &Cluster,
+    queue: &mut Queue<'_>,
+    until: &mut Until,
+) -> Result<(), Unavailable> {
+    queue.enter(conn.worker.stats())?;
+    until.connect = Nanos::NEVER;
+    let told = queue.wait(conn.worker.stats());
+    Box::pin(wait(conn, exchange, told, until.first())).await?;
+    let connect_ms = cluster.connect_timeout.as_millis() as u64;
+    until.connect = conn.worker.now().after_ms(connect_ms);
+    Ok(())
+}
+
+/// Opens a connection to `endpoint` that nobody else gets.
+pub(crate) async fn open_own<D: Downstream>(
+    conn: &mut Conn<D>,
+    exchange: &mut Exchange<'_>,
+    cluster: &Cluster,
+    endpoint: SocketAddr,
+    until: &mut Until,
+) -> Result<Opened, Unavailable> {
+    let worker = Rc::clone(&conn.worker);
+    let mut queue = Queue::new(&worker, cluster, &cluster.pool_key(endpoint));
+    loop {
+        if !queue.is_behind()
+            && let Turn::Open(held) = queue.turn(worker.stats())?
+        {
+            let mut opened = open(conn, exchange, cluster, endpoint, until.first()).await?;
+            opened.held = held;
+            return Ok(opened);
+        }
+        wait_in(conn, exchange, cluster, &mut queue, until).await?;
+    }
+}
+
 /// Opens a connection to `endpoint` before `deadline`.
-pub(crate) async fn open<D: Downstream>(
+async fn open<D: Downstream>(
     conn: &mut Conn<D>,
     exchange: &mut Exchange<'_>,
     cluster: &Cluster,
@@ -133,8 +206,7 @@ pub(crate) async fn open<D: Downstream>(
         registration: &conn.registration,
         timer: &mut conn.timer,
     };
-    let in_process = cluster.in_process.as_deref();
-    let opened = connect(waiting, endpoint, in_process, deadline, |cx| {
+    let opened = connect(waiting, endpoint, cluster, deadline, |cx| {
         gone = poll_client_gone(down, request_complete, cx);
         gone.is_some()
     })
@@ -192,10 +264,12 @@ async fn establish<D: Downstream>(
     exchange: &mut Exchange<'_>,
     cluster: &Cluster,
     key: PoolKey,
-    deadline: Nanos,
+    until: &Until,
     mut http2: bool,
+    held: Option<Held>,
 ) -> Result<Acquired, Unavailable> {
-    let opened = open(conn, exchange, cluster, key.endpoint, deadline).await?;
+    let mut opened = open(conn, exchange, cluster, key.endpoint, until.first()).await?;
+    opened.held = held;
     if let (UpstreamProtocol::Auto, Some(tls)) = (cluster.protocol, &opened.tls) {
         http2 = tls.alpn() == Some(b"h2");
         let mut pools = conn.worker.pools.borrow_mut();
@@ -235,7 +309,7 @@ pub(crate) async fn resolved<D: Downstream>(
 async fn wait<D: Downstream>(
     conn: &mut Conn<D>,
     exchange: &Exchange<'_>,
-    told: Notified<'_>,
+    told: impl Future<Output = ()>,
     deadline: Nanos,
 ) -> Result<(), Unavailable> {
     let mut told = std::pin::pin!(told);

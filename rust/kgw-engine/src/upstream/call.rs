@@ -7,13 +7,17 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use kgw_h1::{Framing, Headers, Method, Request, RequestContext, Response};
+use kgw_limit::Slots;
 
 use super::acquire::Acquired;
+use super::breaker::{Held, Overflow, Queue, Turn};
 use super::connect::{ConnectError, Opened, Waiting, connect, secure};
+use super::endpoint::Serving;
 use super::http2::Http2Connection;
 use super::pool::{Http2Take, PoolKey, UpstreamConnection};
 use crate::clock::{Nanos, Timer};
@@ -61,8 +65,16 @@ pub(crate) enum CallError {
     TimedOut,
     /// The answer is longer than it may be.
     TooLarge,
+    /// As much as may be is under way to the cluster, or waits for it.
+    Overflow,
     /// The engine closes.
     Closing,
+}
+
+impl From<Overflow> for CallError {
+    fn from(_: Overflow) -> Self {
+        Self::Overflow
+    }
 }
 
 /// Makes a call from the worker's own thread.
@@ -87,9 +99,20 @@ pub(crate) async fn call(worker: &Rc<Worker>, call: &Call<'_>) -> Result<Called,
             caller.wait(|cx| told.as_mut().poll(cx)).await?;
         }
         let endpoint = call.cluster.next_endpoint(worker.index());
-        let endpoint = endpoint.ok_or(CallError::NoEndpoint)?;
-        let key = call.cluster.pool_key(endpoint);
+        let serving = endpoint.ok_or(CallError::NoEndpoint)?.serve();
+        let key = call.cluster.pool_key(serving.endpoint().address);
         let acquired = Box::pin(caller.acquire(key, fresh)).await?;
+        let _slot = match &call.cluster.breaker {
+            None => None,
+            Some(breaker) => {
+                let slot = Slots::take(&breaker.requests);
+                if slot.is_none() {
+                    worker.stats().upstream_rq_pending_overflow.increment();
+                    return Err(CallError::Overflow);
+                }
+                slot
+            }
+        };
         worker.stats().upstream_rq_total.increment();
         let (answered, reused) = match acquired {
             Acquired::Http1(mut connection, reused) => {
@@ -121,6 +144,44 @@ pub(crate) async fn call(worker: &Rc<Worker>, call: &Call<'_>) -> Result<Called,
             }
             Err(failed) => return Err(failed.into()),
         }
+    }
+}
+
+/// Gets an HTTP/2 connection to an endpoint of a cluster, for a stream, which the endpoint serves as long
+/// as its [`Serving`] is kept.
+///
+/// # Errors
+/// There is none by the `deadline`.
+pub(crate) async fn http2_connection(
+    worker: Rc<Worker>,
+    cluster: Arc<Cluster>,
+    peers: Rc<Peers>,
+    deadline: Nanos,
+) -> Result<(Rc<Http2Connection>, Serving), CallError> {
+    let call = Call {
+        cluster: &cluster,
+        peers: &peers,
+        head: &Request::new(),
+        body: Bytes::new(),
+        deadline,
+        max_answer: 0,
+    };
+    let mut caller = Caller {
+        worker: &worker,
+        registration: worker.register(),
+        timer: Timer::new(worker.clock().clone()),
+        call: &call,
+    };
+    if let Some(told) = cluster.awaited() {
+        let mut told = pin!(told);
+        caller.wait(|cx| told.as_mut().poll(cx)).await?;
+    }
+    let endpoint = cluster.next_endpoint(worker.index());
+    let serving = endpoint.ok_or(CallError::NoEndpoint)?.serve();
+    let key = cluster.pool_key(serving.endpoint().address);
+    match Box::pin(caller.acquire(key, true)).await? {
+        Acquired::Http2(connection, _) => Ok((connection, serving)),
+        Acquired::Http1(..) => Err(CallError::Protocol),
     }
 }
 
@@ -176,48 +237,73 @@ impl Caller<'_> {
         // Its connections start with the client's addresses.
         let is_private = cluster.proxy_protocol.is_some();
         let asks = cluster.protocol == UpstreamProtocol::Auto && cluster.tls.is_some();
-        let http2 = match cluster.protocol {
-            UpstreamProtocol::Http1 => false,
-            UpstreamProtocol::Http2 => true,
-            UpstreamProtocol::Auto => asks && !worker.pools.borrow().agreed_on_http1(&key),
-        };
-        if (!http2 || asks) && !fresh && !is_private {
-            let pooled = worker.pools.borrow_mut().take(worker, &key);
-            if let Some(pooled) = pooled {
-                return Ok(Acquired::Http1(pooled, true));
-            }
-        }
-        if !http2 || is_private {
-            return self.establish(key, http2).await;
-        }
+        let mut queue = Queue::new(worker, cluster, &key);
         loop {
-            if asks && worker.pools.borrow().agreed_on_http1(&key) {
-                return self.establish(key, false).await;
+            if queue.is_behind() {
+                self.wait_in(&mut queue).await?;
+            }
+            let http2 = match cluster.protocol {
+                UpstreamProtocol::Http1 => false,
+                UpstreamProtocol::Http2 => true,
+                UpstreamProtocol::Auto => asks && !worker.pools.borrow().agreed_on_http1(&key),
+            };
+            if (!http2 || asks) && !is_private && (!fresh || queue.has_waited()) {
+                let pooled = worker.pools.borrow_mut().take(worker, &key);
+                if let Some(pooled) = pooled {
+                    return Ok(Acquired::Http1(pooled, true));
+                }
+            }
+            if !http2 || is_private {
+                match queue.turn(worker.stats())? {
+                    Turn::Open(held) => return self.establish(key, http2, held).await,
+                    Turn::Wait => self.wait_in(&mut queue).await?,
+                }
+                continue;
             }
             let take = worker.pools.borrow_mut().take_http2(worker, &key);
             match take {
                 Http2Take::Connection(connection) => return Ok(Acquired::Http2(connection, true)),
                 Http2Take::Wait(notify) => {
+                    queue.enter(worker.stats())?;
                     let mut told = pin!(notify.notified());
                     self.wait(|cx| told.as_mut().poll(cx)).await?;
                 }
-                Http2Take::Open(opening) => {
-                    let acquired = self.establish(key, true).await?;
-                    if let Acquired::Http2(connection, _) = &acquired {
-                        worker.pools.borrow_mut().share_http2(worker, connection);
+                Http2Take::Open(opening) => match queue.turn(worker.stats())? {
+                    Turn::Open(held) => {
+                        let acquired = self.establish(key, true, held).await?;
+                        if let Acquired::Http2(connection, _) = &acquired {
+                            worker.pools.borrow_mut().share_http2(worker, connection);
+                        }
+                        drop(opening);
+                        return Ok(acquired);
                     }
-                    drop(opening);
-                    return Ok(acquired);
-                }
+                    Turn::Wait => {
+                        drop(opening);
+                        self.wait_in(&mut queue).await?;
+                    }
+                },
             }
         }
     }
 
+    /// Waits until a connection is free, or may be opened.
+    async fn wait_in(&mut self, queue: &mut Queue<'_>) -> Result<(), CallError> {
+        queue.enter(self.worker.stats())?;
+        let mut told = pin!(queue.wait(self.worker.stats()));
+        self.wait(|cx| told.as_mut().poll(cx)).await
+    }
+
     /// Opens a connection and starts what is spoken on it: what was agreed on where that was asked, else
     /// HTTP/2 if `http2` says so.
-    async fn establish(&mut self, key: PoolKey, mut http2: bool) -> Result<Acquired, CallError> {
+    async fn establish(
+        &mut self,
+        key: PoolKey,
+        mut http2: bool,
+        held: Option<Held>,
+    ) -> Result<Acquired, CallError> {
         let cluster = self.call.cluster;
-        let opened = self.open(key).await?;
+        let mut opened = self.open(key).await?;
+        opened.held = held;
         if let (UpstreamProtocol::Auto, Some(tls)) = (cluster.protocol, &opened.tls) {
             http2 = tls.alpn() == Some(b"h2");
             let mut pools = self.worker.pools.borrow_mut();
@@ -244,10 +330,7 @@ impl Caller<'_> {
             ConnectError::Failed(_) | ConnectError::Tls(_) => CallError::NotConnected,
             ConnectError::TimedOut => CallError::TimedOut,
         };
-        let in_process = cluster.in_process.as_deref();
-        let opening = connect(self.waiting(), key.endpoint, in_process, deadline, |_| {
-            false
-        });
+        let opening = connect(self.waiting(), key.endpoint, cluster, deadline, |_| false);
         let mut opened = opening.await.map_err(refused)?;
         if let Some(proxy_protocol) = &cluster.proxy_protocol {
             let preamble = proxy_protocol.preamble(peers);
@@ -336,7 +419,7 @@ impl Caller<'_> {
 }
 
 /// Sends what is left of the message, and receives the head of its final answer.
-fn poll_head<U: Upstream>(
+pub(crate) fn poll_head<U: Upstream>(
     cx: &mut Context<'_>,
     up: &mut U,
     answer: &mut Response,
@@ -358,7 +441,7 @@ fn poll_head<U: Upstream>(
 }
 
 /// Receives an answer's body, up to `most` bytes, and its trailer fields.
-fn poll_body<U: Upstream>(
+pub(crate) fn poll_body<U: Upstream>(
     cx: &mut Context<'_>,
     up: &mut U,
     received: &mut BytesMut,

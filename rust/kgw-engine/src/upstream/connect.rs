@@ -5,15 +5,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::net::TcpStream;
 
 use crate::clock::{Nanos, Timer};
+use crate::config::snapshot::Cluster;
 use crate::conn::io::Stream;
+use crate::conn::keep_alive;
 use crate::runtime::{Phase, Registration, Worker};
 use crate::tls::{self, Interrupt, TlsError, TlsInfo};
-use crate::upstream::in_process::Backend;
+use crate::upstream::breaker::Held;
+use crate::upstream::options::Options;
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -38,6 +42,10 @@ pub(crate) struct Opened {
     pub(crate) local: Option<SocketAddr>,
     /// Its number, unique in the engine.
     pub(crate) id: u64,
+    /// How it behaves.
+    pub(crate) options: Arc<Options>,
+    /// What it takes of what its cluster may have.
+    pub(crate) held: Option<Held>,
 }
 
 /// The task that waits for a connection.
@@ -47,27 +55,30 @@ pub(crate) struct Waiting<'a> {
     pub(crate) timer: &'a mut Timer,
 }
 
-async fn dial(endpoint: SocketAddr, in_process: Option<&Backend>) -> io::Result<TcpStream> {
-    if let Some(backend) = in_process {
+async fn dial(endpoint: SocketAddr, cluster: &Cluster) -> io::Result<TcpStream> {
+    if let Some(backend) = &cluster.in_process {
         // Boxed: few backends are of this process.
         return Box::pin(backend.dial()).await;
     }
     let socket = TcpStream::connect(endpoint).await?;
     socket.set_nodelay(true)?;
+    if let Some(wanted) = &cluster.options.tcp_keepalive {
+        keep_alive(&socket, wanted);
+    }
     Ok(socket)
 }
 
-/// Opens a connection to `endpoint`, or to a backend of this process, before `deadline`, unless `is_client_gone` says meanwhile that
-/// nobody waits for it.
+/// Opens a connection of `cluster` to `endpoint`, or to its backend of this process, before `deadline`,
+/// unless `is_client_gone` says meanwhile that nobody waits for it.
 pub(crate) async fn connect(
     waiting: Waiting<'_>,
     endpoint: SocketAddr,
-    in_process: Option<&Backend>,
+    cluster: &Cluster,
     deadline: Nanos,
     mut is_client_gone: impl FnMut(&mut Context<'_>) -> bool,
 ) -> Result<Opened, ConnectError> {
     let worker = waiting.worker;
-    let mut connecting = pin!(dial(endpoint, in_process));
+    let mut connecting = pin!(dial(endpoint, cluster));
     let connected = poll_fn(|cx| {
         waiting.registration.update(cx);
         if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
@@ -96,6 +107,8 @@ pub(crate) async fn connect(
                 stream: Stream::new(socket),
                 tls: None,
                 id: worker.next_connection_id(),
+                options: Arc::clone(&cluster.options),
+                held: None,
             })
         }
     }
@@ -127,6 +140,8 @@ pub(crate) async fn secure(
                 tls: Some(Rc::new(info)),
                 local: opened.local,
                 id: opened.id,
+                options: opened.options,
+                held: opened.held,
             })
         }
         Err(error) => {

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -12,26 +13,17 @@ use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 use tokio::sync::Notify;
 
+use super::breaker::Held;
 use super::connect::Opened;
+use super::keepalive::{Doubt, Keepalive};
+use super::options::Options;
 use super::pool::PoolKey;
 use crate::clock::{Clock, Nanos, Timer};
-use crate::config::ir::Http2Options;
 use crate::conn::http2::guard::budget::Role;
 use crate::conn::http2::guard::settings::{MAX_UPSTREAM_HEAD_BYTES, client_builder};
 use crate::conn::http2::guard::{GuardState, Guarded};
-use crate::runtime::Worker;
+use crate::runtime::{Phase, Worker};
 use crate::tls::TlsInfo;
-
-/// Streams that may be open on one connection, whatever its peer allows.
-const MAX_STREAMS: usize = 256;
-
-/// What one exchange, and what all of a connection can have buffered.
-const WINDOWS: Http2Options = Http2Options {
-    max_concurrent_streams: 0,
-    initial_stream_window_size: 64 * 1024,
-    initial_connection_window_size: 1024 * 1024,
-    max_frame_size: 16 * 1024,
-};
 
 /// How long a peer may say nothing while a request waits for it, before a time-out of the request is
 /// taken for its own. Milliseconds.
@@ -48,6 +40,10 @@ pub(crate) struct Http2Connection {
     pub(crate) id: u64,
     /// The TLS session.
     pub(crate) tls: Option<Rc<TlsInfo>>,
+    /// How it behaves.
+    pub(crate) options: Arc<Options>,
+    held: Option<Held>,
+    doubt: Doubt,
     clock: Clock,
     sender: SendRequest<Bytes>,
     closed: Rc<Cell<bool>>,
@@ -87,31 +83,56 @@ impl Http2Connection {
         key: PoolKey,
         max_requests: u64,
     ) -> Result<Rc<Self>, h2::Error> {
-        let builder = client_builder(&WINDOWS);
+        let builder = client_builder(&opened.options.http2);
         let clock = worker.clock().clone();
-        let io = Guarded::new(opened.stream, Role::Client, MAX_UPSTREAM_HEAD_BYTES, clock);
+        let (role, most) = (Role::Client, MAX_UPSTREAM_HEAD_BYTES);
+        let io = Guarded::new(opened.stream, role, most, clock.clone());
         let guard = io.state();
         let state = Rc::clone(&guard);
-        let (sender, connection) = builder.handshake::<_, Bytes>(io).await?;
+        let (sender, mut connection) = builder.handshake::<_, Bytes>(io).await?;
         let closed = Rc::new(Cell::new(false));
         let is_over = Rc::clone(&closed);
         let greeting = Rc::new(Greeting::default());
         let greeted = Rc::clone(&greeting);
-        let mut timer = Timer::new(worker.clock().clone());
+        let doubt = Doubt::default();
+        let mut keepalive = opened.options.http2_keepalive.as_ref().and_then(|options| {
+            let ping = connection.ping_pong()?;
+            Some(Keepalive::new(options, ping, doubt.clone(), clock.now()))
+        });
+        let mut timer = Timer::new(clock.clone());
+        let worker_of_task = Rc::clone(worker);
+        // Only where time matters: nobody waits for other connections.
+        let registration = keepalive.as_ref().map(|_| worker.register_in_background());
         tokio::task::spawn_local(async move {
             let mut connection = pin!(connection);
             // Its streams are told of an error. A flood, or a peer that takes nothing, ends it too.
             poll_fn(|cx| {
+                if let Some(registration) = &registration {
+                    registration.update(cx);
+                    if worker_of_task.phase() == Phase::Closing {
+                        return Poll::Ready(());
+                    }
+                }
                 guard.begin_turn();
                 let polled = connection.as_mut().poll(cx);
                 if guard.has_settings() {
                     greeted.end();
                 }
-                match polled {
-                    Poll::Ready(_) => Poll::Ready(()),
-                    Poll::Pending if guard.flood().is_some() => Poll::Ready(()),
-                    Poll::Pending => timer.poll(cx, guard.deadline(STALL_MS)),
+                if polled.is_ready() || guard.flood().is_some() {
+                    return Poll::Ready(());
                 }
+                let mut deadline = guard.deadline(STALL_MS);
+                if let Some(keepalive) = &mut keepalive {
+                    if keepalive.poll(cx, clock.now()).is_err() {
+                        worker_of_task
+                            .stats()
+                            .upstream_http2_keepalive_timeout
+                            .increment();
+                        return Poll::Ready(());
+                    }
+                    deadline = deadline.min(keepalive.deadline());
+                }
+                timer.poll(cx, deadline)
             })
             .await;
             is_over.set(true);
@@ -122,6 +143,9 @@ impl Http2Connection {
             local: opened.local,
             id: opened.id,
             tls: opened.tls,
+            options: opened.options,
+            held: opened.held,
+            doubt,
             clock: worker.clock().clone(),
             sender,
             closed,
@@ -158,12 +182,23 @@ impl Http2Connection {
 
     /// Whether another stream can be opened on it now.
     pub(crate) fn has_room(&self) -> bool {
-        self.active.get() < self.sender.current_max_send_streams().min(MAX_STREAMS)
+        self.active.get()
+            < self
+                .sender
+                .current_max_send_streams()
+                .min(self.options.max_streams)
     }
 
     /// Whether it carries no stream.
     pub(crate) fn is_idle(&self) -> bool {
         self.active.get() == 0
+    }
+
+    /// Says that a stream has ended, to who waits for one.
+    pub(crate) fn free_stream(&self) {
+        if let Some(held) = &self.held {
+            held.free();
+        }
     }
 
     /// When it was last given a stream.
@@ -187,7 +222,13 @@ impl Http2Connection {
         head: http::Request<()>,
         is_whole: bool,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
-        self.used_at.set(self.clock.now());
+        let now = self.clock.now();
+        if let Some(keepalive) = &self.options.http2_keepalive
+            && now >= self.guard.heard().after_ms(keepalive.idle_interval_ms)
+        {
+            self.doubt.raise();
+        }
+        self.used_at.set(now);
         self.requests_left
             .set(self.requests_left.get().saturating_sub(1));
         self.sender.clone().send_request(head, is_whole)

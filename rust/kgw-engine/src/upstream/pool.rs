@@ -9,13 +9,16 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use tokio::sync::Notify;
 
+use super::breaker::{Held, Lane};
 use super::connect::Opened;
 use super::http2::Http2Connection;
+use super::options::Options;
 use crate::clock::Nanos;
 use crate::config::snapshot::{FastMap, Snapshot};
 use crate::conn::h1_side::Http1;
@@ -24,9 +27,6 @@ use crate::tls::TlsInfo;
 
 /// How often idle connections are looked through.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How long a connection may sit idle. Backends commonly close theirs after a minute or more.
-const IDLE_TIMEOUT_MS: u64 = 55_000;
 
 /// Idle connections kept per endpoint by one worker.
 const MAX_IDLE_PER_ENDPOINT: usize = 512;
@@ -57,24 +57,28 @@ pub(crate) struct UpstreamConnection {
     pub(crate) tls: Option<Rc<TlsInfo>>,
     /// Requests that it has carried.
     pub(crate) requests: u64,
+    options: Arc<Options>,
+    held: Option<Held>,
     idle_since: Nanos,
 }
 
 impl UpstreamConnection {
     pub(crate) fn new(opened: Opened, key: PoolKey) -> Self {
         Self {
-            http1: Http1::new(opened.stream),
+            http1: Http1::to_endpoint(opened.stream, &opened.options),
             key,
             local: opened.local,
             id: opened.id,
             tls: opened.tls,
             requests: 0,
+            options: opened.options,
+            held: opened.held,
             idle_since: Nanos(0),
         }
     }
 
     fn is_fresh(&self, now: Nanos) -> bool {
-        now < self.idle_since.after_ms(IDLE_TIMEOUT_MS)
+        now < self.idle_since.after_ms(self.options.idle_ms)
     }
 
     /// Whether the peer has neither closed the connection nor sent anything nobody asked for, as
@@ -98,6 +102,8 @@ pub(crate) struct Pools {
     http2: HashMap<PoolKey, Http2Pool>,
     /// Endpoints that agreed on HTTP/1.1 last time, of those that were asked.
     http1_only: HashSet<PoolKey>,
+    /// The connections of clusters with breakers, in use or not.
+    lanes: HashMap<PoolKey, Rc<Lane>>,
 }
 
 /// HTTP/2 connections to an endpoint.
@@ -181,9 +187,17 @@ impl Pools {
         }
         connection.http1.stream.release_buffers();
         connection.idle_since = worker.now();
+        if let Some(held) = &connection.held {
+            held.free();
+        }
         idle.push(connection);
         self.count += 1;
         worker.stats().upstream_cx_idle.increment();
+    }
+
+    /// The lane of connections of a cluster with a breaker.
+    pub(crate) fn lane(&mut self, key: &PoolKey) -> Rc<Lane> {
+        Rc::clone(self.lanes.entry(*key).or_default())
     }
 
     /// Whether an endpoint that was asked agreed on HTTP/1.1 last time.
@@ -256,6 +270,9 @@ impl Pools {
                 && is_in_use(connection, now)
                 && worker.has_endpoint(&connection.key)
         });
+        // Whoever has one will look at it, and nobody else has.
+        self.lanes
+            .retain(|_, lane| !lane.is_idle() || Rc::strong_count(lane) > 1);
     }
 
     /// Drops connections to endpoints that `snapshot` no longer has, or reaches in another way.
@@ -293,5 +310,5 @@ impl Pools {
 
 /// Whether an HTTP/2 connection has streams, or had one not long ago.
 fn is_in_use(connection: &Http2Connection, now: Nanos) -> bool {
-    !connection.is_idle() || now < connection.used_at().after_ms(IDLE_TIMEOUT_MS)
+    !connection.is_idle() || now < connection.used_at().after_ms(connection.options.idle_ms)
 }

@@ -76,6 +76,20 @@ impl ProxyProtocol {
         Ok(Preamble(header.into_boxed_slice()))
     }
 
+    /// The header for what the proxy has to say itself, from one of its addresses.
+    ///
+    /// # Errors
+    ///
+    /// If the header would be longer than the protocol allows.
+    pub(crate) fn own_preamble(
+        &self,
+        own: SocketAddr,
+        endpoint: SocketAddr,
+    ) -> Result<Preamble, Error> {
+        let header = self.header(own, endpoint, &[], None)?;
+        Ok(Preamble(header.into_boxed_slice()))
+    }
+
     /// The bytes of a header. Addresses of different families cannot be stated: version 2 is sent
     /// without any (`AF_UNSPEC`), version 1 as `UNKNOWN`. The identity is one that can be trusted, so
     /// it is not among `tlvs`, and is passed on as they are.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use kgw_limit::Tick;
 
-use crate::filter::local_rate_limit::Bucket;
+use crate::filter::local_rate_limit::{Bucket, Size};
 
 /// Token buckets by id and rate: an unrelated change must not refill them, nor may taking a limit away
 /// and putting it back. A bucket is forgotten once it is out of use and full, since it then equals a new
@@ -18,22 +18,25 @@ pub(super) struct Buckets {
     kept: usize,
 }
 
-type Key = (String, u64, u64, u64);
+type Key = (String, Size);
 
 impl Buckets {
     pub(super) fn bucket(
         &mut self,
         id: &str,
-        max_tokens: u64,
-        tokens_per_fill: u64,
-        fill_interval_ns: u64,
+        size: &Size,
     ) -> Result<Arc<Bucket>, kgw_limit::Error> {
-        let key = (id.to_owned(), max_tokens, tokens_per_fill, fill_interval_ns);
+        let key = (id.to_owned(), *size);
         if let Some(bucket) = self.known.get(&key) {
             return Ok(Arc::clone(bucket));
         }
-        let interval = Duration::from_nanos(fill_interval_ns);
-        let bucket = Arc::new(Bucket::new(max_tokens, tokens_per_fill, interval)?);
+        let bucket = Bucket::new(
+            size.max_tokens,
+            size.tokens_per_fill,
+            Duration::from_nanos(size.fill_interval_ns),
+            size.max_keys,
+        );
+        let bucket = Arc::new(bucket?);
         self.known.insert(key, Arc::clone(&bucket));
         Ok(bucket)
     }

@@ -1,16 +1,21 @@
 //! Clusters, and changes to them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::retry_budget::RetryBudgets;
 use super::state::{State, merged};
+use crate::clock::Nanos;
 use crate::config::ir;
 use crate::config::snapshot::{Cluster, FastMap, FastSet, Turn};
 use crate::tls::intern::Interned;
+use crate::upstream::breaker::{Breaker, Breakers};
 use crate::upstream::dns::{Host, Hosts};
+use crate::upstream::endpoint::{Changes, Endpoint, carried};
 use crate::upstream::in_process::{Backend, InProcess};
+use crate::upstream::options::Ways;
 use crate::upstream::pool::PoolKey;
 use crate::upstream::proxy_protocol::ProxyProtocol;
 
@@ -23,6 +28,22 @@ pub(super) struct ClusterChanges {
     pub(super) endpoints: Arc<FastSet<PoolKey>>,
     /// All names, by their numbers.
     pub(super) hosts: Arc<FastMap<u64, Arc<Host>>>,
+    /// Those that somebody looks after.
+    pub(super) tended: Arc<[Arc<Cluster>]>,
+}
+
+/// What clusters are compiled with.
+pub(super) struct Tools<'a> {
+    /// Those that are served, of which the ones with the same ids keep what is known of endpoints.
+    pub(super) before: &'a BTreeMap<String, Arc<Cluster>>,
+    pub(super) now: Nanos,
+    pub(super) workers: usize,
+    pub(super) tls: &'a mut Interned,
+    pub(super) hosts: &'a mut Hosts,
+    pub(super) in_process: &'a InProcess,
+    pub(super) budgets: &'a mut RetryBudgets,
+    pub(super) breakers: &'a mut Breakers,
+    pub(super) ways: &'a mut Ways,
 }
 
 impl ClusterChanges {
@@ -30,26 +51,24 @@ impl ClusterChanges {
     pub(super) fn compile(
         clusters: BTreeMap<String, Option<ir::Cluster>>,
         state: &State,
-        workers: usize,
-        tls: &mut Interned,
-        hosts: &mut Hosts,
-        in_process: &InProcess,
-        budgets: &mut RetryBudgets,
+        mut tools: Tools<'_>,
     ) -> Self {
         let mut changed = BTreeMap::new();
         let mut problems = BTreeMap::new();
         for (id, cluster) in clusters {
             let mut of_cluster = Vec::new();
             let compiled = cluster.map(|cluster| {
-                let mut compiled = match &cluster.in_process {
-                    Some(name) => {
-                        let backend = in_process.get(name);
-                        compile_in_process(&id, &cluster, backend, workers, &mut of_cluster)
-                    }
-                    None => compile(&id, &cluster, workers, tls, hosts, &mut of_cluster),
+                let limits = cluster.circuit_breakers.as_ref();
+                let breaker = limits.map(|limits| tools.breakers.breaker(&id, limits));
+                let mut compiled = if let Some(name) = &cluster.in_process {
+                    let backend = tools.in_process.get(name);
+                    compile_in_process(&id, &cluster, backend, &tools, &mut of_cluster)
+                } else {
+                    compile(&id, &cluster, breaker.as_ref(), &mut tools, &mut of_cluster)
                 };
                 let budget = cluster.retry_budget.as_ref();
-                compiled.retry_budget = budget.map(|budget| budgets.budget(budget));
+                compiled.retry_budget = budget.map(|budget| tools.budgets.budget(budget));
+                compiled.breaker = breaker;
                 Arc::new(compiled)
             });
             let of_cluster = (!of_cluster.is_empty()).then_some(of_cluster);
@@ -58,25 +77,31 @@ impl ClusterChanges {
             }
             changed.insert(id, compiled);
         }
-        let (endpoints, hosts) = if changed.is_empty() {
-            (Arc::clone(&state.endpoints), Arc::clone(&state.hosts))
+        let (endpoints, hosts, tended) = if changed.is_empty() {
+            let (endpoints, hosts) = (Arc::clone(&state.endpoints), Arc::clone(&state.hosts));
+            (endpoints, hosts, Arc::clone(&state.tended))
         } else {
             let clusters = merged(&state.clusters, &changed);
             let keys = clusters.flat_map(|(_, cluster)| {
                 let endpoints = cluster.endpoints.iter();
-                endpoints.map(|&at| cluster.pool_key(at))
+                endpoints.map(|one| cluster.pool_key(one.address))
             });
             let endpoints = Arc::new(keys.collect());
             let clusters = merged(&state.clusters, &changed);
             let hosts = clusters.filter_map(|(_, cluster)| cluster.host.as_ref());
             let hosts = hosts.map(|host| (host.transport, Arc::clone(host)));
-            (endpoints, Arc::new(hosts.collect()))
+            let hosts = Arc::new(hosts.collect());
+            let clusters = merged(&state.clusters, &changed);
+            let tended = clusters.filter(|(_, cluster)| cluster.is_tended());
+            let tended = tended.map(|(_, cluster)| Arc::clone(cluster)).collect();
+            (endpoints, hosts, tended)
         };
         Self {
             changed,
             problems,
             endpoints,
             hosts,
+            tended,
         }
     }
 
@@ -93,42 +118,43 @@ impl ClusterChanges {
 fn compile(
     id: &str,
     cluster: &ir::Cluster,
-    workers: usize,
-    tls: &mut Interned,
-    hosts: &mut Hosts,
+    breaker: Option<&Arc<Breaker>>,
+    tools: &mut Tools<'_>,
     problems: &mut Vec<String>,
 ) -> Cluster {
-    let mut endpoints = cluster.endpoints.clone().into_boxed_slice();
+    let mut endpoints = &*cluster.endpoints;
     let mut name = cluster.dns.as_ref();
     if name.is_some() {
-        endpoints = Box::default();
+        endpoints = &[];
     }
     let proxy_protocol = cluster.proxy_protocol.as_ref().map(ProxyProtocol::compile);
     let proxy_protocol = proxy_protocol.transpose().unwrap_or_else(|problem| {
         problems.push(format!("cluster {id}: {problem}"));
         // An endpoint that wants a header would take what comes instead for one.
-        endpoints = Box::default();
+        endpoints = &[];
         name = None;
         None
     });
     let tls = cluster
         .tls
         .as_ref()
-        .map(|tls_of_it| tls.client(tls_of_it, cluster.protocol));
+        .map(|tls| tools.tls.client(tls, cluster.protocol));
     let tls = tls.transpose().unwrap_or_else(|problem| {
         problems.push(format!("cluster {id}: TLS: {problem}"));
         // What is meant for TLS is never sent without it.
-        endpoints = Box::default();
+        endpoints = &[];
         name = None;
         None
     });
-    let transport = tls.as_ref().map_or(0, |tls| tls.id);
-    let host = name.map(|name| hosts.host(name, transport));
+    let number = tls.as_ref().map_or(0, |tls| tls.id);
+    let (transport, options) = tools.ways.way(number, &cluster.connections, breaker);
+    let host = name.map(|name| tools.hosts.host(id, name, transport));
+    let kept = Kept::of(id, tools);
     Cluster {
         name: id.to_owned(),
-        endpoints,
+        endpoints: kept.endpoints(endpoints, tools.now),
         transport: host.as_ref().map_or(transport, |host| host.transport),
-        host,
+        host: host.clone(),
         in_process: None,
         connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
         protocol: cluster.protocol,
@@ -136,7 +162,40 @@ fn compile(
         tls,
         max_requests_per_connection: cluster.max_requests_per_connection,
         retry_budget: None,
-        turns: (0..workers).map(|_| Turn::random()).collect(),
+        options,
+        breaker: None,
+        max_stream_duration_ms: cluster.max_stream_duration_ms,
+        changes: host.map_or(kept.changes, |host| Arc::clone(host.changes())),
+        turns: kept.turns,
+    }
+}
+
+/// What is kept of the cluster that had the same id, if there was one.
+struct Kept<'a> {
+    endpoints: &'a [Arc<Endpoint>],
+    changes: Arc<Changes>,
+    turns: Arc<[Turn]>,
+}
+
+impl<'a> Kept<'a> {
+    fn of(id: &str, tools: &Tools<'a>) -> Self {
+        match tools.before.get(id) {
+            Some(before) => Self {
+                endpoints: &before.endpoints,
+                changes: Arc::clone(&before.changes),
+                turns: Arc::clone(&before.turns),
+            },
+            None => Self {
+                endpoints: &[],
+                changes: Arc::default(),
+                turns: Turn::random(tools.workers),
+            },
+        }
+    }
+
+    /// The endpoints of these addresses.
+    fn endpoints(&self, addresses: &[SocketAddr], now: Nanos) -> Box<[Arc<Endpoint>]> {
+        carried(addresses, self.endpoints, now, &self.changes).into()
     }
 }
 
@@ -146,16 +205,18 @@ fn compile_in_process(
     id: &str,
     cluster: &ir::Cluster,
     backend: Option<&Arc<Backend>>,
-    workers: usize,
+    tools: &Tools<'_>,
     problems: &mut Vec<String>,
 ) -> Cluster {
     if backend.is_none() {
         let name = cluster.in_process.as_deref().unwrap_or_default();
         problems.push(format!("cluster {id}: no backend {name:?} in this process"));
     }
+    let kept = Kept::of(id, tools);
+    let addresses: Vec<_> = backend.iter().map(|backend| backend.address).collect();
     Cluster {
         name: id.to_owned(),
-        endpoints: backend.iter().map(|backend| backend.address).collect(),
+        endpoints: kept.endpoints(&addresses, tools.now),
         host: None,
         in_process: backend.map(Arc::clone),
         connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
@@ -165,6 +226,10 @@ fn compile_in_process(
         tls: None,
         max_requests_per_connection: cluster.max_requests_per_connection,
         retry_budget: None,
-        turns: (0..workers).map(|_| Turn::random()).collect(),
+        options: Arc::default(),
+        breaker: None,
+        max_stream_duration_ms: cluster.max_stream_duration_ms,
+        changes: kept.changes,
+        turns: kept.turns,
     }
 }

@@ -14,6 +14,9 @@ use crate::config::snapshot::{
     Traffic, UdpForward,
 };
 use crate::listen::socket::{BindKey, Transport};
+use crate::pipeline::early::Early;
+use crate::pipeline::local_reply::LocalReplies;
+use crate::telemetry::access_log::service::ServiceLog;
 use crate::telemetry::access_log::{AccessLog, LogWriter};
 use crate::tls::chain::{self, Chain, Chains};
 use crate::tls::intern::Interned;
@@ -155,6 +158,14 @@ impl ListenerCompiler<'_> {
             }
         }
         let logs = self.access_logs(listener);
+        let local_replies = listener.local_replies.as_ref().and_then(|replies| {
+            LocalReplies::compile(replies)
+                .map_err(|error| {
+                    let problem = format!("{}: local replies: {error}", listener.id);
+                    self.problems.push(problem);
+                })
+                .ok()
+        });
         let transport = match traffic {
             Traffic::Udp(_) => Transport::Udp,
             _ => Transport::Tcp,
@@ -172,7 +183,10 @@ impl ListenerCompiler<'_> {
             max_connections: listener.max_connections,
             balance: listener.balance,
             trusted_proxies: self.networks(&listener.id, &listener.http.xff_trusted_cidrs),
+            early: self.early(listener),
+            tcp_keepalive: listener.tcp_keepalive.clone(),
             logs,
+            local_replies: local_replies.map(Box::new),
         })
     }
 
@@ -220,10 +234,22 @@ impl ListenerCompiler<'_> {
 
     /// Opens the logs anew: that costs a look at those that are open.
     fn access_logs(&mut self, listener: &ir::Listener) -> Arc<[AccessLog]> {
-        let mut access_logs = Vec::with_capacity(listener.access_logs.len());
+        let count = listener.access_logs.len() + listener.access_log_services.len();
+        let mut access_logs = Vec::with_capacity(count);
         for log in &listener.access_logs {
             match AccessLog::new(log, self.logs) {
                 Ok(log) => access_logs.push(log),
+                Err(error) => self.problems.push(format!("{}: {error}", listener.id)),
+            }
+        }
+        for log in &listener.access_log_services {
+            let Some(cluster) = (self.cluster)(&log.cluster) else {
+                let problem = format!("{}: no cluster {:?}", listener.id, log.cluster);
+                self.problems.push(problem);
+                continue;
+            };
+            match ServiceLog::new(log, cluster, self.logs.services()) {
+                Ok(log) => access_logs.push(log.into()),
                 Err(error) => self.problems.push(format!("{}: {error}", listener.id)),
             }
         }
@@ -311,6 +337,14 @@ impl ListenerCompiler<'_> {
 
     /// Parses networks; an address alone is the network of it. One that is none is left out, which
     /// trusts nobody too many.
+    fn early(&mut self, listener: &ir::Listener) -> Option<Box<Early>> {
+        let compiled = Early::compile(&listener.http.early);
+        compiled.unwrap_or_else(|problem| {
+            self.problems.push(format!("{}: {problem}", listener.id));
+            None
+        })
+    }
+
     fn networks(&mut self, listener: &str, networks: &[String]) -> Box<[IpNet]> {
         let mut parsed = Vec::with_capacity(networks.len());
         for network in networks {
@@ -389,6 +423,10 @@ pub(super) fn names_any(
         backends.any(|backend| backend.cluster.as_deref().is_some_and(&cluster))
     };
     let forwards = |forward: &ir::TcpForward| any(&forward.backends);
+    let mut logs = listener.access_log_services.iter();
+    if logs.any(|log| cluster(&log.cluster)) {
+        return true;
+    }
     match &listener.traffic {
         ir::Traffic::Http { route_table } => table(route_table),
         ir::Traffic::Tcp { forward } => forwards(forward),

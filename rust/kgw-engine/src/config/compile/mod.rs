@@ -10,9 +10,12 @@
 //! snapshot before. Nothing of what the compiler remembers is altered until [`Compiler::commit`], so
 //! that changes which cannot be served leave it as it was.
 
+mod auth;
 mod bucket;
 mod cluster;
 mod error;
+mod fallback;
+mod keys;
 mod listener;
 mod policy;
 mod retry_budget;
@@ -30,9 +33,12 @@ use std::sync::Arc;
 use kgw_limit::Tick;
 use kgw_route::Parts;
 
+use self::auth::Auth;
 use self::bucket::Buckets;
-use self::cluster::ClusterChanges;
+use self::cluster::{ClusterChanges, Tools};
 pub use self::error::CompileError;
+use self::fallback::Fallbacks;
+use self::keys::KeySources;
 use self::listener::{ListenerCompiler, Listening, names_any};
 use self::policy::PolicyCompiler;
 use self::retry_budget::RetryBudgets;
@@ -44,16 +50,26 @@ use super::delta::{Delta, HostDelta};
 use super::ir;
 use super::snapshot::{Policy, Snapshot};
 use crate::bridge::Bridge;
+use crate::clock::Clock;
+use crate::filter::ext_authz::counts::CountsByName;
 use crate::telemetry::access_log::LogWriter;
 use crate::tls::intern::Interned;
+use crate::upstream::breaker::Breakers;
 use crate::upstream::dns::{Hosts, Resolver};
 use crate::upstream::in_process::InProcess;
+use crate::upstream::options::Ways;
 
 /// Compiles configurations, and remembers what has identity across them.
 #[derive(Debug)]
 pub(crate) struct Compiler {
     buckets: Buckets,
+    fallbacks: Fallbacks,
+    keys: KeySources,
+    auth: Auth,
     budgets: RetryBudgets,
+    breakers: Breakers,
+    /// How connections behave: what did not change keeps its pools.
+    ways: Ways,
     /// TLS by its configuration: what did not change keeps its sessions.
     tls: Interned,
     /// Names by their configuration: what did not change keeps its addresses.
@@ -71,6 +87,8 @@ pub(crate) struct Compiler {
     bridge: Option<Arc<Bridge>>,
     /// The backends of this process.
     in_process: InProcess,
+    /// What says since when endpoints are there.
+    clock: Clock,
 }
 
 /// What is asked for.
@@ -89,7 +107,12 @@ impl Default for Compiler {
     fn default() -> Self {
         Self {
             buckets: Buckets::default(),
+            fallbacks: Fallbacks::default(),
+            keys: KeySources::default(),
+            auth: Auth::default(),
             budgets: RetryBudgets::default(),
+            breakers: Breakers::default(),
+            ways: Ways::default(),
             tls: Interned::default(),
             hosts: Hosts::default(),
             hasher: IdHasher::default(),
@@ -99,24 +122,33 @@ impl Default for Compiler {
             next: None,
             bridge: None,
             in_process: InProcess::new(),
+            clock: Clock::manual(),
         }
     }
 }
 
 impl Compiler {
     /// Makes a compiler for routes whose Python filters are those of `bridge`, and clusters whose
-    /// backends of this process are those of `in_process` and whose names `resolver` looks up.
+    /// backends of this process are those of `in_process` and whose names `resolver` looks up, all by
+    /// `clock`.
     pub(crate) fn new(
         bridge: Option<Arc<Bridge>>,
         in_process: InProcess,
         resolver: Arc<Resolver>,
+        clock: Clock,
     ) -> Self {
         Self {
             bridge,
             in_process,
+            clock,
             hosts: Hosts::new(resolver),
             ..Self::default()
         }
+    }
+
+    /// What services that decide about requests are counted under.
+    pub(crate) fn authorization_counts(&self) -> Arc<CountsByName> {
+        Arc::clone(&self.auth.counts)
     }
 
     /// Compiles `bytes` into a snapshot. Its addresses are not bound yet: that is the engine's part.
@@ -164,7 +196,11 @@ impl Compiler {
         self.tls.forget_unused();
         self.hosts.forget_unused();
         self.buckets.forget_unused(now);
+        self.fallbacks.forget_unused(now);
+        self.keys.forget_unused();
         self.budgets.forget_unused();
+        self.ways.forget_unused();
+        self.breakers.forget_unused();
     }
 
     fn compile_input(
@@ -184,18 +220,24 @@ impl Compiler {
             (&self.state, &mut self.parts)
         };
         let tls = &mut self.tls;
-        let clusters = ClusterChanges::compile(
-            input.clusters,
-            state,
+        let tools = Tools {
+            before: &self.state.clusters,
+            now: self.clock.now(),
             workers,
             tls,
-            &mut self.hosts,
-            &self.in_process,
-            &mut self.budgets,
-        );
+            hosts: &mut self.hosts,
+            in_process: &self.in_process,
+            budgets: &mut self.budgets,
+            breakers: &mut self.breakers,
+            ways: &mut self.ways,
+        };
+        let clusters = ClusterChanges::compile(input.clusters, state, tools);
         let cluster = |id: &str| clusters.get(state, id);
         let mut policies = PolicyCompiler {
             buckets: &mut self.buckets,
+            fallbacks: &mut self.fallbacks,
+            keys: &mut self.keys,
+            auth: &mut self.auth,
             bridge: self.bridge.clone(),
             cluster,
         };
@@ -264,6 +306,8 @@ impl Compiler {
             listeners: listening.listeners.clone(),
             endpoints: Arc::clone(&clusters.endpoints),
             hosts: Arc::clone(&clusters.hosts),
+            tended: Arc::clone(&clusters.tended),
+            keys: self.keys.in_background(cluster),
             problems,
         };
         self.next = Some(Next {

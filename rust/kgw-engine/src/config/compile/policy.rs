@@ -6,17 +6,34 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use kgw_route::Substitution;
 
+use super::auth::Auth;
 use super::bucket::Buckets;
+use super::fallback::Fallbacks;
+use super::keys::KeySources;
 use crate::bridge::Bridge;
 use crate::config::ir;
 use crate::config::snapshot::{Action, Backend, Cluster, Forward, Mirror, OwnFilters, Policy};
-use crate::filter::RequestFilter;
+use crate::filter::acl::Acl;
+use crate::filter::api_key_auth::ApiKeyAuth;
+use crate::filter::basic_auth::BasicAuth;
+use crate::filter::buffer::Buffer;
+use crate::filter::compression::{Compressor, Decompressor};
 use crate::filter::cors::Cors;
+use crate::filter::csrf::Csrf;
 use crate::filter::ext_authz::ExtAuthz;
+use crate::filter::ext_proc::ExtProc;
+use crate::filter::fault::{Fault, SlowAnswers};
+use crate::filter::global_rate_limit::GlobalRateLimit;
 use crate::filter::header_mutation::HeaderMutation;
+use crate::filter::jwt::{Jwt, Remote};
 use crate::filter::local_rate_limit::LocalRateLimit;
-use crate::filter::python::Chain as PythonChain;
+use crate::filter::python::{self, Chain as PythonChain};
+use crate::filter::rbac::Rbac;
+use crate::filter::transformation::Transformation;
+use crate::filter::{Decide, RequestFilter, Respond, ResponseFilter, Slot};
+use crate::pipeline::direct::Direct;
 use crate::pipeline::retry::Retry;
 use crate::pipeline::session::Session;
 
@@ -140,6 +157,9 @@ impl Known {
 /// What policies are compiled with.
 pub(super) struct PolicyCompiler<'a, C> {
     pub(super) buckets: &'a mut Buckets,
+    pub(super) fallbacks: &'a mut Fallbacks,
+    pub(super) keys: &'a mut KeySources,
+    pub(super) auth: &'a mut Auth,
     /// Where filters in Python are asked.
     pub(super) bridge: Option<Arc<Bridge>>,
     /// The clusters by their ids.
@@ -177,60 +197,128 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
         filters: &[ir::Filter],
         action: &ir::Action,
     ) -> Result<Policy, String> {
-        let mut request_filters = Vec::new();
-        let mut response_headers = Vec::new();
-        let mut grpc_web = false;
-        let mut cors = None;
-        let mut mirrors = Vec::new();
-        let mut python = PythonChain::of(scope.unwrap_or_default(), self.bridge.clone());
+        let mut chain = Chain::new(scope.unwrap_or_default(), self.bridge.clone());
         for filter in filters {
-            match filter {
-                ir::Filter::LocalRateLimit {
-                    bucket,
-                    max_tokens,
-                    tokens_per_fill,
-                    fill_interval_ns,
-                } => {
-                    let bucket = self
-                        .buckets
-                        .bucket(bucket, *max_tokens, *tokens_per_fill, *fill_interval_ns)
-                        .map_err(|error| error.to_string())?;
-                    let limit = LocalRateLimit { bucket };
-                    request_filters.push(RequestFilter::LocalRateLimit(limit));
-                }
-                ir::Filter::RequestHeaders(mutation) => {
-                    let mutation = HeaderMutation::compile(mutation)?;
-                    request_filters.push(RequestFilter::Headers(mutation));
-                }
-                ir::Filter::ResponseHeaders(mutation) => {
-                    response_headers.push(HeaderMutation::compile(mutation)?);
-                }
-                ir::Filter::GrpcWeb => grpc_web = true,
-                ir::Filter::Cors(filter) => cors = Some(Box::new(Cors::compile(filter)?)),
-                ir::Filter::Mirror(mirror) => mirrors.push(mirror),
-                ir::Filter::Redirect(_) | ir::Filter::Rewrite(_) => {
-                    return Err("a redirect or rewrite can be a backend's own only".to_owned());
-                }
-                ir::Filter::ExtAuthz(filter) => {
-                    let cluster = filter.cluster.as_deref();
-                    let cluster = cluster.map(|id| self.cluster(id)).transpose()?;
-                    let filter = Box::new(ExtAuthz::compile(filter, cluster)?);
-                    request_filters.push(RequestFilter::ExtAuthz(filter));
-                }
-                ir::Filter::Python(filter) => python.add(filter, &mut request_filters)?,
-            }
+            self.add(&mut chain, filter, None)?;
         }
         if scope.is_some() {
-            python.attach(&mut request_filters)?;
+            chain.python.attach(&mut chain.requests)?;
         }
-        Ok(Policy {
-            request_filters: request_filters.into_boxed_slice(),
-            response_headers: response_headers.into_boxed_slice(),
-            response_filters: python.responses(),
-            grpc_web,
-            cors,
-            action: self.action(action, &mirrors)?,
-        })
+        let action = self.action(action, &chain.mirrors)?;
+        Ok(chain.policy(action))
+    }
+
+    /// Adds a filter to a chain; with `shadow`, the name of its policy, it is tried out only.
+    fn add<'f>(
+        &mut self,
+        chain: &mut Chain<'f>,
+        filter: &'f ir::Filter,
+        shadow: Option<&str>,
+    ) -> Result<(), String> {
+        let mut slots = Slots {
+            chain,
+            kind: filter.kind(),
+            shadow,
+        };
+        match filter {
+            ir::Filter::Shadow { policy, filter } => {
+                if shadow.is_some() {
+                    return Err("a filter in shadow is in no other shadow".to_owned());
+                }
+                return self.add(chain, filter, Some(policy));
+            }
+            ir::Filter::LocalRateLimit(limit) => {
+                let limit = LocalRateLimit::compile(limit, |id, size| {
+                    let bucket = self.buckets.bucket(id, size);
+                    bucket.map_err(|error| error.to_string())
+                })?;
+                slots.request(RequestFilter::LocalRateLimit(limit));
+            }
+            ir::Filter::ExtAuthz(filter) => {
+                let cluster = filter.cluster.as_deref();
+                let cluster = cluster.map(|id| self.cluster(id)).transpose()?;
+                let Auth {
+                    decisions, counts, ..
+                } = &mut *self.auth;
+                let filter = ExtAuthz::compile(filter, cluster, decisions, counts)?;
+                let filter = Box::new(filter);
+                slots.request(RequestFilter::ExtAuthz(filter));
+            }
+            ir::Filter::ExtProc(filter) => {
+                let cluster = filter.cluster.as_deref();
+                let cluster = cluster.map(|id| self.cluster(id)).transpose()?;
+                slots.process(Arc::new(ExtProc::compile(filter, cluster)?));
+            }
+            ir::Filter::Fault(fault) => {
+                let fault = Fault::compile(fault)?;
+                if fault.slows_answers() {
+                    slots.respond(Arc::new(SlowAnswers));
+                }
+                slots.request(RequestFilter::Fault(Box::new(fault)));
+            }
+            ir::Filter::GlobalRateLimit(filter) => {
+                let cluster = filter.service.cluster();
+                let cluster = cluster.map(|id| self.cluster(id)).transpose()?;
+                let buckets = |id, limit| self.fallbacks.buckets(id, limit);
+                let filter = Box::new(GlobalRateLimit::compile(filter, cluster, buckets)?);
+                slots.request(RequestFilter::GlobalRateLimit(filter));
+            }
+            ir::Filter::JwtAuth(jwt) => {
+                let remote = |settings: &ir::RemoteKeys| {
+                    let cluster = settings.cluster.as_deref();
+                    Ok(Remote {
+                        cluster: cluster.map(|id| self.cluster(id)).transpose()?,
+                        keys: self.keys.keys(settings),
+                    })
+                };
+                let filter = Box::new(Jwt::compile(jwt, shadow.is_some(), remote)?);
+                slots.request(RequestFilter::Jwt(filter));
+            }
+            ir::Filter::Rbac(rbac) => slots.decide(Rbac::compile(rbac, shadow.is_some())?),
+            ir::Filter::Compression(codings) => {
+                slots.respond(Arc::new(Compressor::compile(codings)?));
+            }
+            ir::Filter::Decompression(codings) => slots.decide(Decompressor::compile(codings)?),
+            ir::Filter::Buffer(buffer) => slots.decide(Buffer::compile(buffer)?),
+            ir::Filter::Transformation(transformation) => {
+                let Transformation { request, response } = Transformation::compile(transformation)?;
+                if let Some(request) = request {
+                    slots.decide(request);
+                }
+                if let Some(response) = response {
+                    slots.respond(Arc::new(response));
+                }
+            }
+            ir::Filter::Acl(acl) => slots.decide(Acl::compile(acl)?),
+            ir::Filter::BasicAuth(auth) => {
+                let filter = BasicAuth::compile(auth, &self.auth.passwords)?;
+                slots.request(RequestFilter::BasicAuth(Box::new(filter)));
+            }
+            ir::Filter::ApiKeyAuth(auth) => slots.decide(ApiKeyAuth::compile(auth)?),
+            ir::Filter::Csrf(csrf) => slots.decide(Csrf::compile(csrf)?),
+            ir::Filter::RequestHeaders(mutation) => {
+                let mutation = HeaderMutation::compile(mutation)?;
+                slots.request(RequestFilter::Headers(mutation));
+            }
+            ir::Filter::Redirect(_) | ir::Filter::Rewrite(_) => {
+                return Err("a redirect or rewrite can be a backend's own only".to_owned());
+            }
+            // The others refuse nothing, and change nothing either.
+            _ if shadow.is_some() => {}
+            ir::Filter::ResponseHeaders(mutation) => {
+                chain
+                    .response_headers
+                    .push(HeaderMutation::compile(mutation)?);
+            }
+            ir::Filter::GrpcWeb => chain.grpc_web = true,
+            ir::Filter::Cors(filter) => {
+                let cors = Box::new(Cors::compile(filter)?);
+                slots.request(RequestFilter::Cors(cors));
+            }
+            ir::Filter::Mirror(mirror) => chain.mirrors.push(mirror),
+            ir::Filter::Python(filter) => chain.python.add(filter, &mut chain.requests)?,
+        }
+        Ok(())
     }
 
     fn action(&self, action: &ir::Action, mirrors: &[&ir::Mirror]) -> Result<Action, String> {
@@ -242,6 +330,9 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                 retry,
                 sessions,
                 rewrite,
+                path_regex,
+                auto_host_rewrite,
+                stream_idle_timeout_ms,
                 upgrades,
                 unresolved_status,
             } => {
@@ -281,6 +372,13 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                     retry: retry.map(Box::new),
                     sessions,
                     rewrite: rewrite.clone(),
+                    path_regex: path_regex
+                        .as_ref()
+                        .map(|one| Substitution::new(&one.pattern, &one.substitution).map(Box::new))
+                        .transpose()
+                        .map_err(|error| error.to_string())?,
+                    auto_host_rewrite: *auto_host_rewrite,
+                    stream_idle_timeout_ms: *stream_idle_timeout_ms,
                     upgrades: upgrades.clone().into_boxed_slice(),
                     unresolved_status: *unresolved_status,
                     mirrors: self.mirrors(mirrors, timeout_ms)?,
@@ -290,15 +388,11 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                 check_redirect(redirect)?;
                 Ok(Action::Redirect(redirect.clone()))
             }
-            ir::Action::Direct { status, body } => {
-                if !(200..600).contains(status) {
-                    return Err(format!("{status} is not the status of a final answer"));
-                }
-                Ok(Action::Direct {
-                    status: *status,
-                    body: body.clone(),
-                })
-            }
+            ir::Action::Direct {
+                status,
+                body,
+                format,
+            } => Direct::compile(*status, body, format.as_deref()).map(Action::Direct),
         }
     }
 
@@ -327,12 +421,7 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                     check_target(rewrite.hostname.as_deref(), rewrite.path.as_ref())?;
                     own.rewrite = rewrite.clone();
                 }
-                ir::Filter::LocalRateLimit { .. }
-                | ir::Filter::ExtAuthz(_)
-                | ir::Filter::GrpcWeb
-                | ir::Filter::Python(_) => {
-                    return Err("this filter cannot be a backend's own".to_owned());
-                }
+                other => return Err(format!("{} cannot be a backend's own", other.kind())),
             }
         }
         own.mirrors = self.mirrors(&mirrors, timeout_ms)?;
@@ -359,7 +448,10 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
             if mirror.denominator == 0 {
                 return Err("the share of a mirror has a denominator of 0".to_owned());
             }
+            check_target(mirror.hostname.as_deref(), None)?;
             Ok(Arc::new(Mirror {
+                hostname: mirror.hostname.as_deref().map(Box::from),
+                append_shadow: mirror.append_shadow,
                 cluster: self.cluster(&mirror.cluster)?,
                 numerator: mirror.numerator,
                 denominator: mirror.denominator,
@@ -374,6 +466,97 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
     }
 }
 
+/// A chain of filters as it is compiled.
+struct Chain<'f> {
+    requests: Vec<Slot<RequestFilter>>,
+    /// In the order of the chain.
+    responses: Vec<Slot<ResponseFilter>>,
+    response_headers: Vec<HeaderMutation>,
+    grpc_web: bool,
+    mirrors: Vec<&'f ir::Mirror>,
+    python: PythonChain<'f>,
+}
+
+/// Where the filters that one of the IR comes to are put.
+struct Slots<'c, 'f> {
+    chain: &'c mut Chain<'f>,
+    kind: &'static str,
+    shadow: Option<&'c str>,
+}
+
+impl<'f> Chain<'f> {
+    fn new(scope: &'f str, bridge: Option<Arc<Bridge>>) -> Self {
+        Self {
+            requests: Vec::new(),
+            responses: Vec::new(),
+            response_headers: Vec::new(),
+            grpc_web: false,
+            mirrors: Vec::new(),
+            python: PythonChain::of(scope, bridge),
+        }
+    }
+
+    fn policy(self, action: Action) -> Policy {
+        let has_cors = self
+            .requests
+            .iter()
+            .any(|slot| matches!(slot.filter, RequestFilter::Cors(_)));
+        let mut filters = self.requests.iter();
+        let has_filters_after_router = filters.any(|slot| slot.filter.is_after_router());
+        // The last of the chain first. Those in Python have their place behind a few.
+        let is_outer = |slot: &Slot<ResponseFilter>| python::EARLIER.contains(&slot.kind);
+        let (outer, inner): (Vec<_>, Vec<_>) = self.responses.into_iter().partition(is_outer);
+        let all = outer
+            .into_iter()
+            .chain(self.python.responses())
+            .chain(inner);
+        let mut responses: Vec<_> = all.collect();
+        responses.reverse();
+        Policy {
+            request_filters: self.requests.into_boxed_slice(),
+            response_headers: self.response_headers.into_boxed_slice(),
+            response_filters: responses.into_boxed_slice(),
+            grpc_web: self.grpc_web,
+            has_cors,
+            has_filters_after_router,
+            action,
+        }
+    }
+}
+
+impl Slots<'_, '_> {
+    fn decide(&mut self, filter: impl Decide + 'static) {
+        self.request(RequestFilter::Native(Box::new(filter)));
+    }
+
+    fn respond(&mut self, filter: Arc<dyn Respond>) {
+        let slot = self.slot(ResponseFilter::Native(filter));
+        self.chain.responses.push(slot);
+    }
+
+    /// A service that processes requests and answers. In shadow it is asked about requests alone.
+    fn process(&mut self, filter: Arc<ExtProc>) {
+        if self.shadow.is_none() {
+            let slot = self.slot(ResponseFilter::ExtProc(Arc::clone(&filter)));
+            self.chain.responses.push(slot);
+        }
+        self.request(RequestFilter::ExtProc(filter));
+    }
+
+    fn request(&mut self, filter: RequestFilter) {
+        let slot = self.slot(filter);
+        self.chain.requests.push(slot);
+    }
+
+    fn slot<F>(&self, filter: F) -> Slot<F> {
+        Slot {
+            kind: self.kind,
+            filter,
+            shadow: self.shadow.map(Box::from),
+        }
+    }
+}
+
 /// What answers in place of a policy that cannot be compiled; the text is kgateway's.
 pub(super) fn broken() -> Policy {
     let body = "invalid route configuration detected and replaced with a direct response.";
@@ -382,11 +565,9 @@ pub(super) fn broken() -> Policy {
         response_headers: Box::default(),
         response_filters: Box::default(),
         grpc_web: false,
-        cors: None,
-        action: Action::Direct {
-            status: 500,
-            body: body.to_owned(),
-        },
+        has_cors: false,
+        has_filters_after_router: false,
+        action: Action::Direct(Direct::new(500, body.to_owned())),
     }
 }
 

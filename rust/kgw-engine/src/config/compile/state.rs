@@ -24,6 +24,8 @@ pub(super) struct State {
     pub(super) cluster_problems: BTreeMap<String, Vec<String>>,
     pub(super) endpoints: Arc<FastSet<PoolKey>>,
     pub(super) hosts: Arc<FastMap<u64, Arc<Host>>>,
+    /// The clusters that somebody looks after.
+    pub(super) tended: Arc<[Arc<Cluster>]>,
     pub(super) policies: Policies,
     pub(super) routes: RouteSet,
     /// Why routes are broken, by id.
@@ -54,6 +56,7 @@ impl State {
         change(&mut self.cluster_problems, next.clusters.problems);
         self.endpoints = next.clusters.endpoints;
         self.hosts = next.clusters.hosts;
+        self.tended = next.clusters.tended;
         self.policies.extend(next.routes.policies);
         self.routes.change(next.routes.changes);
         change(&mut self.broken, next.routes.broken);

@@ -14,6 +14,9 @@ pub struct DnsName {
     /// Time between two look-ups. Milliseconds, at least 1. Envoy: 5 s.
     #[serde(default = "default_refresh_ms")]
     pub refresh_ms: u64,
+    /// What is added to that time at random, at most. Milliseconds.
+    #[serde(default)]
+    pub jitter_ms: u64,
 }
 
 fn default_refresh_ms() -> u64 {

@@ -31,6 +31,67 @@ pub struct ExtAuthz {
     /// Status of the answer to a request that there is no decision about. 200 to 599.
     #[serde(default = "default_status_on_error")]
     pub status_on_error: u16,
+    /// The service is asked once more where it gave no decision. All attempts together have the time
+    /// for an answer.
+    #[serde(default)]
+    pub retry: Option<AuthorizationRetry>,
+    /// The route is found anew for requests that the service changed.
+    #[serde(default)]
+    pub clear_route_cache: bool,
+    /// The service's decisions are counted under this name as well.
+    #[serde(default)]
+    pub stat_prefix: Option<String>,
+    /// Decisions are remembered. Not where the service is told bodies.
+    #[serde(default)]
+    pub cache: Option<AuthorizationCache>,
+}
+
+/// Asking once more.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorizationRetry {
+    /// How often, at most.
+    pub attempts: u32,
+    /// The first wait is of a random length up to this, and each further one of up to twice the length.
+    /// Milliseconds, at least 1.
+    pub base_interval_ms: u64,
+    /// The longest wait. Milliseconds.
+    pub max_interval_ms: u64,
+}
+
+/// Remembering decisions.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorizationCache {
+    /// What two requests have in common that one decision is for. Not empty.
+    pub keys: Vec<AuthorizationCacheKey>,
+    /// How long the service's word that a request may pass holds. Milliseconds, at least 1.
+    pub ttl_ms: u64,
+    /// How long its word that one may not holds. Milliseconds; 0 is not at all.
+    #[serde(default)]
+    pub denied_ttl_ms: u64,
+    /// How many decisions are remembered. At least 1. The oldest go first.
+    pub max_entries: usize,
+}
+
+/// A part of a request.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthorizationCacheKey {
+    /// The method.
+    Method,
+    /// Its host.
+    Host,
+    /// Its path, without the query.
+    Path,
+    /// The query.
+    Query,
+    /// The client's address.
+    Client,
+    /// The client's mesh identity.
+    Identity,
+    /// All header fields of this name.
+    Header(String),
 }
 
 /// How a service is asked about requests.
@@ -43,7 +104,8 @@ pub enum AuthorizationService {
         /// What is put in front of the request's path; empty, or a path.
         #[serde(default)]
         path_prefix: String,
-        /// Header fields that it is told in addition.
+        /// Header fields that it is told in addition; their values may have the operators of access
+        /// logs. One whose value comes out empty is left out.
         #[serde(default)]
         headers_to_add: Vec<(String, String)>,
         /// Names of the answer's header fields that take the place of the request's if it passes; none

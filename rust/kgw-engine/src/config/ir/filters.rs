@@ -33,6 +33,12 @@ pub struct Mirror {
     pub numerator: u32,
     /// What the numerator is a share of; at least 1.
     pub denominator: u32,
+    /// The host that copies ask for, in place of the request's.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Copies ask for the request's host with `-shadow` behind its name, as Envoy's do.
+    #[serde(default = "yes")]
+    pub append_shadow: bool,
 }
 
 /// A redirect answered by the proxy.
@@ -53,4 +59,8 @@ pub struct Redirect {
     pub path: Option<PathRewrite>,
     /// Status: 301, 302, 303, 307 or 308.
     pub status: u16,
+}
+
+fn yes() -> bool {
+    true
 }

@@ -5,13 +5,32 @@
 //! across re-translation, so state that has identity (token buckets, pools) survives a reload.
 //! `docs/ir.md` describes it for people; a change of meaning changes [`VERSION`].
 
+mod access_log;
+mod acl;
+mod api_key_auth;
+mod basic_auth;
+mod buffer;
+mod compression;
+mod csrf;
 mod destination;
+mod direct_response;
 mod dns;
+mod early;
 mod ext_authz;
+mod ext_proc;
+mod fault;
 mod filters;
+mod global_rate_limit;
+mod jwt;
+mod local_rate_limit;
+mod local_replies;
+mod rbac;
 mod retry;
 mod session;
+mod string_match;
+mod transformation;
 mod udp;
+mod upstream;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,13 +42,51 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+pub use self::access_log::{
+    AccessLog, AccessLogFilter, AccessLogFormat, AccessLogProtocol, AccessLogRetry,
+    AccessLogService, Comparison, LogValue,
+};
+pub use self::acl::{Acl, AclAction, AclRule};
+pub use self::api_key_auth::{ApiKey, ApiKeyAuth, ApiKeySource};
+pub use self::basic_auth::{BasicAuth, BasicAuthUser};
+pub use self::buffer::Buffer;
+pub use self::compression::{Coding, Codings};
+pub use self::csrf::Csrf;
 pub use self::destination::{Destination, ForClients, TlsForward, TlsForwardRoute};
+pub use self::direct_response::{DirectBody, DirectFormat};
 pub use self::dns::DnsName;
-pub use self::ext_authz::{AuthorizationBody, AuthorizationService, ExtAuthz};
+pub use self::early::{
+    ClientCertificateField, ClientCertificateFieldMode, Early, StripHostPort, TcpKeepalive,
+};
+pub use self::ext_authz::{
+    AuthorizationBody, AuthorizationCache, AuthorizationCacheKey, AuthorizationRetry,
+    AuthorizationService, ExtAuthz,
+};
+pub use self::ext_proc::{BodyMode, ExtProc, ProcessingMode, RouteCacheAction, SendMode};
+pub use self::fault::{Fault, FaultAbort, FaultDelay, FaultRate};
 pub use self::filters::{Cors, Mirror, Redirect};
-pub use self::retry::{Retry, RetryBudget};
+pub use self::global_rate_limit::{
+    GlobalDescriptor, GlobalDescriptorEntry, GlobalRateLimit, LocalFallback, RateLimit,
+    RateLimitHits, RateLimitRetry, RateLimitService, RateLimitUnit, RateLimitValue, RedisLimit,
+    RedisLimitEntry, RedisRateLimit,
+};
+pub use self::jwt::{JwtAuth, JwtKeys, JwtProvider, RemoteKeys, TokenPlace};
+pub use self::local_rate_limit::{
+    LocalRateLimit, RateLimitCost, RateLimitDescriptor, RateLimitEntry, RateLimitHeaders,
+    RateLimitQueue, RateLimitSource,
+};
+pub use self::local_replies::{LocalReplies, ReplyBody, ReplyFormat, ReplyMapper};
+pub use self::rbac::{Rbac, RbacAction};
+pub use self::retry::{Retry, RetryBudget, RetryOn};
 pub use self::session::{Session, SessionToken};
+pub use self::string_match::{StringMatchKind, StringMatcher};
+pub use self::transformation::{
+    EventFraming, EventTransformation, MessageTransformation, ParseAs, Transformation,
+};
 pub use self::udp::UdpForward;
+pub use self::upstream::{
+    CircuitBreakers, ConnectionOptions, Http2ConnectionOptions, Http2Keepalive,
+};
 
 /// The version of this representation that the engine reads.
 pub const VERSION: u32 = 1;
@@ -77,9 +134,18 @@ pub struct Listener {
     /// Which worker serves a connection.
     #[serde(default)]
     pub balance: Balance,
+    /// Probes of connections; none are the system's settings, by which there usually are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_keepalive: Option<TcpKeepalive>,
     /// Access logs, each written for every request, or for every connection that is not HTTP.
     #[serde(default)]
     pub access_logs: Vec<AccessLog>,
+    /// Access logs that are services.
+    #[serde(default)]
+    pub access_log_services: Vec<AccessLogService>,
+    /// What becomes of answers that the proxy makes itself.
+    #[serde(default)]
+    pub local_replies: Option<LocalReplies>,
 }
 
 /// Which worker serves a connection of a listener.
@@ -246,6 +312,8 @@ pub struct TlsParameters {
     /// Names of cipher suites, as IANA, Envoy or OpenSSL spells them; empty is the default set. The
     /// suites of version 1.3 that are not named stay enabled, as in Envoy.
     pub cipher_suites: Vec<String>,
+    /// Curves that keys are agreed on with, the best first: `X25519`, `P-256` and `P-384`; empty is all.
+    pub curves: Vec<String>,
 }
 
 /// A version of TLS.
@@ -410,6 +478,8 @@ pub struct HttpOptions {
     /// Protocols, in lower case, that requests may switch to on any route (`websocket`; `connect`
     /// allows CONNECT).
     pub upgrades: Vec<String>,
+    /// What is done to requests before they are routed.
+    pub early: Early,
 }
 
 /// What becomes of `x-request-id`.
@@ -500,6 +570,8 @@ pub struct Http2Options {
     pub initial_connection_window_size: u32,
     /// Largest frame accepted. Bytes.
     pub max_frame_size: u32,
+    /// Clients are told that streams may switch protocols (RFC 8441).
+    pub allow_connect: bool,
 }
 
 impl Default for Http2Options {
@@ -509,6 +581,7 @@ impl Default for Http2Options {
             initial_stream_window_size: 64 * 1024,
             initial_connection_window_size: 1024 * 1024,
             max_frame_size: 16 * 1024,
+            allow_connect: true,
         }
     }
 }
@@ -544,28 +617,9 @@ impl Default for HttpOptions {
             max_connection_duration_ms: 0,
             request_timeout_ms: 0,
             upgrades: Vec::new(),
+            early: Early::default(),
         }
     }
-}
-
-/// One access log sink.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct AccessLog {
-    /// File that lines are appended to; `/dev/stdout` and `/dev/stderr` are written in place.
-    pub path: String,
-    /// The line's form.
-    pub format: AccessLogFormat,
-}
-
-/// The form of an access log line; operators are Envoy's.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub enum AccessLogFormat {
-    /// A JSON object per line; each string leaf may hold operators.
-    Json(serde_json::Value),
-    /// Text, written as it is (a line feed included, if wanted).
-    Text(String),
 }
 
 /// Virtual hosts and their rules.
@@ -711,17 +765,8 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case", tag = "type")]
 pub enum Filter {
-    /// A token bucket (Envoy `local_ratelimit`).
-    LocalRateLimit {
-        /// Identity of the bucket's state: policy, section and configuration.
-        bucket: String,
-        /// Capacity; 0 always denies.
-        max_tokens: u64,
-        /// Tokens gained per interval.
-        tokens_per_fill: u64,
-        /// The interval. Nanoseconds, at least 50 ms.
-        fill_interval_ns: u64,
-    },
+    /// Token buckets in the process (Envoy `local_ratelimit`).
+    LocalRateLimit(Box<LocalRateLimit>),
     /// Changes to the request's header fields.
     RequestHeaders(HeaderMutation),
     /// Changes to the response's header fields.
@@ -737,10 +782,77 @@ pub enum Filter {
     Rewrite(Rewrite),
     /// gRPC-Web requests become gRPC ones, and the answers gRPC-Web (Envoy `grpc_web`).
     GrpcWeb,
+    /// Faults that are made on purpose (Envoy `fault`).
+    Fault(Box<Fault>),
+    /// Answers are compressed for clients that take it (Envoy `compressor`).
+    Compression(Codings),
+    /// Requests are decompressed (Envoy `decompressor`).
+    Decompression(Codings),
+    /// Requests are passed on as a whole (Envoy `buffer`).
+    Buffer(Buffer),
+    /// Requests and responses are what templates make of them (kgateway `transformation`).
+    Transformation(Box<Transformation>),
+    /// Requests have a token that says who calls (Envoy `jwt_authn`).
+    JwtAuth(Box<JwtAuth>),
+    /// Requests are allowed or refused by conditions (Envoy `rbac`).
+    Rbac(Rbac),
+    /// Which clients may use the route, by their addresses (kgateway `acl`).
+    Acl(Acl),
+    /// Requests have to name a user and the password (Envoy `basic_auth`).
+    BasicAuth(BasicAuth),
+    /// Requests have to have a key of a client (Envoy `api_key_auth`).
+    ApiKeyAuth(ApiKeyAuth),
+    /// Requests that change something have to come from a page of their host (Envoy `csrf`).
+    Csrf(Csrf),
     /// A service that decides about requests (Envoy `ext_authz`).
     ExtAuthz(Box<ExtAuthz>),
+    /// A service that processes requests and answers (Envoy `ext_proc`).
+    ExtProc(Box<ExtProc>),
+    /// A rate limit that several proxies share (Envoy `ratelimit`).
+    GlobalRateLimit(Box<GlobalRateLimit>),
     /// Python code that decides about requests and responses (`kgw.Proxy.filter`).
     Python(PythonFilter),
+    /// A filter that is tried out only: what it would have refused is counted, and noted in the metadata
+    /// `kgw.shadow` under the policy's name. What it would have changed stays.
+    Shadow {
+        /// The policy, `namespace/name`.
+        policy: String,
+        /// The filter, which is not one in shadow itself.
+        filter: Box<Self>,
+    },
+}
+
+impl Filter {
+    /// Its type, as it is written in the IR.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::LocalRateLimit(_) => "local_rate_limit",
+            Self::RequestHeaders(_) => "request_headers",
+            Self::ResponseHeaders(_) => "response_headers",
+            Self::Cors(_) => "cors",
+            Self::Mirror(_) => "mirror",
+            Self::Redirect(_) => "redirect",
+            Self::Rewrite(_) => "rewrite",
+            Self::GrpcWeb => "grpc_web",
+            Self::Buffer(_) => "buffer",
+            Self::Compression(_) => "compression",
+            Self::Decompression(_) => "decompression",
+            Self::Fault(_) => "fault",
+            Self::Transformation(_) => "transformation",
+            Self::JwtAuth(_) => "jwt_auth",
+            Self::Rbac(_) => "rbac",
+            Self::Acl(_) => "acl",
+            Self::BasicAuth(_) => "basic_auth",
+            Self::ApiKeyAuth(_) => "api_key_auth",
+            Self::Csrf(_) => "csrf",
+            Self::ExtAuthz(_) => "ext_authz",
+            Self::ExtProc(_) => "ext_proc",
+            Self::GlobalRateLimit(_) => "global_rate_limit",
+            Self::Python(_) => "python",
+            Self::Shadow { filter, .. } => filter.kind(),
+        }
+    }
 }
 
 /// A filter in Python. What is left out is as the filter itself declares it.
@@ -845,7 +957,7 @@ pub enum Action {
         backend_request_timeout_ms: u64,
         /// When the request is sent once more; none is never.
         #[serde(default)]
-        retry: Option<Retry>,
+        retry: Option<Box<Retry>>,
         /// Sessions that requests may be of. The first that a request is of chooses its backend, even
         /// one without a weight, and its endpoint.
         #[serde(default)]
@@ -853,6 +965,17 @@ pub enum Action {
         /// Rewrites of host and path.
         #[serde(default)]
         rewrite: Rewrite,
+        /// What takes the place of the matches of an expression in a path that is not rewritten
+        /// otherwise; the query stays.
+        #[serde(default)]
+        path_regex: Option<Box<PathRegex>>,
+        /// The host becomes the name of the endpoint, where it has one and nothing else rewrites the
+        /// host (Envoy `auto_host_rewrite`).
+        #[serde(default)]
+        auto_host_rewrite: bool,
+        /// In place of the listener's time that a stream may sit without a byte. Milliseconds; 0 is none.
+        #[serde(default)]
+        stream_idle_timeout_ms: Option<u64>,
         /// Protocols, in lower case, that requests of this route may switch to, beside the
         /// listener's (`websocket`; `connect` turns CONNECT requests into connections).
         #[serde(default)]
@@ -870,6 +993,9 @@ pub enum Action {
         /// Body, `text/plain`.
         #[serde(default)]
         body: String,
+        /// What the body is made of for each request, in place of `body`.
+        #[serde(default)]
+        format: Option<Box<DirectFormat>>,
     },
 }
 
@@ -895,6 +1021,16 @@ pub struct Rewrite {
     pub hostname: Option<String>,
     /// New path.
     pub path: Option<PathRewrite>,
+}
+
+/// A replacement in paths (Envoy `regex_rewrite`).
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathRegex {
+    /// What is replaced, wherever in the path it is, in RE2's dialect.
+    pub pattern: String,
+    /// What it becomes: `\\0` is the match, `\\1` to `\\9` are its groups.
+    pub substitution: String,
 }
 
 /// A new path.
@@ -944,6 +1080,15 @@ pub struct Cluster {
     /// How many of the requests may be retries; none is any number.
     #[serde(default)]
     pub retry_budget: Option<RetryBudget>,
+    /// How connections behave.
+    #[serde(default)]
+    pub connections: ConnectionOptions,
+    /// Time for a request and its answer, whatever else is allowed. Milliseconds; 0 is no limit.
+    #[serde(default)]
+    pub max_stream_duration_ms: u64,
+    /// How much may be under way at once; none is no limit.
+    #[serde(default)]
+    pub circuit_breakers: Option<CircuitBreakers>,
 }
 
 /// Which version of HTTP an upstream speaks.
@@ -982,6 +1127,9 @@ pub struct ClientTls {
     /// Application protocols offered; none is what the cluster's protocol asks for.
     #[serde(default)]
     pub alpn: Option<Vec<String>>,
+    /// Algorithms that signatures may be of, by the names of RFC 8446 4.2.3, the best first; empty is all.
+    #[serde(default)]
+    pub signature_algorithms: Vec<String>,
 }
 
 /// What a server's certificate is verified against.

@@ -9,19 +9,13 @@ use h2::client::ResponseFuture;
 use h2::ext::Protocol;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Uri};
-use kgw_h1::{Framing, Limits, Request, RequestContext, Response, TargetForm};
+use kgw_h1::{Framing, Request, RequestContext, Response, TargetForm};
 
 use super::data::{Data, lost};
 use super::fields;
 use super::stream::Stream;
 use crate::conn::message::{Lost, Upstream};
 use crate::upstream::http2::Http2Connection;
-
-/// Largest response head. Bytes (Envoy: 80 KiB) and fields (Envoy: 100).
-const RESPONSE_LIMITS: Limits = Limits {
-    max_head_bytes: 80 * 1024,
-    max_fields: 100,
-};
 
 /// A stream to an endpoint.
 #[derive(Debug)]
@@ -52,6 +46,7 @@ impl Drop for ServerStream {
     fn drop(&mut self) {
         let active = &self.connection.active;
         active.set(active.get() - 1);
+        self.connection.free_stream();
     }
 }
 
@@ -129,7 +124,7 @@ impl Upstream for ServerStream {
         let taken = response.assemble(
             head.status.as_u16(),
             fields::iter(&head.headers),
-            &RESPONSE_LIMITS,
+            &self.connection.options.heads,
             context,
             receive.is_end_stream(),
         );

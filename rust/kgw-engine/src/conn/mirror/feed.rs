@@ -11,18 +11,23 @@ use smallvec::SmallVec;
 
 use crate::runtime::Worker;
 
-/// Body that may wait for one copy to take it: kgateway's `per_connection_buffer_limit`. Bytes.
+/// Body that may wait for one copy to take it: kgateway's `per_connection_buffer_limit`. Bytes, with
+/// [`CHUNK_COST`] for each chunk.
 const MOST_WAITING: usize = 1024 * 1024;
 
-/// The same for all copies of a worker. Bytes.
+/// The same for all copies of a worker.
 const MOST_WAITING_IN_WORKER: usize = 16 * 1024 * 1024;
+
+/// What a chunk costs beside its data: its [`Bytes`] in a queue that may be half empty (32 each), what they
+/// share (24), and what the allocator adds to two allocations (32). Bytes.
+const CHUNK_COST: usize = 128;
 
 /// What the copies of a worker take up.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     /// Copies under way.
     pub(super) in_flight: Cell<usize>,
-    /// Body that waits for them. Bytes.
+    /// Body that waits for them. Bytes, as [`cost`] counts them.
     waiting: Cell<usize>,
 }
 
@@ -47,6 +52,7 @@ pub(super) struct Feed {
 #[derive(Debug, Default)]
 struct Body {
     chunks: VecDeque<Bytes>,
+    /// What they cost. Bytes.
     waiting: usize,
     /// All that has ever arrived, the end counting as a byte.
     arrived: u64,
@@ -65,6 +71,11 @@ enum End {
     Over,
     /// The rest will not come, or nobody wants it.
     Cut,
+}
+
+/// What a chunk that waits costs. Bytes.
+fn cost(chunk: &Bytes) -> usize {
+    CHUNK_COST + chunk.len()
 }
 
 // === impl Feeds ===
@@ -146,13 +157,14 @@ impl Feed {
         }
         let of_worker = &self.worker.mirrors.waiting;
         let mut body = self.body.borrow_mut();
-        let waiting = body.waiting + chunk.len();
-        if waiting > MOST_WAITING || of_worker.get() + chunk.len() > MOST_WAITING_IN_WORKER {
+        let cost = cost(chunk);
+        let waiting = body.waiting + cost;
+        if waiting > MOST_WAITING || of_worker.get() + cost > MOST_WAITING_IN_WORKER {
             drop(body);
             self.cut_off();
             return;
         }
-        of_worker.set(of_worker.get() + chunk.len());
+        of_worker.set(of_worker.get() + cost);
         body.waiting = waiting;
         body.arrived += chunk.len() as u64;
         body.chunks.push_back(chunk.clone());
@@ -179,7 +191,7 @@ impl Feed {
     /// Drops what waits; nothing more comes.
     pub(super) fn close(&self) {
         let mut body = self.body.borrow_mut();
-        body.chunks.clear();
+        body.chunks = VecDeque::new();
         self.release(std::mem::take(&mut body.waiting));
         body.end = End::Cut;
         body.wake();
@@ -194,8 +206,9 @@ impl Feed {
     pub(super) fn take(&self) -> Option<Bytes> {
         let mut body = self.body.borrow_mut();
         let chunk = body.chunks.pop_front()?;
-        body.waiting -= chunk.len();
-        self.release(chunk.len());
+        let cost = cost(&chunk);
+        body.waiting -= cost;
+        self.release(cost);
         Some(chunk)
     }
 
@@ -236,5 +249,86 @@ impl Body {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::snapshot::Snapshot;
+    use crate::listen::socket::Sockets;
+    use crate::runtime::Shared;
+
+    fn worker() -> Rc<Worker> {
+        let snapshot = Arc::new(Snapshot::default());
+        let shared = Shared::new(Clock::manual(), 1, 4, snapshot, Sockets::new());
+        Rc::new(Worker::new(0, Arc::new(shared)))
+    }
+
+    /// Sends a copy chunks of so many bytes until it is cut off. Returns how many waited for it at most.
+    fn chunks_until_cut(worker: &Rc<Worker>, length: usize) -> usize {
+        let feed = Rc::new(Feed::new(worker));
+        let mut feeds = Feeds::default();
+        feeds.add(&feed);
+        let data = vec![0; length];
+        let mut most = 0;
+        while feeds.is_wanted() {
+            most = feed.body.borrow().chunks.len();
+            feeds.data(&data);
+        }
+        assert!(feed.is_cut());
+        assert_eq!(worker.mirrors.waiting.get(), 0);
+        assert_eq!(worker.stats().mirror_rq_cut.value(), 1);
+        most
+    }
+
+    #[test]
+    fn small_chunks_count_as_what_they_cost() {
+        assert_eq!(
+            chunks_until_cut(&worker(), 1),
+            MOST_WAITING / (CHUNK_COST + 1)
+        );
+    }
+
+    #[test]
+    fn large_chunks_count_as_their_data() {
+        assert_eq!(chunks_until_cut(&worker(), 16 * 1024), 63);
+    }
+
+    #[test]
+    fn all_copies_of_a_worker_have_one_bound() {
+        let worker = worker();
+        let feeds: Vec<_> = (0..20).map(|_| Feed::new(&worker)).collect();
+        let chunk = Bytes::from_static(b"x");
+        for feed in &feeds {
+            for _ in 0..MOST_WAITING / cost(&chunk) {
+                feed.push(&chunk);
+            }
+        }
+        let cut = feeds.iter().filter(|feed| feed.is_cut()).count();
+        assert_eq!(cut, 4);
+        assert!(worker.mirrors.waiting.get() <= MOST_WAITING_IN_WORKER);
+        for feed in &feeds {
+            feed.close();
+        }
+        assert_eq!(worker.mirrors.waiting.get(), 0);
+    }
+
+    #[test]
+    fn what_was_taken_does_not_count() {
+        let worker = worker();
+        let feed = Feed::new(&worker);
+        for _ in 0..3 * MOST_WAITING / CHUNK_COST {
+            feed.push(&Bytes::from_static(b"x"));
+            assert_eq!(feed.take().as_deref(), Some(&b"x"[..]));
+        }
+        assert!(!feed.is_cut());
+        assert_eq!(
+            (feed.body.borrow().waiting, worker.mirrors.waiting.get()),
+            (0, 0)
+        );
     }
 }

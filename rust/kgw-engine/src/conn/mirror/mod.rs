@@ -63,7 +63,7 @@ pub(super) fn start<'m, D: Downstream>(
             timer: Timer::new(conn.worker.clock().clone()),
             registration: conn.worker.register(),
             peers: Rc::clone(&conn.peers),
-            request: Lent::of(copied(conn, framing)),
+            request: Lent::of(copied(conn, framing, mirror)),
             response: Lent::none(),
         };
         tokio::task::spawn_local(run(copy, target.clone(), Arc::clone(mirror), in_flight));
@@ -74,11 +74,19 @@ pub(super) fn start<'m, D: Downstream>(
 }
 
 /// The request as a mirror gets it.
-fn copied<D>(conn: &Conn<D>, framing: Framing) -> Request {
+fn copied<D>(conn: &Conn<D>, framing: Framing, mirror: &Mirror) -> Request {
     let mut request = (*conn.request).clone();
     request.set_framing(framing);
-    let host = shadow(request.authority());
-    request.set_authority(&host);
+    match &mirror.hostname {
+        Some(hostname) => {
+            request.set_authority(hostname.as_bytes());
+        }
+        None if mirror.append_shadow => {
+            let host = shadow(request.authority());
+            request.set_authority(&host);
+        }
+        None => {}
+    }
     let headers = request.headers_mut();
     headers.set(b"x-envoy-internal", b"true");
     edge::append_hop(headers, conn.peers.direct_local().ip());

@@ -55,6 +55,20 @@ impl Edit {
         }))
     }
 
+    /// One more field. A name or a value that none can have changes nothing.
+    pub(crate) fn append(name: &[u8], value: &[u8]) -> Self {
+        Self {
+            name: name.into(),
+            value: value.into(),
+            how: How::Add,
+        }
+    }
+
+    /// One more field, as a service wants it. As in [`new`](Self::new).
+    pub(crate) fn added(name: &[u8], value: &[u8]) -> Result<Option<Self>, Undecided> {
+        Self::new(name, value, How::Add)
+    }
+
     pub(crate) fn apply(&self, headers: &mut Headers) {
         let is_present = headers.contains(&self.name);
         match self.how {

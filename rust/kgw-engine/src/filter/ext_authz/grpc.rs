@@ -6,22 +6,23 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kgw_h1::{Headers, Known, TargetForm};
+use serde_json::{Map, Value};
 
 use super::edit::{Edit, How};
 use super::message::{
-    CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValueOption, HttpRequest, HttpResponse,
-    OkHttpResponse,
+    CheckRequest, CheckResponse, DeniedHttpResponse, HttpRequest, HttpResponse, OkHttpResponse,
 };
 use super::{Changes, Decision, ExtAuthz, Question, Subject, Undecided};
 use crate::bridge::Answer;
 use crate::config::ir::AuthorizationService;
 use crate::filter::header_mutation::is_reserved;
+use crate::protobuf::header::{
+    ADD_IF_ABSENT, HeaderValueOption, OVERWRITE_IF_EXISTS, OVERWRITE_IF_EXISTS_OR_ADD,
+};
+use crate::protobuf::{text, unary};
 use crate::upstream::call::Called;
 
 const PATH: &[u8] = b"/envoy.service.auth.v3.Authorization/Check";
-
-/// What is in front of a message: whether it is compressed, and its length. Bytes.
-const PREFIX: usize = 5;
 
 /// Status of a denial that states none.
 const DENIED: u16 = 403;
@@ -52,12 +53,7 @@ impl Service {
     }
 
     pub(super) fn question(&self, filter: &ExtAuthz, subject: &Subject<'_>) -> Option<Question> {
-        let mut fields = Headers::new();
-        fields.append(b"content-type", b"application/grpc");
-        fields.append(b"te", b"trailers");
-        // The unit has room for eight digits, which are more than a day.
-        let timeout = format!("{}m", filter.timeout_ms.min(99_999_999));
-        fields.append(b"grpc-timeout", timeout.as_bytes());
+        let fields = unary::fields(filter.timeout_ms);
         let head = super::head(b"POST", &self.authority, PATH, &fields, false)?;
         let message = CheckRequest {
             source: subject.source,
@@ -68,14 +64,9 @@ impl Service {
             context_extensions: &self.context_extensions,
             server_name: subject.server_name,
         };
-        let message = message.encode();
-        let mut body = Vec::with_capacity(PREFIX + message.len());
-        body.push(0);
-        body.extend(u32::try_from(message.len()).ok()?.to_be_bytes());
-        body.extend(message);
         Some(Question {
             head,
-            body: body.into(),
+            body: unary::framed(&message.encode())?,
         })
     }
 }
@@ -141,50 +132,19 @@ fn http_request<'a>(filter: &ExtAuthz, subject: &'a Subject<'_>) -> HttpRequest<
     }
 }
 
-/// Bytes as text, which protobuf wants to be UTF-8: of other ones each that is none is `!`, as Envoy has
-/// it.
-fn text(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        text.extend(chunk.invalid().iter().map(|_| '!'));
-    }
-    text
-}
-
 /// What the answer to a call says.
 pub(super) fn decision(answer: &Called) -> Result<Decision, Undecided> {
-    let response = CheckResponse::decode(message(answer)?)?;
+    let response = CheckResponse::decode(unary::message(answer)?)?;
     let mut changes = match (response.code, response.http) {
         (0, Some(HttpResponse::Ok(ok))) => allowed(ok)?,
         (0, _) => Changes::default(),
-        (_, Some(HttpResponse::Denied(denied))) => return denied_with(&denied),
-        (_, _) => return denied_with(&DeniedHttpResponse::default()),
+        (_, Some(HttpResponse::Denied(denied))) => {
+            return denied_with(&denied, response.metadata);
+        }
+        (_, _) => return denied_with(&DeniedHttpResponse::default(), response.metadata),
     };
     changes.metadata = response.metadata;
     Ok(Decision::Allowed(Box::new(changes)))
-}
-
-/// The one message of a call that has succeeded.
-fn message(answer: &Called) -> Result<&[u8], Undecided> {
-    let head = answer.head.headers();
-    if answer.head.status() != 200 || !crate::pipeline::grpc::is_grpc(head) {
-        return Err(Undecided);
-    }
-    // A call that fails at once has its status in the head.
-    let trailers = answer.trailers.as_ref().unwrap_or(head);
-    if trailers.get(b"grpc-status") != Some(b"0") {
-        return Err(Undecided);
-    }
-    let [0, a, b, c, d, message @ ..] = &*answer.body else {
-        return Err(Undecided);
-    };
-    let length = u32::from_be_bytes([*a, *b, *c, *d]);
-    if usize::try_from(length) == Ok(message.len()) {
-        Ok(message)
-    } else {
-        Err(Undecided)
-    }
 }
 
 fn allowed(ok: OkHttpResponse<'_>) -> Result<Changes, Undecided> {
@@ -229,12 +189,10 @@ fn how(field: &HeaderValueOption<'_>, default: How, appended: How) -> How {
     }
 }
 
-/// `HeaderAppendAction`
-const ADD_IF_ABSENT: i64 = 1;
-const OVERWRITE_IF_EXISTS_OR_ADD: i64 = 2;
-const OVERWRITE_IF_EXISTS: i64 = 3;
-
-fn denied_with(denied: &DeniedHttpResponse<'_>) -> Result<Decision, Undecided> {
+fn denied_with(
+    denied: &DeniedHttpResponse<'_>,
+    metadata: Map<String, Value>,
+) -> Result<Decision, Undecided> {
     let status = match denied.status {
         0 => DENIED,
         code => u16::try_from(code).map_err(|_| Undecided)?,
@@ -252,18 +210,20 @@ fn denied_with(denied: &DeniedHttpResponse<'_>) -> Result<Decision, Undecided> {
             headers.append(&name, field.value);
         }
     }
-    Ok(Decision::Denied(Answer {
+    let answer = Answer {
         status,
         headers,
         body: Bytes::copy_from_slice(denied.body),
-    }))
+    };
+    Ok(Decision::Denied { answer, metadata })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{answer, filter, request, subject};
-    use super::super::wire::{Field, Writer, read};
     use super::*;
+    use crate::protobuf::wire::{Field, Writer, read};
+    use crate::telemetry::access_log::Record;
 
     const GRPC: &str = r#"{"type": "grpc", "authority": "auth.example"}"#;
 
@@ -290,14 +250,14 @@ mod tests {
     /// The `HttpRequest` that a service is told.
     fn check(filter_json: &str, request: &kgw_h1::Request, body: &'static [u8]) -> Vec<u8> {
         let question = filter(filter_json)
-            .question(&subject(request, body))
+            .question(&subject(request, body, &Record::new()))
             .unwrap();
         assert_eq!(question.head.path(), PATH);
         assert_eq!(
             question.head.headers().get(b"grpc-timeout"),
             Some(&b"200m"[..])
         );
-        let (prefix, message) = question.body.split_at(PREFIX);
+        let (prefix, message) = question.body.split_at(5);
         let length = u32::try_from(message.len()).unwrap();
         assert_eq!((prefix[0], &prefix[1..]), (0, &length.to_be_bytes()[..]));
         let message = message.to_vec();
@@ -353,11 +313,6 @@ mod tests {
         assert_eq!(told_of("", b"abc"), [&b"abc"[..], b""]);
         assert_eq!(told_of("", b"\xff"), [&b""[..], b"\xff"]);
         assert_eq!(told_of(r#", "as_bytes": true"#, b"abc"), [&b""[..], b"abc"]);
-    }
-
-    #[test]
-    fn text_is_what_protobuf_takes() {
-        assert_eq!(text(b"a\xff\xfeb\xc3\xbc"), "a!!b\u{fc}");
     }
 
     fn field(name: &str, value: &str, append: Option<bool>, action: i64) -> impl Fn(&mut Writer) {
@@ -461,7 +416,9 @@ mod tests {
                 write(response);
             });
             decided.map(|decided| match decided {
-                Decision::Denied(answer) => (answer.status, listed(&answer.headers), answer.body),
+                Decision::Denied { answer, .. } => {
+                    (answer.status, listed(&answer.headers), answer.body)
+                }
                 Decision::Allowed(changes) => panic!("{changes:?}"),
             })
         };

@@ -6,23 +6,32 @@
 
 use bytes::Bytes;
 use kgw_h1::{Headers, Request, TargetForm};
+use serde_json::Map;
 
 use super::edit::{Edit, How};
 use super::{Changes, Decision, ExtAuthz, Names, Question, Subject, Undecided};
 use crate::bridge::Answer;
 use crate::config::ir::AuthorizationService;
 use crate::filter::header_mutation::is_reserved;
+use crate::telemetry::access_log::{FormatOptions, LogProgram};
 use crate::upstream::call::Called;
 
 /// How a service is asked, and what is made of its answers.
 #[derive(Debug)]
 pub(super) struct Service {
     path_prefix: Box<[u8]>,
-    headers_to_add: Vec<Edit>,
+    headers_to_add: Vec<Added>,
     upstream_headers: Option<Names>,
     upstream_headers_to_append: Names,
     client_headers: Option<Names>,
     client_headers_on_success: Names,
+}
+
+/// A header field that a service is told in addition.
+#[derive(Debug)]
+struct Added {
+    name: Box<[u8]>,
+    value: LogProgram,
 }
 
 impl Service {
@@ -45,9 +54,19 @@ impl Service {
         }
         let mut added = Vec::new();
         for (name, value) in headers_to_add {
-            let edit = Edit::new(name.as_bytes(), value.as_bytes(), How::Set);
-            let edit = edit.ok().flatten();
-            added.push(edit.ok_or_else(|| format!("header field {name} cannot be added"))?);
+            let is_field = kgw_h1::is_valid_name(name.as_bytes()) && !is_reserved(name.as_bytes());
+            if !is_field || !kgw_h1::is_valid_value(value.as_bytes()) {
+                return Err(format!("header field {name} cannot be added"));
+            }
+            let options = FormatOptions {
+                omit_empty_values: true,
+            };
+            let value = LogProgram::text(value, options)
+                .map_err(|error| format!("header field {name}: {error}"))?;
+            added.push(Added {
+                name: name.as_bytes().into(),
+                value,
+            });
         }
         Ok(Self {
             // The request's path has a slash of its own.
@@ -74,8 +93,14 @@ impl Service {
                 fields.append(&name, value);
             }
         }
-        for edit in &self.headers_to_add {
-            edit.apply(&mut fields);
+        let mut value = Vec::new();
+        for added in &self.headers_to_add {
+            value.clear();
+            added.value.render(subject.record, &mut value);
+            let value = value.trim_ascii();
+            if !value.is_empty() && kgw_h1::is_valid_value(value) {
+                fields.set(&added.name, value);
+            }
         }
         let body = subject.body.clone().unwrap_or_default();
         if body.is_partial {
@@ -93,11 +118,10 @@ impl Service {
         match answer.head.status() {
             200 => self.allowed(answer.head.headers()),
             500.. => Err(Undecided),
-            status => Ok(Decision::Denied(self.denied(
-                status,
-                answer.head.headers(),
-                answer.body.clone(),
-            ))),
+            status => Ok(Decision::Denied {
+                answer: self.denied(status, answer.head.headers(), answer.body.clone()),
+                metadata: Map::new(),
+            }),
         }
     }
 
@@ -182,10 +206,13 @@ fn is_of_answer(name: &[u8]) -> bool {
 mod tests {
     use super::super::tests::{answer, filter, request, subject, text};
     use super::*;
+    use crate::telemetry::access_log::Record;
 
     fn asked(filter_json: &str, line: &str, fields: &str, body: &'static [u8]) -> Option<String> {
         let request = request(line, fields);
-        let question = filter(filter_json).question(&subject(&request, body))?;
+        let mut record = Record::new();
+        record.request.method = Some(request.method());
+        let question = filter(filter_json).question(&subject(&request, body, &record))?;
         let head = &question.head;
         let target = [head.method(), head.authority(), head.path()].map(text);
         let fields = head.headers().iter();
@@ -218,6 +245,16 @@ mod tests {
     }
 
     #[test]
+    fn added_fields_may_have_operators_and_are_left_out_if_nothing_fills_them() {
+        let filter = r#"{"type": "http", "headers_to_add": [
+            ["x-m", "it is %REQ(:METHOD)%"], ["x-none", "%REQ(X-NOTHING)%"], ["x-p", "100%%"]]}"#;
+        assert_eq!(
+            asked(filter, "GET /", "x-none: client\r\n", b"").unwrap(),
+            "GET a.example /\nhost: a.example\nx-m: it is GET\nx-p: 100%\n"
+        );
+    }
+
+    #[test]
     fn a_connect_request_has_nothing_to_ask_with() {
         assert_eq!(
             asked(r#"{"type": "http"}"#, "CONNECT a.example:1", "", b""),
@@ -229,7 +266,7 @@ mod tests {
         let answer = answer(status, fields, b"body");
         let mut request = request("GET /", "x-user: client\r\ncontent-type: text/x\r\n");
         match filter(filter_json).decision(&answer)? {
-            Decision::Denied(answer) => {
+            Decision::Denied { answer, .. } => {
                 let fields = answer.headers.iter();
                 let fields: Vec<_> = fields
                     .map(|(name, value)| format!("{}: {}", text(name), text(value)))

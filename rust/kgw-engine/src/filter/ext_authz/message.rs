@@ -9,11 +9,10 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value as Json};
 
-use super::Undecided;
-use super::wire::{Field, Value, Writer, read};
-
-/// How deep metadata may be nested.
-const MAX_DEPTH: usize = 32;
+use crate::protobuf::Malformed;
+use crate::protobuf::header::HeaderValueOption;
+use crate::protobuf::json::fields;
+use crate::protobuf::wire::{Field, Writer, pair, read};
 
 /// `CheckRequest`: what is known of a request.
 #[derive(Debug)]
@@ -142,19 +141,8 @@ pub(super) struct OkHttpResponse<'a> {
     pub(super) query_parameters_to_remove: Vec<&'a [u8]>,
 }
 
-/// A header field, and what becomes of those of its name.
-#[derive(Debug, Default)]
-pub(super) struct HeaderValueOption<'a> {
-    pub(super) name: &'a [u8],
-    pub(super) value: &'a [u8],
-    /// It is said whether it is appended, and that it is.
-    pub(super) append: Option<bool>,
-    /// `HeaderAppendAction`
-    pub(super) action: i64,
-}
-
 impl<'a> CheckResponse<'a> {
-    pub(super) fn decode(message: &'a [u8]) -> Result<Self, Undecided> {
+    pub(super) fn decode(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut found = Self::default();
         read(message, |Field { number, value }| {
             match number {
@@ -168,7 +156,7 @@ impl<'a> CheckResponse<'a> {
                     found.metadata.extend(metadata);
                     found.http = Some(HttpResponse::Ok(ok));
                 }
-                4 => found.metadata.extend(fields(value.bytes(), MAX_DEPTH)?),
+                4 => found.metadata.extend(fields(value.bytes())?),
                 _ => {}
             }
             Ok(())
@@ -178,7 +166,7 @@ impl<'a> CheckResponse<'a> {
 }
 
 /// The code of a `google.rpc.Status`, or of an `HttpStatus`.
-fn status_code(message: &[u8]) -> Result<i64, Undecided> {
+fn status_code(message: &[u8]) -> Result<i64, Malformed> {
     let mut code = 0;
     read(message, |Field { number, value }| {
         if number == 1 {
@@ -190,7 +178,7 @@ fn status_code(message: &[u8]) -> Result<i64, Undecided> {
 }
 
 impl<'a> DeniedHttpResponse<'a> {
-    fn decode(message: &'a [u8]) -> Result<Self, Undecided> {
+    fn decode(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut found = Self::default();
         read(message, |Field { number, value }| {
             match number {
@@ -209,14 +197,14 @@ impl<'a> DeniedHttpResponse<'a> {
 
 impl<'a> OkHttpResponse<'a> {
     /// With the metadata, which once stood here.
-    fn decode(message: &'a [u8]) -> Result<(Self, Map<String, Json>), Undecided> {
+    fn decode(message: &'a [u8]) -> Result<(Self, Map<String, Json>), Malformed> {
         let mut found = Self::default();
         let mut metadata = Map::new();
         read(message, |Field { number, value }| {
             let part = value.bytes();
             match number {
                 2 => found.headers.push(HeaderValueOption::decode(part)?),
-                3 => metadata = fields(part, MAX_DEPTH)?,
+                3 => metadata = fields(part)?,
                 5 => found.headers_to_remove.push(part),
                 6 => {
                     let field = HeaderValueOption::decode(part)?;
@@ -229,112 +217,5 @@ impl<'a> OkHttpResponse<'a> {
             Ok(())
         })?;
         Ok((found, metadata))
-    }
-}
-
-impl<'a> HeaderValueOption<'a> {
-    fn decode(message: &'a [u8]) -> Result<Self, Undecided> {
-        let mut found = Self::default();
-        read(message, |Field { number, value }| {
-            match number {
-                1 => read(value.bytes(), |Field { number, value }| {
-                    match number {
-                        1 => found.name = value.bytes(),
-                        // `value`, and `raw_value` where that is used instead.
-                        2 | 3 if !value.bytes().is_empty() => found.value = value.bytes(),
-                        _ => {}
-                    }
-                    Ok(())
-                })?,
-                2 => found.append = Some(status_code(value.bytes())? != 0),
-                3 => found.action = value.int(),
-                _ => {}
-            }
-            Ok(())
-        })?;
-        Ok(found)
-    }
-}
-
-/// Two texts: an entry of a map, or a parameter.
-fn pair(message: &[u8]) -> Result<(&[u8], &[u8]), Undecided> {
-    let mut found: (&[u8], &[u8]) = (b"", b"");
-    read(message, |Field { number, value }| {
-        match number {
-            1 => found.0 = value.bytes(),
-            2 => found.1 = value.bytes(),
-            _ => {}
-        }
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// The fields of a `google.protobuf.Struct`.
-fn fields(message: &[u8], depth: usize) -> Result<Map<String, Json>, Undecided> {
-    let mut found = Map::new();
-    read(message, |Field { number, value }| {
-        if number == 1 {
-            let (name, of) = pair(value.bytes())?;
-            let name = String::from_utf8_lossy(name).into_owned();
-            found.insert(name, json(of, depth)?);
-        }
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// A `google.protobuf.Value`.
-fn json(message: &[u8], depth: usize) -> Result<Json, Undecided> {
-    let deeper = depth.checked_sub(1).ok_or(Undecided)?;
-    let mut found = Json::Null;
-    read(message, |Field { number, value }| {
-        found = match (number, value) {
-            (2, Value::Double(number)) => number.into(),
-            (3, Value::Bytes(text)) => String::from_utf8_lossy(text).into_owned().into(),
-            (4, Value::Varint(truth)) => (truth != 0).into(),
-            (5, Value::Bytes(of)) => Json::Object(fields(of, deeper)?),
-            (6, Value::Bytes(of)) => {
-                let mut list = Vec::new();
-                read(of, |Field { number, value }| {
-                    if number == 1 {
-                        list.push(json(value.bytes(), deeper)?);
-                    }
-                    Ok(())
-                })?;
-                Json::Array(list)
-            }
-            _ => Json::Null,
-        };
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `{"a": 1.5, "b": ["x", true, null], "c": {"d": "e"}}`, as other encoders write it.
-    const STRUCT: &[u8] = b"\x0a\x0e\x0a\x01a\x12\x09\x11\0\0\0\0\0\0\xf8\x3f\
-        \x0a\x14\x0a\x01b\x12\x0f\x32\x0d\x0a\x03\x1a\x01x\x0a\x02\x20\x01\x0a\x02\x08\0\
-        \x0a\x11\x0a\x01c\x12\x0c\x2a\x0a\x0a\x08\x0a\x01d\x12\x03\x1a\x01e";
-
-    #[test]
-    fn metadata_is_read() {
-        let read = Json::Object(fields(STRUCT, MAX_DEPTH).unwrap());
-        let expected = r#"{"a":1.5,"b":["x",true,null],"c":{"d":"e"}}"#;
-        assert_eq!(read.to_string(), expected);
-    }
-
-    #[test]
-    fn metadata_is_not_nested_without_end() {
-        let mut nested: Vec<u8> = Vec::new();
-        for _ in 0..1_000 {
-            let mut writer = Writer::default();
-            writer.message(6, |list| list.message(1, |value| value.raw(&nested)));
-            nested = writer.into_bytes();
-        }
-        assert_eq!(json(&nested, MAX_DEPTH), Err(Undecided));
     }
 }

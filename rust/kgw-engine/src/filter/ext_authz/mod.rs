@@ -4,12 +4,13 @@
 //! says. What is asked and understood is what Envoy's `ext_authz` filter asks and understands; the ways
 //! to ask are in [`http`] and [`grpc`].
 
+pub(crate) mod cache;
+pub(crate) mod counts;
 mod edit;
 mod grpc;
 mod http;
 mod message;
-mod query;
-mod wire;
+pub(crate) mod query;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,12 +19,16 @@ use bytes::Bytes;
 use kgw_h1::{Headers, Limits, Request, RequestParts};
 use serde_json::{Map, Value};
 
+use self::cache::{DecisionCache, DecisionCaches};
+use self::counts::{Counts, CountsByName};
 pub(crate) use self::edit::Edit;
 use self::edit::Target;
 use self::query::QueryEdits;
 use crate::bridge::Answer;
-use crate::config::ir::{self, AuthorizationBody, AuthorizationService};
+use crate::config::ir::{self, AuthorizationBody, AuthorizationRetry, AuthorizationService};
 use crate::config::snapshot::Cluster;
+use crate::protobuf::Malformed;
+use crate::telemetry::access_log::Record;
 use crate::upstream::call::Called;
 
 /// Under which name access logs have what services noted: `%DYNAMIC_METADATA(NAMESPACE:KEY)%`.
@@ -49,6 +54,11 @@ pub(crate) struct ExtAuthz {
     pub(crate) failure_mode_allow: bool,
     pub(crate) failure_mode_allow_header_add: bool,
     pub(crate) status_on_error: u16,
+    pub(crate) retry: Option<AuthorizationRetry>,
+    pub(crate) clear_route_cache: bool,
+    pub(crate) cache: Option<Arc<DecisionCache>>,
+    /// Where decisions are counted by name as well.
+    pub(crate) counts: Option<Arc<Counts>>,
     /// The fields that it is told; none is all.
     request_headers: Option<Names>,
     service: Service,
@@ -78,6 +88,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) is_secure: bool,
     /// When the request began. Nanoseconds since 1970.
     pub(crate) began: u64,
+    /// What fills the operators in what the service is told.
+    pub(crate) record: &'a Record<'a>,
 }
 
 /// A request's body, or its beginning.
@@ -98,7 +110,10 @@ pub(crate) struct Question {
 #[derive(Debug)]
 pub(crate) enum Decision {
     Allowed(Box<Changes>),
-    Denied(Answer),
+    Denied {
+        answer: Answer,
+        metadata: Map<String, Value>,
+    },
 }
 
 /// What becomes of a request that passes, and of its answer.
@@ -116,6 +131,12 @@ pub(crate) struct Changes {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Undecided;
 
+impl From<Malformed> for Undecided {
+    fn from(_: Malformed) -> Self {
+        Self
+    }
+}
+
 // === impl ExtAuthz ===
 
 impl ExtAuthz {
@@ -123,6 +144,8 @@ impl ExtAuthz {
     pub(crate) fn compile(
         filter: &ir::ExtAuthz,
         cluster: Option<Arc<Cluster>>,
+        caches: &mut DecisionCaches,
+        counts: &CountsByName,
     ) -> Result<Self, String> {
         if filter.timeout_ms == 0 {
             return Err("an authorization service has no time to decide".to_owned());
@@ -134,6 +157,19 @@ impl ExtAuthz {
         if filter.body.is_some_and(|body| body.max_bytes == 0) {
             return Err("an authorization service is told no byte of a body".to_owned());
         }
+        if filter
+            .retry
+            .is_some_and(|retry| retry.base_interval_ms == 0)
+        {
+            return Err("an authorization service is asked again without a pause".to_owned());
+        }
+        if filter.cache.is_some() && filter.body.is_some() {
+            return Err("a decision about a body is not remembered".to_owned());
+        }
+        let cache = filter.cache.as_ref().map(|cache| {
+            let origin = serde_json::to_string(filter).map_err(|error| error.to_string())?;
+            caches.cache(origin, cache)
+        });
         Ok(Self {
             cluster,
             timeout_ms: filter.timeout_ms,
@@ -141,6 +177,10 @@ impl ExtAuthz {
             failure_mode_allow: filter.failure_mode_allow,
             failure_mode_allow_header_add: filter.failure_mode_allow_header_add,
             status_on_error: filter.status_on_error,
+            retry: filter.retry,
+            clear_route_cache: filter.clear_route_cache,
+            cache: cache.transpose()?,
+            counts: filter.stat_prefix.as_deref().map(|name| counts.of(name)),
             request_headers: Names::all_or(filter.request_headers.as_deref())?,
             service: match &filter.service {
                 AuthorizationService::Http { .. } => {
@@ -177,6 +217,13 @@ impl ExtAuthz {
 }
 
 impl Changes {
+    /// Whether they leave a request as it is.
+    pub(crate) fn leave_request(&self) -> bool {
+        self.target == Target::default()
+            && self.edits.is_empty()
+            && self.query == QueryEdits::default()
+    }
+
     /// Changes a request.
     pub(crate) fn apply(&self, request: &mut Request) {
         self.target.apply(request);
@@ -247,7 +294,12 @@ mod tests {
     pub(super) fn filter(service: &str) -> ExtAuthz {
         let json = format!(r#"{{"cluster": null, "service": {service}}}"#);
         let parsed: ir::ExtAuthz = serde_json::from_str(&with_told(&json)).unwrap();
-        ExtAuthz::compile(&parsed, None).unwrap()
+        compile(&parsed).unwrap()
+    }
+
+    fn compile(filter: &ir::ExtAuthz) -> Result<ExtAuthz, String> {
+        let counts = CountsByName::default();
+        ExtAuthz::compile(filter, None, &mut DecisionCaches::default(), &counts)
     }
 
     /// Over HTTP, no field is told unless it is named.
@@ -266,7 +318,11 @@ mod tests {
         request
     }
 
-    pub(super) fn subject<'a>(request: &'a Request, body: &'static [u8]) -> Subject<'a> {
+    pub(super) fn subject<'a>(
+        request: &'a Request,
+        body: &'static [u8],
+        record: &'a Record<'a>,
+    ) -> Subject<'a> {
         Subject {
             request,
             length: Some(body.len() as u64),
@@ -280,6 +336,19 @@ mod tests {
             server_name: None,
             is_secure: true,
             began: 7_000_000_005,
+            record,
+        }
+    }
+
+    /// A request that does not pass.
+    pub(super) fn denial() -> Decision {
+        Decision::Denied {
+            answer: Answer {
+                status: 403,
+                headers: Headers::new(),
+                body: Bytes::new(),
+            },
+            metadata: Map::new(),
         }
     }
 
@@ -307,10 +376,19 @@ mod tests {
             (r#""status_on_error": 199"#, "199"),
             (r#""body": {"max_bytes": 0}"#, "no byte"),
             (r#""request_headers": ["a b"]"#, "a b"),
+            (
+                r#""retry": {"attempts": 1, "base_interval_ms": 0, "max_interval_ms": 1}"#,
+                "without a pause",
+            ),
+            (
+                r#""body": {"max_bytes": 1},
+                   "cache": {"keys": ["path"], "ttl_ms": 1, "max_entries": 1}"#,
+                "not remembered",
+            ),
         ] {
             let json = format!(r#"{{"cluster": null, "service": {{"type": "http"}}, {members}}}"#);
             let parsed: ir::ExtAuthz = serde_json::from_str(&json).unwrap();
-            let error = ExtAuthz::compile(&parsed, None).unwrap_err();
+            let error = compile(&parsed).unwrap_err();
             assert!(error.contains(problem), "{error}");
         }
     }

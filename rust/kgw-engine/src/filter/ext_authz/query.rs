@@ -1,19 +1,19 @@
-//! What a service does to the parameters of a request's query.
+//! What a service, or another filter, does to the parameters of a request's query.
 
 use kgw_h1::Request;
 
 /// Changes to parameters.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct QueryEdits {
+pub(crate) struct QueryEdits {
     /// Names and values, decoded.
-    pub(super) set: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) set: Vec<(Vec<u8>, Vec<u8>)>,
     /// Names, decoded.
-    pub(super) remove: Vec<Vec<u8>>,
+    pub(crate) remove: Vec<Vec<u8>>,
 }
 
 impl QueryEdits {
     /// Changes a request. What no change is about stays as it is written.
-    pub(super) fn apply(&self, request: &mut Request) {
+    pub(crate) fn apply(&self, request: &mut Request) {
         if self.set.is_empty() && self.remove.is_empty() || request.path_only().is_empty() {
             return;
         }
@@ -34,7 +34,7 @@ impl QueryEdits {
             .split(|&byte| byte == b'&')
         {
             let name = piece.split(|&byte| byte == b'=').next().unwrap_or_default();
-            if !piece.is_empty() && !is_gone(&decoded(name)) {
+            if !piece.is_empty() && !is_gone(&decoded(name, true)) {
                 add(piece);
             }
         }
@@ -48,8 +48,8 @@ impl QueryEdits {
     }
 }
 
-/// Text without percent-encoding.
-fn decoded(text: &[u8]) -> Vec<u8> {
+/// Text without percent-encoding, and with spaces for `+` if that stands for one.
+pub(crate) fn decoded(text: &[u8], plus_is_space: bool) -> Vec<u8> {
     let hex = |byte: u8| char::from(byte).to_digit(16);
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -61,7 +61,7 @@ fn decoded(text: &[u8]) -> Vec<u8> {
                 decoded.push(value as u8);
                 rest = behind;
             }
-            (b'+', _) => decoded.push(b' '),
+            (b'+', _) if plus_is_space => decoded.push(b' '),
             _ => decoded.push(byte),
         }
     }

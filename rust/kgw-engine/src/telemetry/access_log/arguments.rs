@@ -4,6 +4,8 @@
     reason = "all have the signature that the table stores"
 )]
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::error::FormatError;
@@ -14,6 +16,7 @@ use super::operators;
 use super::time_format::TimeFormat;
 use super::timings::Point;
 use super::token::Call;
+use crate::cel::Expression;
 
 /// The parameter of an operator; empty when there is none.
 #[derive(Debug)]
@@ -32,6 +35,27 @@ impl Argument<'_> {
             expected,
         }
     }
+}
+
+/// `CEL(expression)`, whose value is always a text.
+pub(super) fn cel(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    expression(argument, false)
+}
+
+/// `TYPED_CEL(expression)`, whose value keeps its type.
+pub(super) fn typed_cel(argument: &Argument<'_>) -> Result<Field, FormatError> {
+    expression(argument, true)
+}
+
+fn expression(argument: &Argument<'_>, typed: bool) -> Result<Field, FormatError> {
+    let compiled = Expression::compile(argument.text).map_err(|error| FormatError::Expression {
+        name: argument.name,
+        error: error.to_string(),
+    })?;
+    Ok(Field::Expression {
+        expression: Arc::new(compiled),
+        typed,
+    })
 }
 
 pub(super) fn start_time(argument: &Argument<'_>) -> Result<Field, FormatError> {

@@ -51,6 +51,14 @@ pub enum FormatError {
         /// What would be valid.
         expected: &'static str,
     },
+    /// The operator's parameter is no expression.
+    #[error("{name}: {error}")]
+    Expression {
+        /// The operator.
+        name: &'static str,
+        /// What is wrong with it.
+        error: String,
+    },
     /// The operator exists in Envoy, but what it shows does not exist here.
     #[error("{name} is not supported by kgw: {reason}")]
     Unsupported {

@@ -2,13 +2,17 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
+use kgw_cel::Cel;
 use serde_json::Value;
 
 use super::json;
 use super::record::{HeaderLookup, Record};
+use super::status::grpc_status;
 use super::time_format::TimeFormat;
 use super::timings::Point;
+use crate::cel::Expression;
 use crate::telemetry::flags::ResponseFlag;
 use crate::telemetry::grpc;
 
@@ -81,6 +85,11 @@ pub(super) enum Field {
     GrpcStatus(GrpcForm),
     /// A fresh UUID.
     UniqueId,
+    /// The value of an expression, as text or of its own type.
+    Expression {
+        expression: Arc<Expression>,
+        typed: bool,
+    },
     /// The first that has a value that is not empty.
     Coalesce(Box<[Limited]>),
 }
@@ -372,6 +381,22 @@ impl Field {
                 out.extend_from_slice(id.hyphenated().encode_lower(&mut buffer).as_bytes());
                 Written::Text
             }
+            Self::Expression { expression, typed } => {
+                let value = if *typed {
+                    expression.show(record, super::expression::json)
+                } else {
+                    let text = |value: &Cel<'_>| super::expression::text(value).map(Value::String);
+                    expression.show(record, text)
+                };
+                match value.flatten() {
+                    None => Written::Missing,
+                    Some(Value::String(value)) => text(out, Some(value.as_bytes())),
+                    Some(value) => {
+                        json::write_value(out, &value);
+                        Written::Json
+                    }
+                }
+            }
             Self::Coalesce(fields) => {
                 let start = out.len();
                 for field in fields {
@@ -440,20 +465,10 @@ impl GrpcForm {
         if !grpc::is_grpc(content_type) {
             return Written::Missing;
         }
-        let response = &record.response;
-        let status = response
-            .trailers
-            .and_then(|trailers| trailers.first(b"grpc-status"))
-            .or_else(|| response.field(b"grpc-status"));
-        let code = match status {
-            // Envoy: a status that is no number is an invalid code.
-            Some(status) => std::str::from_utf8(status)
-                .ok()
-                .and_then(|status| status.parse().ok()),
-            None if response.code == 0 => return Written::Missing,
-            None => Some(u64::from(grpc::status_of_http(response.code))),
+        let Some(status) = grpc_status(record) else {
+            return Written::Missing;
         };
-        let Some(code) = code else {
+        let Ok(code) = status else {
             out.extend_from_slice(b"-1");
             return if matches!(self, Self::Number) {
                 Written::Json

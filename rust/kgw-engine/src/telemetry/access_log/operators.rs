@@ -5,14 +5,14 @@
 //! that would show something in Envoy that does not exist here is refused, with the reason.
 
 use super::arguments::{
-    Argument, MS, coalesce, common_duration, date, details, dynamic_metadata, emit_time,
+    Argument, MS, cel, coalesce, common_duration, date, details, dynamic_metadata, emit_time,
     emit_time_local, environment, filter_state, grpc_status, hostname, metadata, path, prefix,
     query_param, query_params, request_header, request_header_without_query, response_header,
-    response_trailer, server_name, start_time, start_time_local, upstream_filter_state,
+    response_trailer, server_name, start_time, start_time_local, typed_cel, upstream_filter_state,
 };
 use super::error::FormatError;
 use super::field::{AddressForm, AddressOf, Field, GrpcForm, Limited, NumberOf, TextOf};
-use super::record::{Record, Subject};
+use super::record::Subject;
 use super::timings::Point;
 use super::token::Call;
 
@@ -251,7 +251,6 @@ fn edit_distance(a: &[u8], b: &[u8]) -> usize {
     row[b.len()]
 }
 
-const NO_CEL: &str = "there is no expression language in access logs yet";
 const EXTENSION: &str = "it is an extension that has to be declared in Envoy's own configuration";
 
 /// Every operator, sorted by name.
@@ -266,7 +265,7 @@ static OPERATORS: &[Operator] = &[
     number("BYTES_RECEIVED", |r| Some(r.request.body_bytes)),
     number("BYTES_RETRANSMITTED", |_| Some(0)),
     number("BYTES_SENT", |r| Some(r.response.body_bytes)),
-    unsupported("CEL", NO_CEL),
+    required_with_length("CEL", cel),
     missing_with_parameter("CLUSTER_METADATA"),
     required_with_length("COALESCE", coalesce),
     required("COMMON_DURATION", common_duration),
@@ -374,7 +373,7 @@ static OPERATORS: &[Operator] = &[
     number("DOWNSTREAM_WIRE_BYTES_SENT", |r| {
         Some(r.downstream.wire.sent)
     }),
-    number("DURATION", |r| Some(duration(r))),
+    number("DURATION", |r| Some(r.duration_ns() / MS)),
     required_with_length("DYNAMIC_METADATA", dynamic_metadata),
     optional("EMIT_TIME", emit_time),
     optional("EMIT_TIME_LOCAL", emit_time_local),
@@ -452,7 +451,7 @@ static OPERATORS: &[Operator] = &[
     missing("TLS_JA4_FINGERPRINT"),
     missing("TRACE_ID"),
     required_with_length("TRAILER", response_trailer),
-    unsupported("TYPED_CEL", NO_CEL),
+    required_with_length("TYPED_CEL", typed_cel),
     field("UNIQUE_ID", Field::UniqueId),
     text("UPSTREAM_CLUSTER", |r| r.cluster.map(str::as_bytes)),
     text("UPSTREAM_CLUSTER_RAW", |r| r.cluster.map(str::as_bytes)),
@@ -576,21 +575,6 @@ static OPERATORS: &[Operator] = &[
     number("UPSTREAM_WIRE_BYTES_SENT", |r| Some(r.upstream.wire.sent)),
     missing("VIRTUAL_CLUSTER_NAME"),
 ];
-
-/// Milliseconds from the first byte of the request to its end, or to the line itself.
-fn duration(record: &Record<'_>) -> u64 {
-    let nanos = record
-        .timings
-        .between(Point::DownstreamRxBegin, Point::StreamEnd);
-    let clock = || {
-        record
-            .emit_unix_ns
-            .saturating_sub(record.start_unix_ns)
-            .max(0)
-            .unsigned_abs()
-    };
-    nanos.unwrap_or_else(clock) / MS
-}
 
 #[cfg(test)]
 mod tests {

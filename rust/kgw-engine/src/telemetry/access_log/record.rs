@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value};
 
-use super::timings::Timings;
+use super::timings::{Point, Timings};
 use crate::telemetry::flags::ResponseFlags;
 use crate::tls::TlsInfo;
 
@@ -64,6 +64,8 @@ pub struct Record<'a> {
     pub peer_principal: Option<&'a [u8]>,
     /// Dynamic metadata that filters left: namespace to object.
     pub metadata: Option<&'a Map<String, Value>>,
+    /// The request is traced because it asks for it (`x-envoy-force-trace`); never without tracing.
+    pub is_trace_forced: bool,
 }
 
 /// What a line is about.
@@ -193,8 +195,18 @@ pub trait HeaderLookup {
     /// `name` is lower case and never a pseudo header: the record has those.
     fn first(&self, name: &[u8]) -> Option<&[u8]>;
 
+    /// Calls `found` with the value of each field of the name, in order; `name` as for
+    /// [`first`](Self::first).
+    fn each(&self, name: &[u8], found: &mut dyn FnMut(&[u8]));
+
     /// Returns the sum of the lengths of all names and values. Bytes.
     fn total_bytes(&self) -> u64;
+
+    /// Returns how many fields there are.
+    fn count(&self) -> usize;
+
+    /// Returns name and value of a field by its place.
+    fn at(&self, place: usize) -> Option<(&[u8], &[u8])>;
 }
 
 /// Name and value pairs, for tests and examples; names are compared without regard to case.
@@ -205,10 +217,25 @@ impl HeaderLookup for &[(&str, &[u8])] {
             .map(|(_, value)| *value)
     }
 
+    fn each(&self, name: &[u8], found: &mut dyn FnMut(&[u8])) {
+        self.iter()
+            .filter(|(field, _)| field.as_bytes().eq_ignore_ascii_case(name))
+            .for_each(|(_, value)| found(value));
+    }
+
     fn total_bytes(&self) -> u64 {
         self.iter()
             .map(|(name, value)| (name.len() + value.len()) as u64)
             .sum()
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn at(&self, place: usize) -> Option<(&[u8], &[u8])> {
+        self.get(place)
+            .map(|(name, value)| (name.as_bytes(), *value))
     }
 }
 
@@ -242,7 +269,25 @@ impl Record<'_> {
             upstream: Upstream::default(),
             peer_principal: None,
             metadata: None,
+            is_trace_forced: false,
         }
+    }
+
+    /// From the first byte of the request to its end, or to now. Nanoseconds.
+    pub(super) fn duration_ns(&self) -> u64 {
+        let ended = self
+            .timings
+            .between(Point::DownstreamRxBegin, Point::StreamEnd);
+        ended.unwrap_or_else(|| {
+            let past = self.emit_unix_ns.saturating_sub(self.start_unix_ns);
+            past.max(0).unsigned_abs()
+        })
+    }
+
+    /// Whether the request is a health check that the proxy answered itself, which its details tell.
+    pub(super) fn is_health_check(&self) -> bool {
+        let details = self.response.details;
+        details.is_some_and(|details| details.starts_with("health_check"))
     }
 }
 
@@ -254,7 +299,7 @@ impl Default for Record<'_> {
 
 impl<'a> Request<'a> {
     /// Returns the value of a header field or pseudo header; `name` is lower case.
-    pub(super) fn field(&self, name: &[u8]) -> Option<&'a [u8]> {
+    pub(crate) fn field(&self, name: &[u8]) -> Option<&'a [u8]> {
         match name {
             b":method" => self.method,
             b":path" => self.path,
@@ -264,11 +309,95 @@ impl<'a> Request<'a> {
             _ => self.headers?.first(name),
         }
     }
+
+    /// The trace and the span that the request is a part of when it leaves (W3C Trace Context:
+    /// `traceparent`), if it says so.
+    pub(super) fn trace_ids(&self) -> Option<([u8; 16], [u8; 8])> {
+        let parent = std::str::from_utf8(self.field(b"traceparent")?).ok()?;
+        let mut parts = parent.split('-');
+        let (version, trace, span, flags) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        // Later versions may have more parts.
+        let is_of_form = hex::<1>(version)? != [0xff]
+            && hex::<1>(flags).is_some()
+            && (version != "00" || parts.next().is_none());
+        let (trace, span) = (hex::<16>(trace)?, hex::<8>(span)?);
+        (is_of_form && trace != [0; 16] && span != [0; 8]).then_some((trace, span))
+    }
+
+    /// Calls `found` with each value of a header field or pseudo header; `name` is lower case.
+    pub(super) fn each_field(&self, name: &[u8], found: &mut dyn FnMut(&[u8])) {
+        match name {
+            [b':', ..] | b"host" => self.field(name).into_iter().for_each(found),
+            _ => {
+                if let Some(headers) = self.headers {
+                    headers.each(name, found);
+                }
+            }
+        }
+    }
 }
 
 impl<'a> Response<'a> {
     /// Returns the value of a header field; `name` is lower case and not `:status`.
     pub(super) fn field(&self, name: &[u8]) -> Option<&'a [u8]> {
         self.headers?.first(name)
+    }
+}
+
+/// Reads so many bytes in lower-case hexadecimal digits.
+fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * N {
+        return None;
+    }
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = value(pair[0])? << 4 | value(pair[1])?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_read_if_it_is_one() {
+        const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+        const SPAN: &str = "b7ad6b7169203331";
+        let is_read = |parent: &str| {
+            let fields: &[(&str, &[u8])] = &[("traceparent", parent.as_bytes())];
+            let request = Request {
+                headers: Some(&fields as &dyn HeaderLookup),
+                ..Request::default()
+            };
+            request.trace_ids().map(|(trace, span)| (trace[0], span[7]))
+        };
+        assert_eq!(
+            is_read(&format!("00-{TRACE}-{SPAN}-01")),
+            Some((0x0a, 0x31))
+        );
+        assert_eq!(
+            is_read(&format!("01-{TRACE}-{SPAN}-01-more")),
+            Some((0x0a, 0x31))
+        );
+        for wrong in [
+            format!("00-{TRACE}-{SPAN}"),
+            format!("00-{TRACE}-{SPAN}-01-more"),
+            format!("ff-{TRACE}-{SPAN}-01"),
+            format!("00-{}-{SPAN}-01", "0".repeat(32)),
+            format!("00-{TRACE}-{}-01", "0".repeat(16)),
+            format!("00-{}-{SPAN}-01", TRACE.to_uppercase()),
+            format!("00-{SPAN}-{TRACE}-01"),
+            String::new(),
+        ] {
+            assert_eq!(is_read(&wrong), None, "{wrong}");
+        }
     }
 }

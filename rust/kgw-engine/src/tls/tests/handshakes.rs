@@ -9,6 +9,7 @@ fn only(version: TlsVersion) -> TlsParameters {
         min_version: Some(version),
         max_version: Some(version),
         cipher_suites: Vec::new(),
+        curves: Vec::new(),
     }
 }
 
@@ -225,4 +226,34 @@ fn what_cannot_be_used_is_refused_without_a_word_about_keys() {
         !text.contains("PRIVATE") && !text.contains(&good.key),
         "{text}"
     );
+}
+
+#[test]
+fn curves_and_algorithms_of_signatures_are_those_that_are_named() {
+    run(async {
+        let ca = Authority::new("ca");
+        let server = server(&server_tls(&ca, &["a.example"]));
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let mut tls = client_tls(&ca, "a.example");
+        tls.parameters.curves = owned(&["P-384", "X25519"]);
+        tls.signature_algorithms = owned(&["ed25519", "ecdsa_secp256r1_sha256"]);
+        let (_, at_client) = session(&server, &client(&tls)).await;
+        assert_eq!(at_client.group(), Some("P-384"));
+        // The server's key is of the curve P-256, so it has nothing else to sign with.
+        tls.signature_algorithms = owned(&["rsa_pss_rsae_sha256"]);
+        let (refused, _) = refusal(&server, &client(&tls)).await;
+        assert!(matches!(refused, TlsError::Handshake(_)), "{refused:?}");
+    });
+}
+
+#[test]
+fn what_is_no_curve_and_no_algorithm_is_an_error() {
+    let ca = Authority::new("ca");
+    let mut interned = Interned::default();
+    let mut tls = client_tls(&ca, "a.example");
+    tls.parameters.curves = vec!["P-521".to_owned()];
+    assert!(interned.client(&tls, UpstreamProtocol::Http1).is_err());
+    tls.parameters.curves = Vec::new();
+    tls.signature_algorithms = vec!["md5".to_owned()];
+    assert!(interned.client(&tls, UpstreamProtocol::Http1).is_err());
 }

@@ -11,7 +11,9 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::resolver::Resolver;
+use crate::clock::Nanos;
 use crate::config::ir::DnsName;
+use crate::upstream::endpoint::{Changes, Endpoint, carried};
 
 /// Addresses that are used of one name.
 const MAX_ADDRESSES: usize = 64;
@@ -19,7 +21,7 @@ const MAX_ADDRESSES: usize = 64;
 /// Marks the numbers of hosts among those of transports.
 const IS_HOST: u64 = 1 << 63;
 
-/// A name and a port, reached in one way.
+/// A name and a port, reached in one way by one cluster.
 #[derive(Debug)]
 pub(crate) struct Host {
     /// The number of the way in which its addresses are reached, which no other host has: connections
@@ -29,7 +31,10 @@ pub(crate) struct Host {
     pub(crate) port: u16,
     /// Time between two look-ups. Milliseconds.
     pub(crate) refresh_ms: u64,
-    addresses: RwLock<Arc<[SocketAddr]>>,
+    /// What is added to it at random, at most. Milliseconds.
+    pub(crate) jitter_ms: u64,
+    endpoints: RwLock<Arc<[Arc<Endpoint>]>>,
+    changes: Arc<Changes>,
     /// It was looked up, with an answer or without.
     is_looked_up: AtomicBool,
     looked_up: Notify,
@@ -42,20 +47,28 @@ impl Host {
             name: name.hostname.as_str().into(),
             port: name.port,
             refresh_ms: name.refresh_ms.max(1),
-            addresses: RwLock::new(Arc::default()),
+            jitter_ms: name.jitter_ms,
+            endpoints: RwLock::new(Arc::default()),
+            changes: Arc::default(),
             is_looked_up: AtomicBool::new(false),
             looked_up: Notify::new(),
         }
     }
 
-    /// The addresses of the last answer.
-    pub(crate) fn addresses(&self) -> Arc<[SocketAddr]> {
-        Arc::clone(&self.addresses.read())
+    /// The endpoints of the last answer.
+    pub(crate) fn endpoints(&self) -> Arc<[Arc<Endpoint>]> {
+        Arc::clone(&self.endpoints.read())
+    }
+
+    /// What is told of changes to them.
+    pub(crate) fn changes(&self) -> &Arc<Changes> {
+        &self.changes
     }
 
     /// Whether it has an address.
     pub(crate) fn has(&self, address: &SocketAddr) -> bool {
-        self.addresses.read().contains(address)
+        let endpoints = self.endpoints.read();
+        endpoints.iter().any(|one| one.address == *address)
     }
 
     /// What tells when it was looked up for the first time, if it was not yet.
@@ -66,7 +79,7 @@ impl Host {
     }
 
     /// Notes the end of a look-up. Without an answer it keeps the addresses that it has.
-    pub(super) fn note(&self, answer: Option<Vec<SocketAddr>>) {
+    pub(super) fn note(&self, answer: Option<Vec<SocketAddr>>, now: Nanos) {
         if let Some(mut found) = answer {
             let mut seen = Vec::with_capacity(found.len().min(MAX_ADDRESSES));
             found.retain(|address| {
@@ -76,9 +89,11 @@ impl Host {
                 }
                 is_new
             });
-            let mut addresses = self.addresses.write();
-            if **addresses != *found {
-                *addresses = found.into();
+            let before = self.endpoints();
+            if !before.iter().map(|one| &one.address).eq(&found) {
+                let endpoints = carried(&found, &before, now, &self.changes);
+                *self.endpoints.write() = endpoints.into();
+                self.changes.tell();
             }
         }
         if !self.is_looked_up.swap(true, Ordering::AcqRel) {
@@ -87,20 +102,20 @@ impl Host {
     }
 }
 
-/// The addresses of a cluster: those it was given, or those of a name.
+/// The endpoints of a cluster: those it was given, or those of a name.
 #[derive(Debug)]
-pub(crate) enum Addresses<'a> {
-    Given(&'a [SocketAddr]),
-    Found(Arc<[SocketAddr]>),
+pub(crate) enum Endpoints<'a> {
+    Given(&'a [Arc<Endpoint>]),
+    Found(Arc<[Arc<Endpoint>]>),
 }
 
-impl Deref for Addresses<'_> {
-    type Target = [SocketAddr];
+impl Deref for Endpoints<'_> {
+    type Target = [Arc<Endpoint>];
 
-    fn deref(&self) -> &[SocketAddr] {
+    fn deref(&self) -> &[Arc<Endpoint>] {
         match self {
-            Self::Given(addresses) => addresses,
-            Self::Found(addresses) => addresses,
+            Self::Given(endpoints) => endpoints,
+            Self::Found(endpoints) => endpoints,
         }
     }
 }
@@ -108,7 +123,7 @@ impl Deref for Addresses<'_> {
 /// All hosts by their configuration, as long as a snapshot uses them.
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {
-    known: HashMap<(DnsName, u64), Weak<Host>>,
+    known: HashMap<(String, DnsName, u64), Weak<Host>>,
     count: AtomicU64,
     resolver: Option<Arc<Resolver>>,
 }
@@ -122,9 +137,9 @@ impl Hosts {
         }
     }
 
-    /// The host of a name that is reached in a way, by its number. A new one is looked up at once.
-    pub(crate) fn host(&mut self, name: &DnsName, transport: u64) -> Arc<Host> {
-        let key = (name.clone(), transport);
+    /// The host of a name that a cluster reaches in a way, by its number. A new one is looked up at once.
+    pub(crate) fn host(&mut self, cluster: &str, name: &DnsName, transport: u64) -> Arc<Host> {
+        let key = (cluster.to_owned(), name.clone(), transport);
         if let Some(known) = self.known.get(&key).and_then(Weak::upgrade) {
             return known;
         }
@@ -152,6 +167,7 @@ mod tests {
             hostname: hostname.to_owned(),
             port: 80,
             refresh_ms: 5_000,
+            jitter_ms: 0,
         }
     }
 
@@ -159,19 +175,26 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
+    fn found(host: &Host) -> Vec<SocketAddr> {
+        host.endpoints().iter().map(|one| one.address).collect()
+    }
+
     #[test]
     fn what_was_found_last_is_kept() {
         let host = Host::new(&name("a.example"), 0);
         assert!(host.awaited().is_some());
-        assert!(host.addresses().is_empty());
-        host.note(None);
+        assert!(host.endpoints().is_empty());
+        host.note(None, Nanos(0));
         assert!(host.awaited().is_none());
-        host.note(Some(addresses(&["10.0.0.1:80", "[::1]:80", "10.0.0.1:80"])));
-        assert_eq!(*host.addresses(), addresses(&["10.0.0.1:80", "[::1]:80"]));
-        host.note(None);
+        host.note(
+            Some(addresses(&["10.0.0.1:80", "[::1]:80", "10.0.0.1:80"])),
+            Nanos(0),
+        );
+        assert_eq!(found(&host), addresses(&["10.0.0.1:80", "[::1]:80"]));
+        host.note(None, Nanos(0));
         assert!(host.has(&"[::1]:80".parse().unwrap()));
-        host.note(Some(addresses(&["10.0.0.2:80"])));
-        assert_eq!(*host.addresses(), addresses(&["10.0.0.2:80"]));
+        host.note(Some(addresses(&["10.0.0.2:80"])), Nanos(0));
+        assert_eq!(found(&host), addresses(&["10.0.0.2:80"]));
         assert!(!host.has(&"[::1]:80".parse().unwrap()));
     }
 
@@ -179,18 +202,20 @@ mod tests {
     fn so_many_addresses_are_used() {
         let host = Host::new(&name("a.example"), 0);
         let many = (0..1_000_u16).map(|port| SocketAddr::from(([10, 0, 0, 1], port)));
-        host.note(Some(many.collect()));
-        assert_eq!(host.addresses().len(), MAX_ADDRESSES);
+        host.note(Some(many.collect()), Nanos(0));
+        assert_eq!(host.endpoints().len(), MAX_ADDRESSES);
     }
 
     #[test]
     fn a_host_is_one_as_long_as_it_is_used() {
         let mut hosts = Hosts::default();
-        let one = hosts.host(&name("a.example"), 0);
-        assert!(Arc::ptr_eq(&one, &hosts.host(&name("a.example"), 0)));
-        let over_tls = hosts.host(&name("a.example"), 1);
+        let one = hosts.host("c", &name("a.example"), 0);
+        assert!(Arc::ptr_eq(&one, &hosts.host("c", &name("a.example"), 0)));
+        let over_tls = hosts.host("c", &name("a.example"), 1);
+        let of_another = hosts.host("d", &name("a.example"), 0);
+        assert_ne!(one.transport, of_another.transport);
         assert_ne!(one.transport, over_tls.transport);
-        drop(one);
+        drop((one, of_another));
         hosts.forget_unused();
         assert_eq!(hosts.known.len(), 1);
     }

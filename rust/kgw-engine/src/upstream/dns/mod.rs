@@ -13,5 +13,5 @@ mod host;
 mod resolver;
 mod system;
 
-pub(crate) use self::host::{Addresses, Host, Hosts};
+pub(crate) use self::host::{Endpoints, Host, Hosts};
 pub(crate) use self::resolver::Resolver;

@@ -87,7 +87,7 @@ impl Resolver {
             match thread.spawn(move || schedule.run()) {
                 Ok(_) => due.threads += 1,
                 // Nobody would ever look it up, and nobody is to wait for that.
-                Err(_) if due.threads == 0 => host.note(None),
+                Err(_) if due.threads == 0 => host.note(None, self.0.clock.now()),
                 Err(_) => {}
             }
         }
@@ -137,8 +137,12 @@ impl Schedule {
             if found.is_none() {
                 self.failed.fetch_add(1, Ordering::Relaxed);
             }
-            host.note(found);
-            let at = self.clock.now().after_ms(host.refresh_ms);
+            let now = self.clock.now();
+            host.note(found, now);
+            let wait_ms = host
+                .refresh_ms
+                .saturating_add(fastrand::u64(0..=host.jitter_ms));
+            let at = now.after_ms(wait_ms);
             self.due.lock().push(at, Arc::downgrade(&host));
         }
     }
@@ -224,6 +228,7 @@ mod tests {
     struct Lab {
         hosts: Hosts,
         resolver: Arc<Resolver>,
+        jitter_ms: u64,
         clock: Clock,
         asked: mpsc::Receiver<(String, mpsc::Sender<Answer>)>,
     }
@@ -243,6 +248,7 @@ mod tests {
             Self {
                 hosts: Hosts::new(Arc::clone(&resolver)),
                 resolver,
+                jitter_ms: 0,
                 clock,
                 asked,
             }
@@ -253,8 +259,9 @@ mod tests {
                 hostname: hostname.to_owned(),
                 port: 80,
                 refresh_ms: 5_000,
+                jitter_ms: self.jitter_ms,
             };
-            self.hosts.host(&name, 0)
+            self.hosts.host("cluster", &name, 0)
         }
 
         fn asked(&self) -> (String, mpsc::Sender<Answer>) {
@@ -307,6 +314,20 @@ mod tests {
         let (_, reply) = lab.asked();
         reply.send(Ok(vec![address("10.0.0.2:80")])).unwrap();
         assert!(eventually(|| host.has(&address("10.0.0.2:80"))));
+    }
+
+    #[test]
+    fn a_name_is_looked_up_later_by_no_more_than_the_jitter() {
+        let mut lab = Lab::new();
+        lab.jitter_ms = 5_000;
+        let _host = lab.host("a.example");
+        let (_, reply) = lab.asked();
+        reply.send(Ok(vec![address("10.0.0.1:80")])).unwrap();
+        assert!(eventually(|| lab.resolver.waiting() == 1));
+        lab.turn(4);
+        assert!(lab.asked.try_recv().is_err());
+        lab.turn(6);
+        assert_eq!(lab.asked().0, "a.example");
     }
 
     #[test]

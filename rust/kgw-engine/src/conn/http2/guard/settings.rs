@@ -43,7 +43,9 @@ pub(crate) fn server_builder(options: &Http2Options, http: &HttpOptions) -> h2::
         .max_concurrent_reset_streams(remembered(streams))
         .max_local_error_reset_streams(Some(1024));
     // Whether a request may switch protocols is its route's to say.
-    builder.enable_connect_protocol();
+    if options.allow_connect {
+        builder.enable_connect_protocol();
+    }
     builder
 }
 

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::service::Services;
 use output::FileOutput;
 use sink::{Progress, Shared as SinkShared, Stream};
 
@@ -63,6 +64,8 @@ impl Default for WriterOptions {
 pub struct LogWriter {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Logs that are no files, to which the workers write themselves.
+    services: Services,
 }
 
 /// Where lines go; clones are the same sink, which is closed when the last one is dropped.
@@ -151,7 +154,13 @@ impl LogWriter {
         Ok(Self {
             shared,
             thread: Some(thread),
+            services: Services::new(options.workers),
         })
+    }
+
+    /// The logs that are services.
+    pub(crate) fn services(&self) -> &Services {
+        &self.services
     }
 
     /// Opens `path` for appending, or returns the sink of that path if it is open.
@@ -190,7 +199,8 @@ impl LogWriter {
         self.shared.wake();
     }
 
-    /// Waits until everything queued so far is written; returns whether it was, within `timeout`.
+    /// Waits until everything queued so far is written, or sent to services; returns whether it was, within
+    /// `timeout`.
     #[expect(
         clippy::disallowed_methods,
         reason = "the caller waits in real time, whatever clock the engine runs by"
@@ -198,6 +208,7 @@ impl LogWriter {
     pub fn flush(&self, timeout: Duration) -> bool {
         let start = Instant::now();
         let left = || timeout.saturating_sub(start.elapsed());
+        let is_sent = self.services.flush(timeout);
         let progress = &self.shared.progress;
         let mut control = self.shared.control.lock();
         loop {
@@ -212,7 +223,7 @@ impl LogWriter {
                 return false;
             }
             if control.clean || control.stopped {
-                return control.clean;
+                return control.clean && is_sent;
             }
             // A sink is stalled: look again after an interval.
             let pause = self.shared.options.interval.min(left());

@@ -1,0 +1,105 @@
+"""How much a backend is asked for, and how its connections are kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, Strict, model_validator
+
+from kgw.api.base import Bool, Model, contradiction
+from kgw.api.duration import Duration
+from kgw.api.kgateway.count import Count
+
+_AtLeastOne = Annotated[int, Strict(), Field(ge=1, le=2_147_483_647)]
+_NotNegative = Annotated[int, Strict(), Field(ge=0, le=2_147_483_647)]
+
+
+class CircuitBreakers(Model):
+    """How much may be under way to a backend at once, over all of the proxy.
+
+    What is not given is as in Envoy: 1024 connections, waiting requests and requests, 3 retries.
+    """
+
+    max_connections: _AtLeastOne | None = None
+    """Connections, in use or not."""
+    max_pending_requests: _AtLeastOne | None = None
+    """Requests that wait for a connection."""
+    max_requests: _AtLeastOne | None = None
+    """Requests that have a connection."""
+    max_retries: _NotNegative | None = None
+    """Retries."""
+    track_remaining: Bool | None = None
+    """Whether statistics tell how much is left."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if (
+            self.max_connections is None
+            and self.max_pending_requests is None
+            and self.max_requests is None
+            and self.max_retries is None
+        ):
+            raise contradiction(
+                "at least one of the fields in [maxConnections maxPendingRequests maxRequests "
+                "maxRetries] must be set"
+            )
+        return self
+
+
+class ConnectionKeepalive(Model):
+    """PING frames that find out whether a backend is still there."""
+
+    connection_idle_interval: Duration | None = None
+    """The time without a byte after which one goes before a stream begins."""
+    interval: Duration | None = None
+    """The time between two; absent, they go only after idle times."""
+    timeout: Duration
+    """The time for the answer, after which the connection is closed."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        for name, alias in (
+            ("connection_idle_interval", "connectionIdleInterval"),
+            ("interval", "interval"),
+            ("timeout", "timeout"),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise contradiction(f"{alias} must be at least 1ms", alias)
+        return self
+
+
+class Dns(Model):
+    """How often the name of a backend is looked up."""
+
+    jitter: Duration | None = None
+    """The time by which a look-up may be later than it is due, at most."""
+    refresh_rate: Duration | None = None
+    """The time between two look-ups."""
+    respect_ttl: Bool | None = None
+    """Whether addresses count as long as their servers say."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if self.refresh_rate is not None and self.refresh_rate < 1:
+            raise contradiction("refreshRate must be at least 1ms", "refreshRate")
+        if (
+            self.jitter is not None
+            and self.refresh_rate is not None
+            and self.jitter > self.refresh_rate
+        ):
+            raise contradiction("jitter must be less than or equal to refreshRate", "jitter")
+        return self
+
+
+class CommonHttpProtocolOptions(Model):
+    """HTTP towards a backend, whatever the version."""
+
+    idle_timeout: Duration | None = None
+    """The time that a connection may sit unused; 0 is no bound."""
+    max_headers_count: Count | None = None
+    """The header fields that an answer may have."""
+    max_requests_per_connection: Count | None = None
+    """The requests after which a connection is closed; 0 is no bound."""
+    max_stream_duration: Duration | None = None
+    """The time for a request and its answer; 0 is no bound."""

@@ -1,0 +1,83 @@
+"""Backends of kgateway: hosts that are listed, and what is wrong with them.
+
+A Backend stands where a Service does: policies of backends are for it, and other namespaces need a
+ReferenceGrant. It has one port, which no reference names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING, Any
+
+from kgw.attach.status import Outcome
+
+if TYPE_CHECKING:
+    from kgw.api import Backend, Opaque
+    from kgw.api.gateway.backend_object import BackendObjectReference
+    from kgw.attach.index import Index
+
+
+@dataclass(frozen=True, slots=True)
+class BackendState:
+    """A Backend and whether it can be used."""
+
+    backend: Backend | Opaque
+    accepted: Outcome
+
+
+def resolve(index: Index) -> list[BackendState]:
+    """All Backends."""
+    found = [BackendState(one, accepted(one)) for one in index.backends.values()]
+    for key, refused in index.refused.items():
+        if (key.group, key.kind) == ("gateway.kgateway.dev", "Backend"):
+            outcome = Outcome(False, "Invalid", index.refusal(key) or "")
+            found.append(BackendState(refused, outcome))
+    return found
+
+
+def accepted(backend: Backend) -> Outcome:
+    """Whether a Backend can be used."""
+    errors = [one.message for one in backend.defects]
+    if errors:
+        return Outcome(False, "Invalid", "; ".join(errors))
+    return Outcome(True, "Accepted", "Backend accepted")
+
+
+def problem(
+    backend: Backend, ref: BackendObjectReference, kind: str
+) -> tuple[Outcome | None, str, str]:
+    """Why a reference of a route to a Backend leads nowhere, with its code and the field.
+
+    Args:
+        backend: what is referred to.
+        ref: the reference.
+        kind: the kind of the route, or of what else refers to it.
+    """
+    if ref.port is not None:
+        # kgateway refuses it, too: what the port is, the Backend says.
+        why = f"BackendRef to {backend.key} includes a port"
+        return Outcome(False, "UnsupportedValue", why), "KGW307", "port"
+    outcome = accepted(backend)
+    if not outcome.ok:
+        why = f"{backend.key} is not valid: {outcome.message}"
+        return Outcome(False, "BackendNotFound", why), "KGW307", "name"
+    if kind == "UDPRoute":
+        why = f"{backend.key} speaks TCP, which a UDPRoute cannot"
+        return Outcome(False, "UnsupportedProtocol", why), "KGW504", "name"
+    return None, "", ""
+
+
+def destination(backend: Backend) -> dict[str, Any]:
+    """The endpoints of a Backend that can be used, in the IR."""
+    static = backend.spec.static
+    assert static is not None  # one without hosts cannot be used
+    endpoints = []
+    for one in static.hosts:
+        try:
+            address = ip_address(one.host)
+        except ValueError:
+            return {"dns": {"hostname": one.host, "port": one.port}}
+        host = f"[{address}]" if isinstance(address, IPv6Address) else str(address)
+        endpoints.append(f"{host}:{one.port}")
+    return {"endpoints": endpoints}

@@ -1,0 +1,80 @@
+//! How connections to endpoints behave, and how many requests they get.
+
+use serde::{Deserialize, Serialize};
+
+use super::TcpKeepalive;
+
+/// How connections of a cluster behave. Clusters that differ in it share none.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionOptions {
+    /// Time that a connection may sit unused. Milliseconds; 0 is no limit. If none is given it is 55 s, for
+    /// backends commonly close theirs after a minute (Envoy: 1 h).
+    pub idle_timeout_ms: Option<u64>,
+    /// Most fields in the head of an answer; one with more is malformed. Envoy: 100.
+    pub max_fields: Option<u32>,
+    /// What is buffered of a request that the endpoint does not take. Bytes, give or take one read of 16
+    /// KiB, and no more is ever read ahead of an answer; 0 or none is what the listener has.
+    pub buffer_bytes: Option<u64>,
+    /// Probes of connections; none are the system's settings, by which there usually are none.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// HTTP/2.
+    pub http2: Http2ConnectionOptions,
+}
+
+/// How HTTP/2 connections of a cluster behave.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http2ConnectionOptions {
+    /// Bytes of an answer that may be on their way unread. 64 KiB if none is given.
+    pub initial_stream_window_size: Option<u32>,
+    /// Bytes of all answers of a connection that may be on their way unread. 1 MiB if none is given.
+    pub initial_connection_window_size: Option<u32>,
+    /// Streams on one connection, if its peer allows as many. 256 if none is given, which is also the most.
+    pub max_concurrent_streams: Option<u32>,
+    /// Questions whether the peer is still there.
+    pub keepalive: Option<Http2Keepalive>,
+}
+
+/// PING frames on a connection (Envoy `connection_keepalive`).
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http2Keepalive {
+    /// Time between two of them. Milliseconds; 0 is none in intervals.
+    #[serde(default)]
+    pub interval_ms: u64,
+    /// Time for the answer, after which the connection is closed. Milliseconds, at least 1.
+    pub timeout_ms: u64,
+    /// Time without use after which one goes before the next stream. Milliseconds; 0 is none.
+    #[serde(default)]
+    pub idle_interval_ms: u64,
+}
+
+/// How much may be under way to a cluster at once, over all workers (Envoy `circuit_breakers`).
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CircuitBreakers {
+    /// Connections, in use or not. A worker opens one to an endpoint that it has none to in any case.
+    pub max_connections: u64,
+    /// Requests that wait for a connection.
+    pub max_pending_requests: u64,
+    /// Requests that have a connection.
+    pub max_requests: u64,
+    /// Retries. A cluster with a retry budget has that instead.
+    pub max_retries: u64,
+    /// How much is left is told by statistics.
+    pub track_remaining: bool,
+}
+
+impl Default for CircuitBreakers {
+    /// Envoy's.
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            max_pending_requests: 1024,
+            max_requests: 1024,
+            max_retries: 3,
+            track_remaining: false,
+        }
+    }
+}
