@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "python" / "kgw"
 def test_every_code_of_a_resource_is_documented_and_used() -> None:
     used = {
         code
-        for folder in ("api", "attach", "source", "translate")
+        for folder in ("api", "attach", "migrate", "source", "translate")
         for file in (PACKAGE / folder).rglob("*.py")
         for code in re.findall(r"\"(KGW\d{3})\"", file.read_text())
     }

@@ -11,9 +11,11 @@ from pydantic import ValidationError
 
 from kgw.api import (
     AccessLog,
+    Backend,
     BackendRef,
     BackendTLSPolicy,
     ConfigMap,
+    DirectResponse,
     EndpointSlice,
     Filter,
     Gateway,
@@ -599,6 +601,17 @@ spec: {controllerName: kgateway.dev/kgateway}
         "labels: {istio.io/use-waypoint: way}}}",
     ),
     (
+        Backend.of("db", "192.0.2.1:80", "[2001:db8::1]:81", app_protocol="http2"),
+        "{apiVersion: gateway.kgateway.dev/v1alpha1, kind: Backend, metadata: {name: db}, "
+        "spec: {static: {appProtocol: http2, hosts: [{host: 192.0.2.1, port: 80}, "
+        "{host: '2001:db8::1', port: 81}]}}}",
+    ),
+    (
+        DirectResponse.of("gone", 410, "It is gone."),
+        "{apiVersion: gateway.kgateway.dev/v1alpha1, kind: DirectResponse, "
+        "metadata: {name: gone}, spec: {status: 410, body: It is gone.}}",
+    ),
+    (
         ConfigMap.of("ca", {"ca.crt": "x"}, namespace="far"),
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: ca, namespace: far}, "
         "data: {ca.crt: x}}",
@@ -623,10 +636,14 @@ def test_what_is_made_is_what_people_write(made: Resource, manifest: str) -> Non
     assert [made] == loads(manifest)
 
 
-def test_there_is_a_way_to_make_every_kind_but_two() -> None:
+def test_there_is_a_way_to_make_every_kind_but_three() -> None:
     # A BackendConfigPolicy is a dozen settings, none of which is the usual one; in Python, a Test
-    # is a function.
-    assert {made.kind for made, _ in MADE} == set(HOMES) - {"BackendConfigPolicy", "Test"}
+    # is a function; an extension is what its only field is.
+    assert {made.kind for made, _ in MADE} == set(HOMES) - {
+        "BackendConfigPolicy",
+        "GatewayExtension",
+        "Test",
+    }
 
 
 def test_a_service_is_made_with_the_slices_of_its_addresses() -> None:

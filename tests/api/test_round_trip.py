@@ -236,10 +236,10 @@ def test_unknown_and_unsupported_fields_of_a_model_are_found() -> None:
 
 def test_a_policy_that_is_not_enforced_is_a_defect_of_the_model() -> None:
     made = api.TrafficPolicy.model_validate(
-        {"metadata": {"name": "a"}, "spec": {"cors": {"allowOrigins": ["*"]}}}
+        {"metadata": {"name": "a"}, "spec": {"ai": {"promptGuard": {}}}}
     )
     config = Config.from_objects([made])
-    assert [one.field for one in config.errors] == ["spec.cors"]
+    assert [one.field for one in config.errors] == ["spec.ai"]
     assert [one.code for one in made.defects] == ["KGW501"]
 
 

@@ -16,6 +16,28 @@ from kgw.translate import Options, translate
 if TYPE_CHECKING:
     from kgw.translate import Translation
 
+pytestmark = pytest.mark.fields(
+    "BackendConfigPolicy.spec.commonHttpProtocolOptions",
+    "BackendConfigPolicy.spec.http1ProtocolOptions",
+    "BackendConfigPolicy.spec.tls.alpnProtocols",
+    "BackendConfigPolicy.spec.tls.insecureSkipVerify",
+    "BackendConfigPolicy.spec.tls.parameters",
+    "BackendConfigPolicy.spec.tls.secretRef",
+    "BackendConfigPolicy.spec.tls.simpleTLS",
+    "BackendConfigPolicy.spec.tls.sni",
+    "BackendConfigPolicy.spec.tls.verifySubjectAltNames",
+    "BackendConfigPolicy.spec.upstreamProxyProtocol",
+    without=(
+        "BackendConfigPolicy.spec.commonHttpProtocolOptions.idleTimeout",
+        "BackendConfigPolicy.spec.commonHttpProtocolOptions.maxHeadersCount",
+        "BackendConfigPolicy.spec.commonHttpProtocolOptions.maxStreamDuration",
+        "BackendConfigPolicy.spec.http1ProtocolOptions.overrideStreamErrorOnInvalidHttpMessage",
+        "BackendConfigPolicy.spec.http1ProtocolOptions.preserveHttp1HeaderCase",
+        "BackendConfigPolicy.spec.tls.parameters.ecdhCurves",
+        "BackendConfigPolicy.spec.tls.parameters.signatureAlgorithms",
+    ),
+)
+
 AUTHORITY = trustme.CA()
 CA = AUTHORITY.cert_pem.bytes().decode()
 LEAF = AUTHORITY.issue_cert("client.example")
@@ -251,7 +273,13 @@ def test_a_policy_of_a_port_holds_before_one_of_the_service() -> None:
             "TargetNotFound",
             "`http`",
         ),
-        ("{group: gateway.kgateway.dev, kind: Backend, name: web}", "KGW309", "Invalid", None),
+        ("{group: apps, kind: Deployment, name: web}", "KGW309", "Invalid", None),
+        (
+            "{group: gateway.kgateway.dev, kind: Backend, name: web}",
+            "KGW302",
+            "TargetNotFound",
+            None,
+        ),
     ],
 )
 def test_a_target_that_does_not_exist_is_told(
@@ -582,8 +610,8 @@ def test_tls_that_cannot_be_used_leaves_a_service_without_connections(
     ("spec", "code"),
     [
         ("tls: {insecureSkipVerify: true, wellKnownCACertificates: System}", "KGW208"),
-        ("tls: {files: {rootCA: /a}}", "KGW501"),
-        ("tls: {insecureSkipVerify: true, parameters: {ecdhCurves: [X25519]}}", "KGW501"),
+        ("tls: {files: {rootCA: /none/a}}", "KGW482"),
+        ("tls: {insecureSkipVerify: true, parameters: {ecdhCurves: [P-521]}}", "KGW481"),
         ("tls: {insecureSkipVerify: true, parameters: {maxVersion: '1.1'}}", "KGW501"),
         (
             "tls: {insecureSkipVerify: true, parameters: {minVersion: '1.3', maxVersion: '1.2'}}",
@@ -618,10 +646,7 @@ def test_an_older_policy_with_tls_shields_a_service_from_a_broken_one() -> None:
 @pytest.mark.parametrize(
     "spec",
     [
-        "circuitBreakers: {maxRequests: 1}",
-        "commonHttpProtocolOptions: {idleTimeout: 1s}",
         "http1ProtocolOptions: {enableTrailers: false}",
-        "http2ProtocolOptions: {maxConcurrentStreams: 1}",
         "loadBalancer: {random: {}}",
     ],
 )
@@ -649,7 +674,8 @@ def test_tls_of_a_backend_tls_policy_goes_first() -> None:
     ("target", "code", "reason"),
     [
         ("{group: '', kind: Service, name: webb}", "KGW302", "TargetNotFound"),
-        ("{group: gateway.kgateway.dev, kind: Backend, name: web}", "KGW309", "Invalid"),
+        ("{group: gateway.kgateway.dev, kind: Backend, name: web}", "KGW302", "TargetNotFound"),
+        ("{group: networking.istio.io, kind: Hostname, name: web}", "KGW309", "Invalid"),
     ],
 )
 def test_a_target_that_cannot_be_used_is_told(target: str, code: str, reason: str) -> None:

@@ -13,6 +13,10 @@ from tests.translate.support import EDGE, codes, load, run, run_all, verdict
 if TYPE_CHECKING:
     from kgw.translate import Translation
 
+pytestmark = pytest.mark.fields(
+    "ListenerPolicy.spec.default.httpSettings.serverName", "ListenerPolicy.spec.perPort"
+)
+
 POLICY = "ListenerPolicy default/a"
 REFS = "caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]"
 CLOSED = {"type": "passthrough", "forward": {"name": "", "backends": []}}

@@ -382,7 +382,7 @@ spec:
     assert bool(filters["default/teams/0/0"]) == limited
     assert filters["default/own/0/0"] == []
     (ancestor,) = status(found, "TrafficPolicy default/limit").ancestors
-    assert (ancestor.ref["kind"], ancestor.ref["name"]) == ("Gateway", "edge")
+    assert (ancestor.ref["kind"], ancestor.ref["name"]) == ("ListenerSet", "team")
 
 
 def test_a_policy_for_a_listener_of_the_gateway_is_not_for_a_sets_of_that_name() -> None:

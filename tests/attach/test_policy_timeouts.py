@@ -68,8 +68,9 @@ def test_a_policy_with_a_limit_does_not_hide_the_time_out_of_another() -> None:
     assert codes(found) == ["KGW411"]
 
 
-def test_the_idle_time_out_of_a_route_is_an_error_for_now() -> None:
+def test_the_idle_time_out_of_a_route_is_the_actions() -> None:
     text = timeout("a", WHOLE, "1s").replace("request: 1s", "streamIdle: 1s")
     found, findings = run_all(EDGE, ROUTE, text)
-    assert [(one.code, one.field) for one in findings] == [("KGW501", "spec.timeouts.streamIdle")]
-    assert actions(found)["default/route/0/0"]["status"] == 500
+    assert not findings
+    action = actions(found)["default/route/0/0"]
+    assert (action["stream_idle_timeout_ms"], action["request_timeout_ms"]) == (1000, 15_000)

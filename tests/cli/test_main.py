@@ -43,7 +43,7 @@ def test_an_unknown_command_is_a_usage_error(kgw: Kgw) -> None:
     near, far = kgw("chekc"), kgw("xyzzy")
     assert near.returncode == far.returncode == 2
     assert "did you mean 'check'?" in near.stderr
-    assert "there are: call, check, demo, explain, run, schema, services" in far.stderr
+    assert "there are: call, check, demo, explain, migrate, run, schema, services" in far.stderr
 
 
 def test_a_reader_that_leaves_ends_a_command_quietly(manifests: Path) -> None:

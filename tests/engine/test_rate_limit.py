@@ -6,12 +6,13 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any
 
-from tests.engine.harness import Setup, forward, get, post, rule, serving
+from tests.engine.h2peer import h2_client
+from tests.engine.harness import WAIT, Gateway, Setup, forward, get, post, rule, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LIMIT = {
+LIMIT: dict[str, Any] = {
     "type": "local_rate_limit",
     "bucket": "default/ollama-rate-limit/0",
     "max_tokens": 3,
@@ -170,3 +171,117 @@ def test_taking_a_limit_away_and_putting_it_back_refills_nothing() -> None:
         gateway.advance(60)
         gateway.apply(again)
         assert [gateway.get().status for _ in range(4)] == [200, 200, 200, 429]
+
+
+# === Waiting ===
+
+QUEUE: dict[str, Any] = LIMIT | {
+    "max_tokens": 1,
+    "tokens_per_fill": 1,
+    "fill_interval_ns": 1_000_000_000,
+    "queue": {"max_wait_ms": 10_000, "max_waiting": 3},
+}
+
+
+def waits(gateway: Gateway, count: int) -> None:
+    """Returns once so many requests wait."""
+    gateway.reaches("rate_limit_queue_active", count)
+
+
+def test_whoever_goes_away_makes_room_for_those_behind() -> None:
+    with serving(limited(QUEUE)) as (gateway, upstream):
+        assert gateway.get().status == 200
+        clients = [gateway.connect() for _ in range(3)]
+        for number, client in enumerate(clients):
+            client.send(get(f"/{number}"))
+            waits(gateway, number + 1)
+        assert gateway.get()["retry-after"] == "4", "three wait already"
+        clients[0].reset()
+        gateway.reaches("rate_limit_abandoned", 1)
+        waits(gateway, 2)
+        gateway.advance(1)
+        # The token of the first is the second one's, a second earlier than it was told.
+        assert b'"GET /1 HTTP/1.1"' in clients[1].read_response().body
+        gateway.settle()
+        assert not clients[2].is_readable()
+        gateway.advance(1)
+        assert b'"GET /2 HTTP/1.1"' in clients[2].read_response().body
+        waits(gateway, 0)
+        gateway.reaches("rate_limit_queued", 3)
+        gateway.reaches("upstream_rq_total", 3)
+        assert upstream.connections <= 3
+
+
+def test_all_but_the_last_may_go_away() -> None:
+    with serving(limited(QUEUE)) as (gateway, _):
+        assert gateway.get().status == 200
+        clients = [gateway.connect() for _ in range(3)]
+        for number, client in enumerate(clients):
+            client.send(get())
+            waits(gateway, number + 1)
+        for number in (1, 0):  # the one in the middle first
+            clients[number].reset()
+            waits(gateway, number + 1)
+        gateway.advance(1)
+        assert clients[2].read_response().status == 200
+        gateway.advance(1)
+        assert [gateway.get().status for _ in range(1)] == [200], "no token was lost"
+
+
+def test_requests_of_several_workers_wait_in_one_line() -> None:
+    queue = QUEUE["queue"] | {"max_waiting": 8}
+    with serving(limited(QUEUE | {"queue": queue}), workers=4) as (gateway, _):
+        assert gateway.get().status == 200
+        clients = [gateway.connect() for _ in range(8)]
+        for number, client in enumerate(clients):
+            client.send(get())
+            waits(gateway, number + 1)
+        # The half of them that came first go away: the others are served by the second.
+        for number, client in enumerate(clients[:4]):
+            client.reset()
+            waits(gateway, 7 - number)
+        for served, client in enumerate(clients[4:]):
+            assert gateway.engine.settle(WAIT)
+            gateway.engine.advance(1)
+            assert client.read_response().status == 200
+            waits(gateway, 3 - served)
+            assert not any(later.is_readable() for later in clients[5 + served :])
+
+
+def test_who_waits_keeps_its_place_over_a_reload() -> None:
+    with serving(limited(QUEUE)) as (gateway, upstream):
+        assert gateway.get().status == 200
+        client = gateway.connect()
+        client.send(get())
+        waits(gateway, 1)
+        changed = limited(QUEUE | {"queue": {"max_wait_ms": 1_500, "max_waiting": 3}})
+        changed.endpoints = [upstream.address]
+        gateway.apply(changed)
+        assert gateway.get()["retry-after"] == "2", "behind the one that waits"
+        gateway.advance(1)
+        assert client.read_response().status == 200
+
+
+def test_who_waits_is_let_go_when_the_gateway_stops() -> None:
+    with serving(limited(QUEUE)) as (gateway, _):
+        assert gateway.get().status == 200
+        client = gateway.connect()
+        client.send(get())
+        waits(gateway, 1)
+        gateway.engine.join(0.0)
+        assert client.is_closed()
+
+
+def test_streams_of_a_connection_wait_by_themselves() -> None:
+    with serving(limited(QUEUE)) as (gateway, _):
+        client = h2_client(gateway)
+        assert client.ask("/").status == 200
+        streams = [client.request("/0")]
+        waits(gateway, 1)
+        streams.append(client.request("/1"))
+        waits(gateway, 2)
+        client.reset(streams[0])
+        gateway.reaches("rate_limit_abandoned", 1)
+        gateway.advance(1)
+        assert b'"GET /1 HTTP/1.1"' in client.response(streams[1]).body
+        waits(gateway, 0)

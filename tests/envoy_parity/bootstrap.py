@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from . import cel
+
 Json = dict[str, Any]
 
 TYPES = "type.googleapis.com/envoy."
 LIMIT = "ratelimit/local"
 WEB = "envoy.filters.http.grpc_web"
 CORS = "envoy.filters.http.cors"
+JWT = "envoy.filters.http.jwt_authn"
+RBAC = "envoy.filters.http.rbac"
 UPSTREAM_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 IDENTITY = "peer_principal"
 REDIRECTS = {
@@ -249,6 +253,8 @@ def _http_chain(config: Json, listener: Json, table: str) -> Json:
         common_http_protocol_options=common,
         http_filters=[
             _typed(CORS, "extensions.filters.http.cors.v3.Cors"),
+            _jwt_authn(config),
+            _typed(RBAC, "extensions.filters.http.rbac.v3.RBAC"),
             _local_rate_limit(None) | {"disabled": True},
             _typed(WEB, "extensions.filters.http.grpc_web.v3.GrpcWeb") | {"disabled": True},
             _typed("envoy.filters.http.router", "extensions.filters.http.router.v3.Router"),
@@ -353,6 +359,12 @@ def _route(rule: Json, route: Json) -> Json:
         elif it["type"] == "grpc_web":
             enabled = {"@type": TYPES + "config.route.v3.FilterConfig", "config": {}}
             rendered["typed_per_filter_config"] = {WEB: enabled}
+        elif it["type"] == "rbac":
+            rendered["typed_per_filter_config"] = {RBAC: _rbac(it)}
+        elif it["type"] == "jwt_auth":
+            kind = "extensions.filters.http.jwt_authn.v3.PerRouteConfig"
+            named = {"@type": TYPES + kind, "requirement_name": route["name"]}
+            rendered["typed_per_filter_config"] = {JWT: named}
         elif it["type"] == "cors":
             rendered["typed_per_filter_config"] = {CORS: _cors(it)["typed_config"]}
     action = route["action"]
@@ -366,6 +378,91 @@ def _route(rule: Json, route: Json) -> Json:
     mirrors = [_mirror(it) for it in route["filters"] if it["type"] == "mirror"]
     forward = _forward(action) | ({"request_mirror_policies": mirrors} if mirrors else {})
     return rendered | {"route": forward}
+
+
+def _rbac(rbac: Json) -> Json:
+    """Conditions as kgateway makes a matcher of them."""
+
+    def action(name: str) -> Json:
+        kind = "config.rbac.v3.Action"
+        made = {"name": f"{name}-request", "action": name.upper()}
+        return {"action": {"name": "action", "typed_config": {"@type": TYPES + kind} | made}}
+
+    predicates = [
+        {
+            "single_predicate": {
+                "input": {
+                    "name": "envoy.matching.inputs.cel_data_input",
+                    "typed_config": {"@type": XDS + "HttpAttributesCelMatchInput"},
+                },
+                "custom_match": {
+                    "name": "envoy.matching.matchers.cel_matcher",
+                    "typed_config": {
+                        "@type": XDS + "CelMatcher",
+                        "expr_match": {"cel_expr_parsed": cel.parsed(condition)},
+                    },
+                },
+            }
+        }
+        for condition in rbac["conditions"]
+    ]
+    one, *others = predicates
+    predicate = {"or_matcher": {"predicate": predicates}} if others else one
+    matcher = {"predicate": predicate, "on_match": action(rbac["action"])}
+    return {
+        "@type": TYPES + "extensions.filters.http.rbac.v3.RBACPerRoute",
+        "rbac": {
+            "matcher": {
+                "matcher_list": {"matchers": [matcher]},
+                "on_no_match": action("deny" if rbac["action"] == "allow" else "allow"),
+            }
+        },
+    }
+
+
+XDS = "type.googleapis.com/xds.type.matcher.v3."
+
+
+def _jwt_authn(config: Json) -> Json:
+    """The issuers of all routes, as kgateway names what a route requires of them."""
+    providers: Json = {}
+    requirements: Json = {}
+    for route in config["routes"].values():
+        for it in route["filters"]:
+            if it["type"] != "jwt_auth":
+                continue
+            every: list[Json] = []
+            for number, provider in enumerate(it["providers"]):
+                name = f"{route['name']}_{number}"
+                providers[name] = _issuer(provider)
+                every.append({"provider_name": name})
+            if it.get("allow_missing"):
+                every.append({"allow_missing": {}})
+            one = {"requires_any": {"requirements": every}} if len(every) > 1 else every[0]
+            requirements[route["name"]] = one
+    kind = "extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+    return _typed(JWT, kind, providers=providers, requirement_map=requirements)
+
+
+def _issuer(provider: Json) -> Json:
+    claims = provider.get("claims_to_headers", [])
+    made: Json = {
+        "forward": provider.get("forward", False),
+        "audiences": provider.get("audiences", []),
+        "payload_in_metadata": "payload",
+        "local_jwks": {"inline_string": provider["keys"]["local"]},
+        "claim_to_headers": [{"claim_name": it[0], "header_name": it[1]} for it in claims],
+        "clear_route_cache": bool(claims),
+    }
+    if "issuer" in provider:
+        made["issuer"] = provider["issuer"]
+    place = provider.get("token", {})
+    if "header" in place:
+        header = place["header"]
+        made["from_headers"] = [{"name": header["name"], "value_prefix": header["prefix"]}]
+    elif "query" in place:
+        made["from_params"] = [place["query"]]
+    return made
 
 
 def _match(rule: Json) -> Json:
@@ -501,12 +598,59 @@ def _local_rate_limit(limit: Json | None) -> Json:
     filter_ = _typed(LIMIT, kind, stat_prefix="http_local_rate_limiter")
     if limit is not None:
         filter_["typed_config"] |= {
-            "token_bucket": {
-                "max_tokens": limit["max_tokens"],
-                "tokens_per_fill": limit["tokens_per_fill"],
-                "fill_interval": f"{limit['fill_interval_ns'] / 1e9}s",
-            },
-            "filter_enabled": {"default_value": {"numerator": 100}},
-            "filter_enforced": {"default_value": {"numerator": 100}},
-        }
+            "token_bucket": _token_bucket(limit),
+            "filter_enabled": _percent(limit.get("percent_enabled", 100)),
+            "filter_enforced": _percent(limit.get("percent_enforced", 100)),
+        } | _limit_options(limit)
     return filter_
+
+
+def _token_bucket(bucket: Json) -> Json:
+    return {
+        "max_tokens": bucket["max_tokens"],
+        "tokens_per_fill": bucket["tokens_per_fill"],
+        "fill_interval": f"{bucket['fill_interval_ns'] / 1e9}s",
+    }
+
+
+def _percent(share: int) -> Json:
+    return {"default_value": {"numerator": share}}
+
+
+def _limit_options(limit: Json) -> Json:
+    options: Json = {}
+    if "draft_03" in limit.get("headers", []):
+        options["enable_x_ratelimit_headers"] = "DRAFT_VERSION_03"
+    if "status" in limit:
+        options["status"] = {"code": limit["status"]}
+    names = {
+        "response_headers": "response_headers_to_add",
+        "not_enforced_headers": "request_headers_to_add_when_not_enforced",
+    }
+    for ours, theirs in names.items():
+        fields = [{"header": {"key": key, "value": value}} for key, value in limit.get(ours, [])]
+        options |= {theirs: fields} if fields else {}
+    descriptors = limit.get("descriptors", [])
+    if descriptors:
+        options["rate_limits"] = [
+            {"actions": [_limit_action(it["source"]) for it in descriptor["entries"]]}
+            for descriptor in descriptors
+        ]
+        options["descriptors"] = [
+            {
+                # Without a value, each that comes has a bucket of its own.
+                "entries": [
+                    {"key": it["source"]["name"], "value": it.get("value", "")}
+                    for it in descriptor["entries"]
+                ],
+                "token_bucket": _token_bucket(descriptor),
+            }
+            for descriptor in descriptors
+        ]
+        options["always_consume_default_token_bucket"] = not limit.get("only_unmatched", False)
+    return options
+
+
+def _limit_action(source: Json) -> Json:
+    name = source["name"]
+    return {"request_headers": {"header_name": name, "descriptor_key": name}}

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.waypoint_log import TEN_KEYS
 
-from . import certificates
+from . import certificates, tokens
 
 Json = dict[str, Any]
 
@@ -304,6 +304,8 @@ def _tables(lane: Lane) -> dict[str, list[Host]]:
             ("dr.test", _direct(rule)),
             ("mirror.test", _mirrored(rule, to, lane)),
             ("cors.test", _shared(rule)),
+            ("rbac.test", _conditions(rule)),
+            ("jwt.test", _issuers(rule)),
             ("hd.test", _modifiers(rule, to)),
             ("tr.test", _splits(rule, lane)),
             ("err.test", _errors(rule, to)),
@@ -428,6 +430,90 @@ def _shared(rule: Any) -> list[Json]:
     return [rule("shared", filters=[cors, *_modify(set="new")])]
 
 
+#: Conditions by the names of their paths.
+CONDITIONS = {
+    "method": "request.method == 'POST'",
+    "path": "request.url_path.endsWith('/x') && request.query == 'a=1'",
+    "header": "request.headers['x-role'] == 'admin'",
+    "header-not": "request.headers['x-role'] != 'admin'",
+    "header-has": "has(request.headers.cookie) || 'x-role' in request.headers",
+    "header-two": "request.headers['x-two'] == '1,2'",
+    "header-host": "request.headers['host'] == 'rbac.test' && request.host == 'rbac.test'",
+    "header-pseudo": "request.headers[':path'] == request.path",
+    "size": "request.size == 5 && request.total_size > 5",
+    "type": "request.path > 1 || request.size == 'a'",
+    "error-or": "request.headers['x-none'] == 'a' || request.method == 'GET'",
+    "error-and": "request.headers['x-none'] == 'a' && request.method == 'GET'",
+    "regex": "request.path.matches('^/regex/[0-9]+$')",
+    "source": "source.address.startsWith('127.0.0.1:') && source.port > 0",
+    "destination": "destination.port > 0 && destination.address.contains(':')",
+    "protocol": "request.protocol == 'HTTP/1.1' && request.scheme == 'http'",
+    "time": "request.time > timestamp('2020-01-01T00:00:00Z')",
+    "id": "size(request.id) == 36",
+    "mtls": "connection.mtls || connection.requested_server_name != ''",
+    "tls": "has(connection.tls_version)",
+    "text": "request.path",
+    "in-list": "request.method in ['GET', 'HEAD']",
+    "agent": "request.useragent == 'a' && request.referer == 'b'",
+    "arithmetic": "size(request.path) * 2 + 1 == 23 && 7 / 2 == 3",
+    "condition": "request.method == 'GET' ? request.path.contains('y') : false",
+    "state": "'io.istio.peer_principal' in filter_state",
+    "no-metadata": "metadata.filter_metadata['a']['b'] == 'c'",
+}
+
+
+def _conditions(rule: Any) -> list[Json]:
+    def rbac(action: str, *conditions: str) -> list[Json]:
+        return [{"type": "rbac", "action": action, "conditions": list(conditions)}]
+
+    allowed = [
+        rule(f"rbac-{name}", f"/{name}", filters=rbac("allow", condition))
+        for name, condition in CONDITIONS.items()
+    ]
+    denied = [
+        rule(f"deny-{name}", f"/deny/{name}", filters=rbac("deny", condition))
+        for name, condition in CONDITIONS.items()
+    ]
+    several = ("request.method == 'PUT'", "request.headers['x-none'] == 'a'", "request.path != ''")
+    return [*denied, *allowed, rule("rbac-several", "/several", filters=rbac("allow", *several))]
+
+
+CLAIMS = (
+    "sub", "name", "admin", "level", "ratio", "debt", "groups", "org.unit.id", "org.unit",
+    "org.list", "nothing", "empty", "missing", "org.missing", "aud", "exp",
+)  # fmt: skip
+
+
+def _issuers(rule: Any) -> list[Json]:
+    def provider(issuer: str | None = tokens.ISSUER, **more: Any) -> Json:
+        found: Json = {"keys": {"local": tokens.keys()}} | more
+        return found if issuer is None else {"issuer": issuer} | found
+
+    def jwt(name: str, *providers: Json, **more: Any) -> Json:
+        filters = [{"type": "jwt_auth", "providers": list(providers)} | more]
+        found: Json = rule(f"jwt-{name}", f"/{name}", filters=filters)
+        return found
+
+    audiences = ["api.test"]
+    header = {"header": {"name": "x-token", "prefix": "Token "}}
+    second = provider("https://second.test", audiences=["second"])
+    claims = [[claim, f"x-claim-{claim.replace('.', '-')}"] for claim in CLAIMS]
+    return [
+        jwt("plain", provider()),
+        jwt("any", provider(None)),
+        jwt("audience", provider(audiences=audiences)),
+        jwt("forward", provider(forward=True)),
+        jwt("header", provider(token=header)),
+        jwt("whole", provider(token={"header": {"name": "x-token", "prefix": ""}})),
+        jwt("query", provider(token={"query": "key"})),
+        jwt("claims", provider(claims_to_headers=claims)),
+        jwt("missing", provider(audiences=audiences), allow_missing=True),
+        jwt("two", provider(audiences=audiences), second),
+        jwt("two-missing", provider(audiences=audiences), second, allow_missing=True),
+        jwt("two-places", provider(token=header), second),
+    ]
+
+
 def _direct(rule: Any) -> list[Json]:
     def answer(name: str, status: int, body: str = "") -> Json:
         found: Json = rule(
@@ -518,8 +604,48 @@ def _limits(rule: Any, lane: Lane) -> list[Json]:
         found: Json = rule(name, f"/{name}", action, filters=[bucket])
         return found
 
+    def special(name: str, tokens: int = 1, **more: Any) -> Json:
+        found = limit(name, tokens)
+        found["filters"] = [found["filters"][0] | {"retry_after": False} | more]
+        return found
+
+    def descriptor(case: str, number: int, tokens: int, interval_s: float, **by: Any) -> Json:
+        entries = [
+            {"source": {"type": "header", "name": name}} | ({"value": value} if value else {})
+            for name, value in by.items()
+        ]
+        return {
+            "bucket": lane.named(f"bucket-{case}-{number}"),
+            "name": f"{case} {number}",
+            "entries": entries,
+            "max_tokens": tokens,
+            "tokens_per_fill": tokens,
+            "fill_interval_ns": int(interval_s * 1e9),
+        }
+
+    def described(name: str, tokens: int, *found: tuple[int, float, Json], **more: Any) -> Json:
+        descriptors = [
+            descriptor(name, number, count, interval_s, **by)
+            for number, (count, interval_s, by) in enumerate(found)
+        ]
+        return special(name, tokens, descriptors=descriptors, headers=["draft_03"], **more)
+
+    one = {"a": "1"}, {"b": "1"}
     names = ("r3", "post", "late", "head", "pipeline", "gone", "h2")
     return [
+        special("enabled0", percent_enabled=0),
+        special("enforced0", percent_enforced=0, not_enforced_headers=[["x-over", "yes"]]),
+        special("silent"),
+        special("told", 3, headers=["draft_03"]),
+        special("told0", percent_enforced=0, headers=["draft_03"]),
+        special("custom", status=503, response_headers=[["x-over", "yes"]]),
+        described("two", 5, (2, 600, one[0]), (4, 600, one[1])),
+        described("all", 5, (2, 600, {"a": "1", "b": "2"})),
+        described("each", 9, (1, 600, {"a": ""})),
+        described("slow-first", 50, (10, 600, one[0]), (1, 60, one[1])),
+        described("fast-first", 50, (10, 1, one[0]), (1, 600, one[1])),
+        described("then-default", 1, (9, 600, one[0])),
+        described("only-unmatched", 1, (2, 600, one[0]), only_unmatched=True),
         *[limit(name, 3 if name == "r3" else 1) for name in names],
         limit("refill", 1, 0.25),
         limit("direct", 1, action={"type": "direct", "status": 200, "body": "hello"}),

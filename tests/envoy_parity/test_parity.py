@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import lab, observation
+from . import lab, observation, tokens
 from .observation import Observation
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-CASES = [case for path in sorted((HERE / "cases").glob("*.yaml")) for case in _read(path)]
+CASES = [
+    tokens.filled(case) for path in sorted((HERE / "cases").glob("*.yaml")) for case in _read(path)
+]
 IDS = [case["id"] for case in CASES]
 DIFFERENCES = _read(HERE / "differences.yaml")
 LISTED = [

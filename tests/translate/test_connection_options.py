@@ -17,6 +17,8 @@ from kgw.translate import settings
 if TYPE_CHECKING:
     from kgw.translate import Translation
 
+pytestmark = pytest.mark.fields("ListenerPolicy.spec.default.transportSocketConnectTimeout")
+
 HANDSHAKE = listener_policy("a", NEW, "default: {transportSocketConnectTimeout: 3s}")
 TCP = "{name: tcp, port: 443, protocol: TCP}"
 

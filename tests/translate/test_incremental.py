@@ -93,6 +93,25 @@ backends = st.one_of(
         namespace=namespaces,
     ),
 )
+#: References to routes, which hand on requests to them.
+delegates = st.one_of(
+    fields(
+        {
+            "name": st.sampled_from([*NAMES, "*"]),
+            "group": st.just("gateway.networking.k8s.io"),
+            "kind": st.just("HTTPRoute"),
+        },
+        namespace=namespaces,
+    ),
+    fields(
+        {
+            "name": st.sampled_from(["web", "api"]),
+            "group": st.just("delegation.kgateway.dev"),
+            "kind": st.just("label"),
+        },
+        namespace=st.sampled_from(["a", "all"]),
+    ),
+)
 header = st.just({"name": "x-header", "value": "%PROTOCOL%"})
 route_filters = st.one_of(
     st.builds(
@@ -156,6 +175,40 @@ http_routes = objects(
         {"parentRefs": some(parents), "rules": some(rules, 1, 2)},
         hostnames=some(st.sampled_from(HOSTS)),
         useDefaultGateways=st.sampled_from(["All", "None"]),
+    ),
+)
+delegating_routes = st.builds(
+    lambda one, own: {**one, "metadata": {**one["metadata"], **own}},
+    objects(
+        GATEWAY_API,
+        "HTTPRoute",
+        fields(
+            {
+                "rules": some(
+                    fields(
+                        {"backendRefs": some(st.one_of(delegates, backends), 1)},
+                        name=st.sampled_from(["r", "s"]),
+                        matches=some(matches, 1),
+                        filters=some(route_filters, most=1),
+                    ),
+                    1,
+                )
+            },
+            parentRefs=some(
+                st.one_of(parents, fields({"name": names, "kind": st.just("HTTPRoute")})), most=1
+            ),
+            hostnames=some(st.sampled_from(HOSTS), most=1),
+        ),
+    ),
+    fields(
+        {},
+        labels=st.sampled_from([{"delegation.kgateway.dev/label": "web"}]),
+        annotations=st.sampled_from(
+            [
+                {"delegation.kgateway.dev/inherit-parent-matcher": "true"},
+                {"kgateway.dev/inherited-policy-priority": "DeepMergePreferParent"},
+            ]
+        ),
     ),
 )
 grpc_routes = objects(
@@ -612,6 +665,38 @@ def _object(version: str, kind: str, name: str, spec: Any) -> dict[str, Any]:
 def test_whatever_changes_it_is_as_if_translated_from_scratch(
     more: list[dict[str, Any]], several: list[tuple[list[dict[str, Any]], list[int]]]
 ) -> None:
+    check_changes(more, several)
+
+
+handing_on = st.one_of(
+    st.tuples(some(delegating_routes, 1, 3), st.just([])),
+    st.tuples(some(st.one_of(http_routes, slices), 1, 1), st.just([])),
+    st.tuples(st.just([]), some(st.integers(0, 20), 1, 1)),
+    st.tuples(some(resources, most=2), some(st.integers(0, 20), most=1)),
+)
+
+
+@pytest.mark.timeout(300)
+@settings(max_examples=60, deadline=None)
+@given(
+    some(st.one_of(delegating_routes, resources), most=8),
+    st.lists(handing_on, min_size=4, max_size=10),
+)
+def test_the_same_of_routes_that_hand_on_requests(
+    more: list[dict[str, Any]], several: list[tuple[list[dict[str, Any]], list[int]]]
+) -> None:
+    check_changes(more, several)
+
+
+def check_changes(
+    more: list[dict[str, Any]], several: list[tuple[list[dict[str, Any]], list[int]]]
+) -> None:
+    """Compares what comes of changes one by one with what comes of all at once.
+
+    Args:
+        more: objects that there are from the beginning.
+        several: what is put there each time, and the places of what is taken away.
+    """
     translator = Translator()
     live = {one.key: one for one in map(parsed, [*start(), *more])}
     before = translator.translate(live.values())

@@ -163,7 +163,7 @@ kind: TrafficPolicy
 metadata: {name: a}
 spec:
   targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: way}]
-  rateLimit: {local: {percentEnabled: 50, tokenBucket: {maxTokens: 1, fillInterval: 1s}}}
+  headerModifiers: {request: {set: [{name: x-a, secretRef: {name: missing, key: a}}]}}
 """
     assert "tcp" not in destination(waypoint("{port: 80}", policy))
     assert "tcp" in destination(waypoint("{name: tcp, port: 80}", policy))

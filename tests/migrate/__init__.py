@@ -1,0 +1,1 @@
+"""Manifests of earlier versions of kgateway, and what they are rewritten to."""
