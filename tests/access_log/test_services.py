@@ -16,7 +16,6 @@ from tests.engine.harness import (
     WAIT,
     Gateway,
     Setup,
-    Upstream,
     always,
     get,
     ok,
@@ -303,7 +302,7 @@ def test_a_service_that_is_not_there_costs_nothing_but_its_entries() -> None:
 
 
 def test_a_service_that_takes_nothing_does_not_delay_the_end() -> None:
-    with Upstream(None).listener as silent:  # nobody accepts
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # nobody accepts
         address = "{}:{}".format(*silent.getsockname())
         setup = setup_of(address, log(ENVOY, timeout_ms=600_000))
         with serving(setup, always(ok()), real_time=True) as (gateway, _):
