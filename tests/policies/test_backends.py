@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,14 @@ def ask(address: tuple[str, int], path: str, host: str = "shop.example") -> str:
     return answer.decode()
 
 
+def until(seconds: float) -> Iterator[None]:
+    """Goes on until the time is over: names are looked up in a time of their own."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield
+        time.sleep(0.02)
+
+
 def test_requests_go_to_its_hosts_in_turn() -> None:
     with server("one") as one, server("two") as two:
         made = config(backend(("127.0.0.1", one), ("127.0.0.1", two)))
@@ -151,14 +160,73 @@ def test_a_name_is_looked_up() -> None:
     assert cluster["dns"] == {"hostname": "api.example.com", "port": 443}
 
 
-def test_a_name_among_several_hosts_is_refused() -> None:
-    found = config(backend(("api.example.com", 443), ("192.0.2.1", 443)))
-    assert "KGW506" in codes(found)
-    assert not clusters(found)
-    (status,) = [one for key, one in found.statuses.items() if key.kind == "Backend"]
-    assert [(one.type, one.status, one.reason) for one in status.conditions] == [
-        ("Accepted", "False", "Invalid")
-    ]
+def test_names_and_addresses_are_hosts_together() -> None:
+    found = config(
+        backend(("api.example.com", 443), ("192.0.2.1", 444), ("eu.example.com", 445)),
+        {
+            "apiVersion": "gateway.kgateway.dev/v1alpha1",
+            "kind": "BackendConfigPolicy",
+            "metadata": {"name": "names"},
+            "spec": {
+                "targetRefs": [
+                    {"group": "gateway.kgateway.dev", "kind": "Backend", "name": "hosts"}
+                ],
+                "dns": {"refreshRate": "7s"},
+            },
+        },
+    )
+    assert not found.errors
+    (cluster,) = clusters(found).values()
+    assert cluster["endpoints"] == ["192.0.2.1:444"]
+    assert cluster["dns"] == {
+        "hostname": "api.example.com",
+        "port": 443,
+        "more": [{"hostname": "eu.example.com", "port": 445}],
+        "refresh_ms": 7000,
+    }
+
+
+def test_a_name_that_is_not_found_leaves_the_others() -> None:
+    with server("one") as one, server("two") as two:
+        made = config(backend(("nobody.invalid", 80), ("localhost", one), ("127.0.0.1", two)))
+        with kgw.Proxy(made, bind="127.0.0.1:0") as proxy:
+            ((address,),) = proxy.addresses.values()
+            # Until the name is looked up there is the address alone, and `localhost` may have another
+            # address, where nobody is.
+            names: set[str] = set()
+            for _ in until(10):
+                answer = ask(address, "/out")
+                names |= {name for name in ("one", "two") if f"\r\n{name} " in answer}
+                if len(names) == 2:
+                    break
+    assert names == {"one", "two"}
+
+
+def test_requests_may_ask_for_the_host_that_they_go_to() -> None:
+    policy = {
+        "apiVersion": "gateway.kgateway.dev/v1alpha1",
+        "kind": "TrafficPolicy",
+        "metadata": {"name": "names"},
+        "spec": {
+            "targetRefs": [
+                {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "out"}
+            ],
+            "autoHostRewrite": True,
+        },
+    }
+    with server("one") as one, server("two") as two:
+        made = config(backend(("localhost", one), ("127.0.0.1", two)), policy)
+        with kgw.Proxy(made, bind="127.0.0.1:0") as proxy:
+            ((address,),) = proxy.addresses.values()
+            seen = {}
+            for _ in until(10):
+                answer = ask(address, "/out")
+                if " 200 " in answer:
+                    name, _, host = answer.rpartition("\r\n")[2].partition(" ")
+                    seen[name] = host.lower()
+                if len(seen) == 2:
+                    break
+    assert seen == {"one": "host: localhost", "two": "host: 127.0.0.1"}
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,17 @@ def destination(backend: Backend) -> dict[str, Any]:
     """The endpoints of a Backend that can be used, in the IR."""
     static = backend.spec.static
     assert static is not None  # one without hosts cannot be used
-    endpoints = []
+    endpoints, names = [], []
     for one in static.hosts:
         try:
             address = ip_address(one.host)
         except ValueError:
-            return {"dns": {"hostname": one.host, "port": one.port}}
+            names.append({"hostname": one.host, "port": one.port})
+            continue
         host = f"[{address}]" if isinstance(address, IPv6Address) else str(address)
         endpoints.append(f"{host}:{one.port}")
-    return {"endpoints": endpoints}
+    if not names:
+        return {"endpoints": endpoints}
+    first, *more = names
+    found: dict[str, Any] = {"dns": {**first, "more": more} if more else first}
+    return {"endpoints": endpoints, **found} if endpoints else found

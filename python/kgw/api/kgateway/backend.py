@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
 from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -27,14 +26,6 @@ _TYPES: Final = {
     "GCP": "gcp",
     "PriorityGroups": "priorityGroups",
 }
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 class Host(Model):
@@ -138,15 +129,7 @@ class Backend(Resource):
         )
 
     def remarks(self) -> Iterator[Remark]:
-        """A historical type that is not that of the destination, and names among several hosts."""
-        static = self.spec.static
-        hosts = () if static is None else static.hosts
-        for number, one in enumerate(hosts if len(hosts) > 1 else ()):
-            if not _is_address(one.host):
-                text = "a name among several hosts is not supported by this version of kgw"
-                place = ("spec", "static", "hosts", number, "host")
-                hint = "several weighted backendRefs can name a Backend each"
-                yield Remark("KGW506", Severity.ERROR, text, place, hint=hint)
+        """A historical type that is not that of the destination."""
         kind = self.spec.type
         if kind is not None and (self.spec.static is None or kind == "Static"):
             text = "`type` has no meaning any more: the other field says what kind it is"

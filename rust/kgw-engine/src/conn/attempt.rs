@@ -19,6 +19,7 @@ use crate::pipeline::edge;
 use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::{Reply, transport_failure};
 use crate::pipeline::retry::Retrying;
+use crate::pipeline::rewrite::name_by_endpoint;
 use crate::runtime::Pressure;
 use crate::telemetry::access_log::{Point, WireBytes};
 use crate::telemetry::flags::ResponseFlag;
@@ -448,6 +449,10 @@ async fn connection<D: Downstream>(
         return Err(Failed::Answer(Reply::no_healthy_upstream()));
     };
     let address = endpoint.address;
+    if dispatch.named_by_endpoint {
+        let first = exchange.endpoints.is_empty();
+        name_by_endpoint(&mut conn.request, dispatch.cluster, address, first);
+    }
     exchange.attempt(endpoint);
     match acquire(
         conn,

@@ -16,7 +16,7 @@ use crate::filter::header_mutation::HeaderMutation;
 use crate::filter::{RequestFilter, Slot};
 use crate::pipeline::exchange_log::{Dispatch, Exchange};
 use crate::pipeline::reply::Reply;
-use crate::pipeline::rewrite::rewrite;
+use crate::pipeline::rewrite::{is_named_by_endpoint, rewrite};
 use crate::pipeline::route_view::RouteView;
 use crate::pipeline::session::Pinned;
 use crate::pipeline::{edge, grpc, redirect};
@@ -276,6 +276,11 @@ pub(crate) async fn serve<D: Downstream>(
                     response_headers,
                     session: forward.session_of(backend),
                     pinned: pinned.map(|pinned| pinned.endpoint),
+                    named_by_endpoint: is_named_by_endpoint(
+                        forward,
+                        own.map(|own| &own.rewrite),
+                        cluster,
+                    ),
                 };
                 if connect {
                     return Box::pin(attempt::tunnel(conn, target, exchange, &dispatch)).await;

@@ -42,6 +42,8 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) session: Option<&'a Session>,
     /// The endpoint that the request's session leads to.
     pub(crate) pinned: Option<SocketAddr>,
+    /// The request gets the name of the endpoint that it goes to.
+    pub(crate) named_by_endpoint: bool,
 }
 
 /// One request and its answer.

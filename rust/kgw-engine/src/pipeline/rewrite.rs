@@ -1,10 +1,15 @@
 //! `URLRewrite`, and the path replacement that it shares with `RequestRedirect`.
 
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
 use kgw_h1::Request;
 use kgw_route::Substitution;
 
 use crate::config::ir::{PathRewrite, Rewrite};
 use crate::config::snapshot::{Cluster, Forward};
+use crate::upstream::dns::Host;
 
 /// Gives a request the host and path that its rule says, or its backend does. What they were is stated
 /// in `x-envoy-original-host` and `x-envoy-original-path`, as Envoy does.
@@ -30,14 +35,56 @@ pub(crate) fn rewrite(
     let hostname = backend.and_then(|own| own.hostname.as_deref());
     let hostname = hostname.or(rule.rewrite.hostname.as_deref());
     let of_endpoint = cluster.host.as_ref().filter(|_| rule.auto_host_rewrite);
-    let hostname = hostname.or(of_endpoint.map(|host| &*host.name));
+    let hostname = hostname.or(of_endpoint.and_then(|host| host.only_name()));
     if let Some(hostname) = hostname {
-        let original = request.authority().to_vec();
-        request
-            .headers_mut()
-            .set(b"x-envoy-original-host", &original);
+        state_host(request);
         request.set_authority(hostname.as_bytes());
     }
+}
+
+/// Whether requests get the name of the endpoint that they go to: the rule says so, nothing says otherwise, and
+/// the endpoints of the cluster do not have one name.
+pub(crate) fn is_named_by_endpoint(
+    rule: &Forward,
+    backend: Option<&Rewrite>,
+    cluster: &Cluster,
+) -> bool {
+    let several = |host: &Arc<Host>| host.only_name().is_none();
+    let is_given = |rewrite: &Rewrite| rewrite.hostname.is_some();
+    rule.auto_host_rewrite
+        && cluster.host.as_ref().is_some_and(several)
+        && !is_given(&rule.rewrite)
+        && !backend.is_some_and(is_given)
+}
+
+/// Gives a request the name of the endpoint that it goes to next, which is its address where it was given as
+/// one, as in Envoy. The `first` time, it is stated what was asked for.
+pub(crate) fn name_by_endpoint(
+    request: &mut Request,
+    cluster: &Cluster,
+    endpoint: SocketAddr,
+    first: bool,
+) {
+    if first {
+        state_host(request);
+    }
+    let name = cluster
+        .host
+        .as_ref()
+        .and_then(|host| host.name_of(endpoint));
+    let host = match (name, endpoint.ip()) {
+        (Some(name), _) => Cow::Borrowed(name),
+        (None, IpAddr::V4(address)) => Cow::Owned(address.to_string()),
+        (None, IpAddr::V6(address)) => Cow::Owned(format!("[{address}]")),
+    };
+    request.set_authority(host.as_bytes());
+}
+
+fn state_host(request: &mut Request) {
+    let original = request.authority().to_vec();
+    request
+        .headers_mut()
+        .set(b"x-envoy-original-host", &original);
 }
 
 /// Returns the path with query in which the matches of an expression are replaced; none if there are none,

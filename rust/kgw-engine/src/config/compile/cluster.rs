@@ -124,9 +124,6 @@ fn compile(
 ) -> Cluster {
     let mut endpoints = &*cluster.endpoints;
     let mut name = cluster.dns.as_ref();
-    if name.is_some() {
-        endpoints = &[];
-    }
     let proxy_protocol = cluster.proxy_protocol.as_ref().map(ProxyProtocol::compile);
     let proxy_protocol = proxy_protocol.transpose().unwrap_or_else(|problem| {
         problems.push(format!("cluster {id}: {problem}"));
@@ -148,7 +145,10 @@ fn compile(
     });
     let number = tls.as_ref().map_or(0, |tls| tls.id);
     let (transport, options) = tools.ways.way(number, &cluster.connections, breaker);
-    let host = name.map(|name| tools.hosts.host(id, name, transport));
+    let host = name.map(|name| {
+        let given = std::mem::take(&mut endpoints);
+        tools.hosts.host(id, name, given, transport, tools.now)
+    });
     let kept = Kept::of(id, tools);
     Cluster {
         name: id.to_owned(),

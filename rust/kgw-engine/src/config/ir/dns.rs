@@ -17,6 +17,19 @@ pub struct DnsName {
     /// What is added to that time at random, at most. Milliseconds.
     #[serde(default)]
     pub jitter_ms: u64,
+    /// Names whose addresses are endpoints, too. One that has no addresses takes none away from the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<HostPort>,
+}
+
+/// A name, and the port of each of its addresses.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostPort {
+    /// The name, as the system's resolver takes it.
+    pub hostname: String,
+    /// The port.
+    pub port: u16,
 }
 
 fn default_refresh_ms() -> u64 {

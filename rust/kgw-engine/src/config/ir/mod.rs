@@ -54,7 +54,7 @@ pub use self::compression::{Coding, Codings};
 pub use self::csrf::Csrf;
 pub use self::destination::{Destination, ForClients, TlsForward, TlsForwardRoute};
 pub use self::direct_response::{DirectBody, DirectFormat};
-pub use self::dns::DnsName;
+pub use self::dns::{DnsName, HostPort};
 pub use self::early::{
     ClientCertificateField, ClientCertificateFieldMode, Early, StripHostPort, TcpKeepalive,
 };
@@ -1055,7 +1055,7 @@ pub struct Cluster {
     /// Endpoints; none answers 503 `no healthy upstream`.
     #[serde(default)]
     pub endpoints: Vec<SocketAddr>,
-    /// A name whose addresses are the endpoints, instead of those.
+    /// A name, or several, whose addresses are endpoints beside those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsName>,
     /// The name of a backend of this process, which serves instead of any endpoints. It is spoken to

@@ -115,6 +115,7 @@ async fn run(mut conn: Conn<Copied>, target: Target, mirror: Arc<Mirror>, in_fli
         response_headers: &[],
         session: None,
         pinned: None,
+        named_by_endpoint: false,
     };
     attempt::forward(&mut conn, &target, exchange, &dispatch, false).await;
     drop(in_flight);

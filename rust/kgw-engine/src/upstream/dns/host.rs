@@ -1,4 +1,4 @@
-//! A name, and the addresses that it had when it was looked up last.
+//! Names, and the addresses that they had when they were looked up last.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::resolver::Resolver;
 use crate::clock::Nanos;
 use crate::config::ir::DnsName;
+use crate::config::snapshot::FastSet;
 use crate::upstream::endpoint::{Changes, Endpoint, carried};
 
 /// Addresses that are used of one name.
@@ -21,41 +22,88 @@ const MAX_ADDRESSES: usize = 64;
 /// Marks the numbers of hosts among those of transports.
 const IS_HOST: u64 = 1 << 63;
 
-/// A name and a port, reached in one way by one cluster.
+/// Names, and addresses beside them, reached in one way by one cluster.
 #[derive(Debug)]
 pub(crate) struct Host {
     /// The number of the way in which its addresses are reached, which no other host has: connections
     /// to an address that two names have are not shared.
     pub(crate) transport: u64,
-    pub(crate) name: Box<str>,
-    pub(crate) port: u16,
+    /// Never empty.
+    names: Box<[Name]>,
+    /// What is not looked up.
+    given: Box<[SocketAddr]>,
     /// Time between two look-ups. Milliseconds.
     pub(crate) refresh_ms: u64,
     /// What is added to it at random, at most. Milliseconds.
     pub(crate) jitter_ms: u64,
     endpoints: RwLock<Arc<[Arc<Endpoint>]>>,
     changes: Arc<Changes>,
-    /// It was looked up, with an answer or without.
-    is_looked_up: AtomicBool,
-    looked_up: Notify,
+    /// There are endpoints, or each name was looked up.
+    is_settled: AtomicBool,
+    settled: Notify,
+}
+
+/// A name and a port.
+#[derive(Debug)]
+pub(crate) struct Name {
+    pub(crate) hostname: Box<str>,
+    pub(crate) port: u16,
+    /// Its last answer; none before the first look-up has ended.
+    found: Mutex<Option<Vec<SocketAddr>>>,
 }
 
 impl Host {
-    fn new(name: &DnsName, transport: u64) -> Self {
+    pub(super) fn new(dns: &DnsName, given: &[SocketAddr], transport: u64, now: Nanos) -> Self {
+        let name = |hostname: &str, port| Name {
+            hostname: hostname.into(),
+            port,
+            found: Mutex::default(),
+        };
+        let more = dns.more.iter().map(|one| name(&one.hostname, one.port));
+        let changes = Arc::default();
+        let endpoints = carried(given, &[], now, &changes);
         Self {
             transport,
-            name: name.hostname.as_str().into(),
-            port: name.port,
-            refresh_ms: name.refresh_ms.max(1),
-            jitter_ms: name.jitter_ms,
-            endpoints: RwLock::new(Arc::default()),
-            changes: Arc::default(),
-            is_looked_up: AtomicBool::new(false),
-            looked_up: Notify::new(),
+            names: std::iter::once(name(&dns.hostname, dns.port))
+                .chain(more)
+                .collect(),
+            given: given.into(),
+            refresh_ms: dns.refresh_ms.max(1),
+            jitter_ms: dns.jitter_ms,
+            is_settled: AtomicBool::new(!endpoints.is_empty()),
+            endpoints: RwLock::new(endpoints.into()),
+            changes,
+            settled: Notify::new(),
         }
     }
 
-    /// The endpoints of the last answer.
+    /// What is looked up.
+    pub(super) fn names(&self) -> &[Name] {
+        &self.names
+    }
+
+    /// The name of all its endpoints, if they have the same.
+    pub(crate) fn only_name(&self) -> Option<&str> {
+        match &*self.names {
+            [only] if self.given.is_empty() => Some(&only.hostname),
+            _ => None,
+        }
+    }
+
+    /// The name that was looked up for an address; an address that was given has none.
+    pub(crate) fn name_of(&self, address: SocketAddr) -> Option<&str> {
+        if self.given.contains(&address) {
+            return None;
+        }
+        let mut names = self.names.iter();
+        let found = names.find(|name| {
+            let found = name.found.lock();
+            found.as_ref().is_some_and(|found| found.contains(&address))
+        });
+        found.map(|name| &*name.hostname)
+    }
+
+    /// The endpoints of the last answers.
     pub(crate) fn endpoints(&self) -> Arc<[Arc<Endpoint>]> {
         Arc::clone(&self.endpoints.read())
     }
@@ -71,33 +119,56 @@ impl Host {
         endpoints.iter().any(|one| one.address == *address)
     }
 
-    /// What tells when it was looked up for the first time, if it was not yet.
+    /// What tells when there are endpoints, or when it is known that there are none, if that is to come.
     pub(crate) fn awaited(&self) -> Option<Notified<'_>> {
         // First: what is told from here on is heard.
-        let told = self.looked_up.notified();
-        (!self.is_looked_up.load(Ordering::Acquire)).then_some(told)
+        let told = self.settled.notified();
+        (!self.is_settled.load(Ordering::Acquire)).then_some(told)
     }
 
-    /// Notes the end of a look-up. Without an answer it keeps the addresses that it has.
-    pub(super) fn note(&self, answer: Option<Vec<SocketAddr>>, now: Nanos) {
-        if let Some(mut found) = answer {
-            let mut seen = Vec::with_capacity(found.len().min(MAX_ADDRESSES));
-            found.retain(|address| {
-                let is_new = seen.len() < MAX_ADDRESSES && !seen.contains(address);
-                if is_new {
-                    seen.push(*address);
+    /// Notes the end of a look-up of the name at a place. Without an answer it keeps the addresses that it
+    /// has.
+    pub(super) fn note(&self, at: usize, answer: Option<Vec<SocketAddr>>, now: Nanos) {
+        {
+            let mut found = self.names[at].found.lock();
+            match answer {
+                Some(mut answer) => {
+                    let mut seen = Vec::with_capacity(answer.len().min(MAX_ADDRESSES));
+                    answer.retain(|address| {
+                        let is_new = seen.len() < MAX_ADDRESSES && !seen.contains(address);
+                        if is_new {
+                            seen.push(*address);
+                        }
+                        is_new
+                    });
+                    *found = Some(answer);
                 }
-                is_new
-            });
-            let before = self.endpoints();
-            if !before.iter().map(|one| &one.address).eq(&found) {
-                let endpoints = carried(&found, &before, now, &self.changes);
-                *self.endpoints.write() = endpoints.into();
-                self.changes.tell();
+                None => {
+                    found.get_or_insert_default();
+                }
             }
         }
-        if !self.is_looked_up.swap(true, Ordering::AcqRel) {
-            self.looked_up.notify_waiters();
+        // Names are looked up by several threads: whoever is last has seen what all of them found.
+        let mut endpoints = self.endpoints.write();
+        let mut is_complete = true;
+        let mut seen = FastSet::default();
+        let mut all: Vec<_> = self.given.to_vec();
+        for name in &self.names {
+            match &*name.found.lock() {
+                Some(found) => all.extend(found),
+                None => is_complete = false,
+            }
+        }
+        all.retain(|address| seen.insert(*address));
+        if !endpoints.iter().map(|one| &one.address).eq(&all) {
+            let now_there = carried(&all, &endpoints, now, &self.changes);
+            *endpoints = now_there.into();
+            self.changes.tell();
+        }
+        let is_settled = is_complete || !endpoints.is_empty();
+        drop(endpoints);
+        if is_settled && !self.is_settled.swap(true, Ordering::AcqRel) {
+            self.settled.notify_waiters();
         }
     }
 }
@@ -120,10 +191,13 @@ impl Deref for Endpoints<'_> {
     }
 }
 
+/// A cluster, its names, its addresses, and how they are reached.
+type Key = (String, DnsName, Vec<SocketAddr>, u64);
+
 /// All hosts by their configuration, as long as a snapshot uses them.
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {
-    known: HashMap<(String, DnsName, u64), Weak<Host>>,
+    known: HashMap<Key, Weak<Host>>,
     count: AtomicU64,
     resolver: Option<Arc<Resolver>>,
 }
@@ -137,14 +211,22 @@ impl Hosts {
         }
     }
 
-    /// The host of a name that a cluster reaches in a way, by its number. A new one is looked up at once.
-    pub(crate) fn host(&mut self, cluster: &str, name: &DnsName, transport: u64) -> Arc<Host> {
-        let key = (cluster.to_owned(), name.clone(), transport);
+    /// The host of names, and addresses beside them, that a cluster reaches in a way, by its number. A new one is
+    /// looked up at once.
+    pub(crate) fn host(
+        &mut self,
+        cluster: &str,
+        dns: &DnsName,
+        given: &[SocketAddr],
+        transport: u64,
+        now: Nanos,
+    ) -> Arc<Host> {
+        let key = (cluster.to_owned(), dns.clone(), given.to_vec(), transport);
         if let Some(known) = self.known.get(&key).and_then(Weak::upgrade) {
             return known;
         }
         let number = IS_HOST | self.count.fetch_add(1, Ordering::Relaxed);
-        let host = Arc::new(Host::new(name, number));
+        let host = Arc::new(Host::new(dns, given, number, now));
         self.known.insert(key, Arc::downgrade(&host));
         if let Some(resolver) = &self.resolver {
             resolver.add(&host);
@@ -161,6 +243,7 @@ impl Hosts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ir::HostPort;
 
     fn name(hostname: &str) -> DnsName {
         DnsName {
@@ -168,6 +251,7 @@ mod tests {
             port: 80,
             refresh_ms: 5_000,
             jitter_ms: 0,
+            more: Vec::new(),
         }
     }
 
@@ -181,38 +265,101 @@ mod tests {
 
     #[test]
     fn what_was_found_last_is_kept() {
-        let host = Host::new(&name("a.example"), 0);
+        let host = Host::new(&name("a.example"), &[], 0, Nanos(0));
         assert!(host.awaited().is_some());
         assert!(host.endpoints().is_empty());
-        host.note(None, Nanos(0));
+        host.note(0, None, Nanos(0));
         assert!(host.awaited().is_none());
         host.note(
+            0,
             Some(addresses(&["10.0.0.1:80", "[::1]:80", "10.0.0.1:80"])),
             Nanos(0),
         );
         assert_eq!(found(&host), addresses(&["10.0.0.1:80", "[::1]:80"]));
-        host.note(None, Nanos(0));
+        host.note(0, None, Nanos(0));
         assert!(host.has(&"[::1]:80".parse().unwrap()));
-        host.note(Some(addresses(&["10.0.0.2:80"])), Nanos(0));
+        host.note(0, Some(addresses(&["10.0.0.2:80"])), Nanos(0));
         assert_eq!(found(&host), addresses(&["10.0.0.2:80"]));
         assert!(!host.has(&"[::1]:80".parse().unwrap()));
     }
 
     #[test]
+    fn names_and_addresses_are_endpoints_together() {
+        let mut dns = name("a.example");
+        for hostname in ["b.example", "c.example"] {
+            dns.more.push(HostPort {
+                hostname: hostname.to_owned(),
+                port: 81,
+            });
+        }
+        let host = Host::new(&dns, &[], 0, Nanos(0));
+        host.note(1, None, Nanos(0));
+        // Another name may be found.
+        assert!(host.awaited().is_some());
+        host.note(2, Some(addresses(&["10.0.0.3:81"])), Nanos(0));
+        assert!(host.awaited().is_none());
+        host.note(
+            0,
+            Some(addresses(&["10.0.0.1:80", "10.0.0.3:81"])),
+            Nanos(0),
+        );
+        assert_eq!(found(&host), addresses(&["10.0.0.1:80", "10.0.0.3:81"]));
+        host.note(0, None, Nanos(0));
+        assert_eq!(host.endpoints().len(), 2);
+        assert_eq!(
+            host.name_of("10.0.0.3:81".parse().unwrap()),
+            Some("a.example")
+        );
+        assert!(host.only_name().is_none());
+
+        let given = addresses(&["192.0.2.1:80"]);
+        let host = Host::new(&name("a.example"), &given, 0, Nanos(0));
+        assert!(host.awaited().is_none());
+        assert!(host.only_name().is_none());
+        assert_eq!(found(&host), given);
+        host.note(0, None, Nanos(0));
+        assert_eq!(found(&host), given);
+        host.note(
+            0,
+            Some(addresses(&["10.0.0.1:80", "192.0.2.1:80"])),
+            Nanos(0),
+        );
+        assert_eq!(found(&host), addresses(&["192.0.2.1:80", "10.0.0.1:80"]));
+        assert_eq!(host.name_of(given[0]), None);
+    }
+
+    #[test]
+    fn a_host_whose_names_are_not_found_is_known_to_have_none() {
+        let mut dns = name("a.example");
+        dns.more.push(HostPort {
+            hostname: "b.example".to_owned(),
+            port: 80,
+        });
+        let host = Host::new(&dns, &[], 0, Nanos(0));
+        host.note(0, None, Nanos(0));
+        assert!(host.awaited().is_some());
+        host.note(1, None, Nanos(0));
+        assert!(host.awaited().is_none());
+    }
+
+    #[test]
     fn so_many_addresses_are_used() {
-        let host = Host::new(&name("a.example"), 0);
+        let host = Host::new(&name("a.example"), &[], 0, Nanos(0));
         let many = (0..1_000_u16).map(|port| SocketAddr::from(([10, 0, 0, 1], port)));
-        host.note(Some(many.collect()), Nanos(0));
+        host.note(0, Some(many.collect()), Nanos(0));
         assert_eq!(host.endpoints().len(), MAX_ADDRESSES);
     }
 
     #[test]
     fn a_host_is_one_as_long_as_it_is_used() {
         let mut hosts = Hosts::default();
-        let one = hosts.host("c", &name("a.example"), 0);
-        assert!(Arc::ptr_eq(&one, &hosts.host("c", &name("a.example"), 0)));
-        let over_tls = hosts.host("c", &name("a.example"), 1);
-        let of_another = hosts.host("d", &name("a.example"), 0);
+        let one = hosts.host("c", &name("a.example"), &[], 0, Nanos(0));
+        assert!(Arc::ptr_eq(
+            &one,
+            &hosts.host("c", &name("a.example"), &[], 0, Nanos(0))
+        ));
+        let over_tls = hosts.host("c", &name("a.example"), &[], 1, Nanos(0));
+        let of_another = hosts.host("d", &name("a.example"), &[], 0, Nanos(0));
         assert_ne!(one.transport, of_another.transport);
         assert_ne!(one.transport, over_tls.transport);
         drop((one, of_another));

@@ -5,9 +5,10 @@
 //! long an answer holds, so names are looked up at an interval, as Envoy's `STRICT_DNS` does by default.
 //!
 //! Invariants:
-//! 1. A [`Host`] has the addresses of its last answer. A look-up that fails leaves them as they are.
+//! 1. A [`Host`] has the addresses of the last answer of each of its names. A look-up that fails leaves them as
+//!    they are, and those of other names.
 //! 2. A host lives as long as a snapshot uses it, and keeps its addresses across reloads ([`Hosts`]).
-//! 3. At most [`THREADS`](resolver::THREADS) look-ups run at a time, and at most one for each host.
+//! 3. At most [`THREADS`](resolver::THREADS) look-ups run at a time, and at most one for each name of a host.
 
 mod host;
 mod resolver;

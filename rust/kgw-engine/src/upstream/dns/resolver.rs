@@ -44,6 +44,8 @@ struct Due {
     /// For entries of one moment: first come, first looked up.
     added: u64,
     threads: usize,
+    /// Those of them that have not looked at anything yet.
+    starting: usize,
     /// Those of them that wait for a host to be due.
     idle: usize,
     has_ended: bool,
@@ -54,6 +56,8 @@ struct Entry {
     at: Nanos,
     number: u64,
     host: Weak<Host>,
+    /// Which of its names.
+    name: usize,
 }
 
 impl Resolver {
@@ -79,20 +83,30 @@ impl Resolver {
     /// Looks a host up now, and then at its interval as long as somebody else has it.
     pub(crate) fn add(&self, host: &Arc<Host>) {
         let mut due = self.0.due.lock();
-        due.push(self.0.clock.now(), Arc::downgrade(host));
-        if due.threads < THREADS && due.idle < due.hosts.len() {
+        let now = self.0.clock.now();
+        for name in 0..host.names().len() {
+            due.push(now, Arc::downgrade(host), name);
+        }
+        while due.threads < THREADS && due.idle + due.starting < due.hosts.len() {
             let schedule = Arc::clone(&self.0);
             let number = due.threads;
             let thread = std::thread::Builder::new().name(format!("kgw-dns-{number}"));
             match thread.spawn(move || schedule.run()) {
-                Ok(_) => due.threads += 1,
-                // Nobody would ever look it up, and nobody is to wait for that.
-                Err(_) if due.threads == 0 => host.note(None, self.0.clock.now()),
-                Err(_) => {}
+                Ok(_) => {
+                    due.threads += 1;
+                    due.starting += 1;
+                }
+                Err(_) => {
+                    // Nobody would ever look it up, and nobody is to wait for that.
+                    for name in (0..host.names().len()).filter(|_| due.threads == 0) {
+                        host.note(name, None, now);
+                    }
+                    break;
+                }
             }
         }
         drop(due);
-        self.0.changed.notify_one();
+        self.0.changed.notify_all();
     }
 
     /// Makes the threads look at the clock, which was turned by hand.
@@ -130,25 +144,27 @@ impl Drop for Resolver {
 impl Schedule {
     /// Looks hosts up as they are due, until the resolver is dropped.
     fn run(&self) {
-        while let Some(host) = self.next() {
-            let found = (self.look_up)(&host.name, host.port);
+        self.due.lock().starting -= 1;
+        while let Some((host, at)) = self.next() {
+            let name = &host.names()[at];
+            let found = (self.look_up)(&name.hostname, name.port);
             let found = found.ok().filter(|addresses| !addresses.is_empty());
             self.total.fetch_add(1, Ordering::Relaxed);
             if found.is_none() {
                 self.failed.fetch_add(1, Ordering::Relaxed);
             }
             let now = self.clock.now();
-            host.note(found, now);
+            host.note(at, found, now);
             let wait_ms = host
                 .refresh_ms
                 .saturating_add(fastrand::u64(0..=host.jitter_ms));
-            let at = now.after_ms(wait_ms);
-            self.due.lock().push(at, Arc::downgrade(&host));
+            let due_at = now.after_ms(wait_ms);
+            self.due.lock().push(due_at, Arc::downgrade(&host), at);
         }
     }
 
-    /// Waits for the next host to be due. None once there is no next one.
-    fn next(&self) -> Option<Arc<Host>> {
+    /// Waits for the next name to be due. None once there is no next one.
+    fn next(&self) -> Option<(Arc<Host>, usize)> {
         let mut due = self.due.lock();
         loop {
             if due.has_ended {
@@ -158,8 +174,10 @@ impl Schedule {
             let next = due.hosts.peek().map(|Reverse(first)| first.at);
             if next.is_some_and(|at| at <= now) {
                 let first = due.hosts.pop();
-                if let Some(host) = first.and_then(|Reverse(entry)| entry.host.upgrade()) {
-                    return Some(host);
+                if let Some(Reverse(entry)) = first
+                    && let Some(host) = entry.host.upgrade()
+                {
+                    return Some((host, entry.name));
                 }
                 continue;
             }
@@ -178,12 +196,13 @@ impl Schedule {
 }
 
 impl Due {
-    fn push(&mut self, at: Nanos, host: Weak<Host>) {
+    fn push(&mut self, at: Nanos, host: Weak<Host>, name: usize) {
         self.added += 1;
         self.hosts.push(Reverse(Entry {
             at,
             number: self.added,
             host,
+            name,
         }));
     }
 }
@@ -260,8 +279,9 @@ mod tests {
                 port: 80,
                 refresh_ms: 5_000,
                 jitter_ms: self.jitter_ms,
+                more: Vec::new(),
             };
-            self.hosts.host("cluster", &name, 0)
+            self.hosts.host("cluster", &name, &[], 0, Nanos(0))
         }
 
         fn asked(&self) -> (String, mpsc::Sender<Answer>) {
