@@ -191,7 +191,7 @@ def test_a_name_that_is_not_found_leaves_the_others() -> None:
         made = config(backend(("nobody.invalid", 80), ("localhost", one), ("127.0.0.1", two)))
         with kgw.Proxy(made, bind="127.0.0.1:0") as proxy:
             ((address,),) = proxy.addresses.values()
-            # Until the name is looked up there is the address alone, and `localhost` may have another
+            # Until the name is looked up there is the address alone, and the name may have another
             # address, where nobody is.
             names: set[str] = set()
             for _ in until(10):
