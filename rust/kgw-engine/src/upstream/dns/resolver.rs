@@ -91,19 +91,15 @@ impl Resolver {
             let schedule = Arc::clone(&self.0);
             let number = due.threads;
             let thread = std::thread::Builder::new().name(format!("kgw-dns-{number}"));
-            match thread.spawn(move || schedule.run()) {
-                Ok(_) => {
-                    due.threads += 1;
-                    due.starting += 1;
+            if thread.spawn(move || schedule.run()).is_err() {
+                // Nobody would ever look it up, and nobody is to wait for that.
+                for name in (0..host.names().len()).filter(|_| due.threads == 0) {
+                    host.note(name, None, now);
                 }
-                Err(_) => {
-                    // Nobody would ever look it up, and nobody is to wait for that.
-                    for name in (0..host.names().len()).filter(|_| due.threads == 0) {
-                        host.note(name, None, now);
-                    }
-                    break;
-                }
+                break;
             }
+            due.threads += 1;
+            due.starting += 1;
         }
         drop(due);
         self.0.changed.notify_all();
