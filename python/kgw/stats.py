@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-__all__ = ["AccessLogStats", "CircuitBreakerStats", "ExtAuthzStats", "Stats"]
+__all__ = [
+    "AccessLogStats",
+    "CircuitBreakerStats",
+    "ExtAuthzStats",
+    "OutlierDetectionStats",
+    "Stats",
+]
 
 
 class AccessLogStats(TypedDict):
@@ -56,6 +62,25 @@ class CircuitBreakerStats(TypedDict):
     """Retries that may still begin."""
 
 
+class OutlierDetectionStats(TypedDict):
+    """The ejections of a cluster. What is not called a state only grows."""
+
+    ejections_active: int
+    """Endpoints that are ejected. A state."""
+    ejections_enforced_total: int
+    """Ejections."""
+    ejections_overflow: int
+    """Ejections that were not made, since as many endpoints as may be are ejected."""
+    ejections_detected_consecutive_5xx: int
+    """Failures in a row that were to lead to an ejection."""
+    ejections_enforced_consecutive_5xx: int
+    """Those of them that did."""
+    ejections_detected_consecutive_local_origin_failure: int
+    """Failures in a row to have an answer that were to lead to an ejection."""
+    ejections_enforced_consecutive_local_origin_failure: int
+    """Those of them that did."""
+
+
 class Stats(TypedDict):
     """The counters of a proxy, summed over its workers. What is not called a state only grows."""
 
@@ -73,6 +98,8 @@ class Stats(TypedDict):
     """What authorization services decided, by the ``statPrefix`` of those that have one."""
     circuit_breakers: dict[str, CircuitBreakerStats]
     """Of each cluster that has some, by its id."""
+    outlier_detection: dict[str, OutlierDetectionStats]
+    """Of each cluster that has it, by its id."""
     python_filter_active: int
     """Questions to filters in Python that wait or are being answered. A state."""
     dns_lookup_total: int

@@ -31,6 +31,8 @@ from kgw.diagnostics import Severity
 _NAMES: Final[Mapping[str, str]] = {
     "cluster_ip": "clusterIP",
     "cluster_ips": "clusterIPs",
+    "consecutive_5xx": "consecutive5xx",
+    "enforcing_consecutive_5xx": "enforcingConsecutive5xx",
     "from_": "from",
     "global_": "global",
     "json_body": "json",

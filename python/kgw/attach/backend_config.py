@@ -298,6 +298,7 @@ _CONVERT: Final[dict[str, Any]] = {
     "common_http_protocol_options": ("common", lambda one: one),
     "dns": ("dns", lambda one: one),
     "http2_protocol_options": ("http2", lambda one: one),
+    "outlier_detection": ("outlier_detection", lambda one: one),
     "per_connection_buffer_limit_bytes": ("buffer_bytes", int),
     "tcp_keepalive": ("tcp_keepalive", lambda one: one),
 }

@@ -9,7 +9,12 @@ from kgw.api.kgateway.tlvs import Tlvs
 
 if TYPE_CHECKING:
     from kgw.api.kgateway.backend_config_policy import Http2ProtocolOptions
-    from kgw.api.kgateway.backend_limits import CircuitBreakers, CommonHttpProtocolOptions, Dns
+    from kgw.api.kgateway.backend_limits import (
+        CircuitBreakers,
+        CommonHttpProtocolOptions,
+        Dns,
+        OutlierDetection,
+    )
     from kgw.api.kgateway.early import TCPKeepalive
     from kgw.attach.backend_traffic import RetryBudget
     from kgw.attach.certificates import KeyPair
@@ -54,6 +59,7 @@ class Upstream:
     tcp_keepalive: TCPKeepalive | None = None
     buffer_bytes: int | None = None
     circuit_breakers: CircuitBreakers | None = None
+    outlier_detection: OutlierDetection | None = None
     #: How often a name is looked up, where the endpoints have one.
     dns: Dns | None = None
     #: Version of the PROXY protocol header that starts a connection, and its TLVs.

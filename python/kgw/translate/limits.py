@@ -8,7 +8,7 @@ from kgw.translate.settings import keepalive
 
 if TYPE_CHECKING:
     from kgw.api.kgateway.backend_config_policy import Http2ProtocolOptions
-    from kgw.api.kgateway.backend_limits import CircuitBreakers, Dns
+    from kgw.api.kgateway.backend_limits import CircuitBreakers, Dns, OutlierDetection
     from kgw.attach.upstream import Upstream
 
 
@@ -34,6 +34,8 @@ def settings(upstream: Upstream) -> dict[str, Any]:
         found["connections"] = connections
     if upstream.circuit_breakers is not None:
         found["circuit_breakers"] = _circuit_breakers(upstream.circuit_breakers)
+    if upstream.outlier_detection is not None:
+        found["outlier_detection"] = _outlier_detection(upstream.outlier_detection)
     if upstream.dns is not None:
         found["dns"] = _dns(upstream.dns)
     return found
@@ -66,6 +68,22 @@ def _circuit_breakers(given: CircuitBreakers) -> dict[str, Any]:
     }
     found = {name: value for name, value in found.items() if value is not None}
     return {**found, **({"track_remaining": True} if given.track_remaining else {})}
+
+
+def _outlier_detection(given: OutlierDetection) -> dict[str, Any]:
+    found = {
+        "consecutive_5xx": given.consecutive_5xx,
+        "enforcing_consecutive_5xx": given.enforcing_consecutive_5xx,
+        "split_external_local_origin_errors": given.split_external_local_origin_errors,
+        "consecutive_local_origin_failure": given.consecutive_local_origin_failure,
+        "enforcing_consecutive_local_origin_failure": (
+            given.enforcing_consecutive_local_origin_failure
+        ),
+        "interval_ms": int(given.interval),
+        "base_ejection_time_ms": int(given.base_ejection_time),
+        "max_ejection_percent": given.max_ejection_percent,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _dns(given: Dns) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from kgw.api.kgateway.backend_limits import (
     CommonHttpProtocolOptions,
     ConnectionKeepalive,
     Dns,
+    OutlierDetection,
 )
 from kgw.api.kgateway.count import Count
 from kgw.api.kgateway.early import TCPKeepalive
@@ -188,7 +189,6 @@ class BackendConfigPolicySpec(Model):
         (
             "healthCheck",
             "loadBalancer",
-            "outlierDetection",
         ),
         _TUNING,
     )
@@ -209,6 +209,8 @@ class BackendConfigPolicySpec(Model):
     """HTTP/1 towards the backend."""
     http2_protocol_options: Http2ProtocolOptions | None = None
     """HTTP/2 towards the backend."""
+    outlier_detection: OutlierDetection | None = None
+    """When endpoints are out of use for a while."""
     per_connection_buffer_limit_bytes: Count | None = None
     """What is buffered of a request or an answer; 0 is what the listener has."""
     tcp_keepalive: TCPKeepalive | None = None

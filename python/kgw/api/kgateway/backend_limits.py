@@ -11,6 +11,7 @@ from kgw.api.duration import Duration
 from kgw.api.kgateway.count import Count
 
 _AtLeastOne = Annotated[int, Strict(), Field(ge=1, le=2_147_483_647)]
+_Percentage = Annotated[int, Strict(), Field(ge=0, le=100)]
 _NotNegative = Annotated[int, Strict(), Field(ge=0, le=2_147_483_647)]
 
 
@@ -103,3 +104,32 @@ class CommonHttpProtocolOptions(Model):
     """The requests after which a connection is closed; 0 is no bound."""
     max_stream_duration: Duration | None = None
     """The time for a request and its answer; 0 is no bound."""
+
+
+class OutlierDetection(Model):
+    """When endpoints are out of use for a while: if their requests fail in a row."""
+
+    base_ejection_time: Duration = Duration(30_000)
+    """The time of a first ejection; others of the same endpoint take longer."""
+    consecutive_5xx: _NotNegative = 5
+    """The failures in a row that eject an endpoint; 0 is never."""
+    consecutive_local_origin_failure: _NotNegative | None = None
+    """The failures in a row to have an answer that eject an endpoint, if they are split."""
+    enforcing_consecutive_5xx: _Percentage | None = None
+    """How many of a hundred endpoints that are to be ejected are."""
+    enforcing_consecutive_local_origin_failure: _Percentage | None = None
+    """How many of a hundred endpoints that are to be ejected for the split failures are."""
+    interval: Duration = Duration(10_000)
+    """The time between two looks whether an ejection is over."""
+    max_ejection_percent: _Percentage = 10
+    """How many of a hundred endpoints may be ejected at once."""
+    split_external_local_origin_errors: Bool | None = None
+    """Whether failures to have an answer are counted on their own."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if self.interval < 1:
+            raise contradiction("interval must be at least 1ms", "interval")
+        if self.base_ejection_time < 1:
+            raise contradiction("baseEjectionTime must be at least 1ms", "baseEjectionTime")
+        return self

@@ -16,6 +16,7 @@ use kgw_proxyproto::MeshIdentity;
 use tokio::sync::futures::Notified;
 
 use super::ir::{self, HttpOptions, Redirect, UpstreamProtocol};
+use crate::clock::Nanos;
 use crate::filter::cors::Cors;
 use crate::filter::header_mutation::HeaderMutation;
 use crate::filter::jwt::remote::RemoteKeys;
@@ -31,6 +32,7 @@ use crate::tls::{self, chain::Chains};
 use crate::upstream::breaker::Breaker;
 use crate::upstream::dns::{Endpoints, Host};
 use crate::upstream::endpoint::{Changes, Endpoint};
+use crate::upstream::health::outlier::{Outcome, Outliers};
 use crate::upstream::in_process;
 use crate::upstream::options::Options;
 use crate::upstream::pool::PoolKey;
@@ -537,6 +539,8 @@ pub(crate) struct Cluster {
     pub(crate) options: Arc<Options>,
     /// How much may be under way at once.
     pub(crate) breaker: Option<Arc<Breaker>>,
+    /// What its endpoints are ejected for.
+    pub(crate) outliers: Option<Arc<Outliers>>,
     /// Time for a request and its answer. Milliseconds; 0 is no limit.
     pub(crate) max_stream_duration_ms: u64,
     /// Whose turn it is, for each worker: no worker waits for another's cache line.
@@ -576,6 +580,7 @@ impl Cluster {
             retry_budget: None,
             options: Arc::default(),
             breaker: None,
+            outliers: None,
             max_stream_duration_ms: 0,
             turns: Arc::default(),
             changes: Arc::default(),
@@ -584,7 +589,19 @@ impl Cluster {
 
     /// Whether somebody looks after it: there is something to tell of it beside its requests.
     pub(crate) fn is_tended(&self) -> bool {
-        self.breaker.is_some()
+        self.breaker.is_some() || self.is_watched()
+    }
+
+    /// Whether endpoints of it may be out of use.
+    fn is_watched(&self) -> bool {
+        self.outliers.is_some()
+    }
+
+    /// Notes what a request to an endpoint came to.
+    pub(crate) fn note(&self, endpoint: &Arc<Endpoint>, outcome: Outcome, now: Nanos) {
+        if let Some(outliers) = &self.outliers {
+            outliers.note(self, endpoint, outcome, now);
+        }
     }
 
     /// Which connections to an endpoint of the cluster are as good as each other.
@@ -614,7 +631,7 @@ impl Cluster {
             .or_else(|| in_turn().next())
     }
 
-    /// Every available endpoint once, from the next one in the worker's turn on.
+    /// Every available endpoint, or all if too few are, once, from the next one in the worker's turn on.
     pub(crate) fn endpoints_in_turn(&self, worker: usize) -> impl Iterator<Item = Arc<Endpoint>> {
         let endpoints = self.endpoints();
         let count = endpoints.len();
@@ -626,9 +643,10 @@ impl Cluster {
         } else {
             0
         };
+        let panics = self.is_watched() && is_panic(&endpoints);
         (0..count)
             .map(move |at| Arc::clone(&endpoints[(next + at) % count]))
-            .filter(|endpoint| endpoint.is_available())
+            .filter(move |endpoint| panics || endpoint.is_available())
     }
 
     /// The endpoints, available or not.
@@ -650,4 +668,11 @@ impl Cluster {
     pub(crate) fn awaited(&self) -> Option<Notified<'_>> {
         self.host.as_ref()?.awaited()
     }
+}
+
+/// Whether so few endpoints are available that the others are used nevertheless: less than half of them.
+/// Envoy's `healthy_panic_threshold`.
+fn is_panic(endpoints: &[Arc<Endpoint>]) -> bool {
+    let available = endpoints.iter().filter(|one| one.is_available()).count();
+    available * 2 < endpoints.len()
 }

@@ -25,7 +25,8 @@ use crate::telemetry::access_log::{Point, WireBytes};
 use crate::telemetry::flags::ResponseFlag;
 use crate::upstream::acquire::{Acquired, Unavailable, Until, acquire, resolved};
 use crate::upstream::connect::ConnectError;
-use crate::upstream::endpoint::Endpoint;
+use crate::upstream::endpoint::{Endpoint, Serving};
+use crate::upstream::health::outlier::Outcome;
 
 /// Time for the client to take what there is of an answer that was cut short. Milliseconds.
 const TRUNCATED_WRITE_MS: u64 = 1_000;
@@ -141,7 +142,7 @@ pub(crate) async fn forward<D: Downstream>(
         if reused {
             worker.stats().upstream_rq_reused.increment();
         }
-        exchange.serving = None;
+        let serving = exchange.serving.take();
         return match attempted.end {
             End::Switched => {
                 exchange.finish(conn, target);
@@ -173,6 +174,7 @@ pub(crate) async fn forward<D: Downstream>(
                 continue;
             }
             failed @ (End::UpstreamClosed(_) | End::Refused(_) | End::Retriable) => {
+                note(conn, dispatch, serving, failure(&failed));
                 fresh = reused && matches!(failed, End::UpstreamClosed(Lost::Closed));
                 let after = match failed {
                     End::UpstreamClosed(lost) => {
@@ -197,6 +199,11 @@ pub(crate) async fn forward<D: Downstream>(
                 }
             }
             End::Truncated(flag, details) => {
+                // What came in time is no time-out.
+                let lost = flag
+                    .and_then(failure_of)
+                    .filter(|one| *one == Outcome::Lost);
+                note(conn, dispatch, serving, lost);
                 if flag == Some(ResponseFlag::UpstreamRequestTimeout) {
                     worker.stats().upstream_rq_timeout.increment();
                 }
@@ -212,6 +219,39 @@ pub(crate) async fn forward<D: Downstream>(
                 if sent { Next::Close } else { Next::Abort }
             }
         };
+    }
+}
+
+/// Notes what an attempt says of the endpoint that served it.
+fn note<D>(
+    conn: &Conn<D>,
+    dispatch: &Dispatch<'_>,
+    serving: Option<Serving>,
+    outcome: Option<Outcome>,
+) {
+    if let (Some(outcome), Some(serving)) = (outcome, serving) {
+        let now = conn.worker.now();
+        dispatch.cluster.note(serving.endpoint(), outcome, now);
+    }
+}
+
+/// What an attempt without an answer says of its endpoint.
+fn failure(end: &End) -> Option<Outcome> {
+    match end {
+        End::UpstreamClosed(_) => Some(Outcome::Lost),
+        End::Refused(reply) => reply.flag.and_then(failure_of),
+        _ => None,
+    }
+}
+
+/// What a failure says of the endpoint.
+fn failure_of(flag: ResponseFlag) -> Option<Outcome> {
+    match flag {
+        ResponseFlag::UpstreamConnectionTermination
+        | ResponseFlag::UpstreamProtocolError
+        | ResponseFlag::UpstreamRemoteReset => Some(Outcome::Lost),
+        ResponseFlag::UpstreamRequestTimeout => Some(Outcome::TimedOut),
+        _ => None,
     }
 }
 
@@ -262,6 +302,7 @@ pub(crate) async fn tunnel<D: Downstream>(
             return local::reply(conn, target, exchange, reply, fields).await;
         }
     };
+    note_reached(conn, &exchange, dispatch, Outcome::Reached);
     // Until it ends, it is among those that its cluster may have.
     let _held = opened.held;
     let mut up = opened.stream;
@@ -465,6 +506,7 @@ async fn connection<D: Downstream>(
     .await
     {
         Ok(acquired) => {
+            note_reached(conn, exchange, dispatch, Outcome::Connected);
             let ready = if exchange.timings.at(Point::UpstreamConnectEnd).is_some() {
                 conn.worker.now().since(began)
             } else {
@@ -473,7 +515,25 @@ async fn connection<D: Downstream>(
             exchange.pool_ready_ns = Some(ready);
             request_slot(conn, dispatch, acquired)
         }
-        Err(unavailable) => Err(deadlines.failed(conn, exchange, unavailable)),
+        Err(unavailable) => {
+            if deadlines.is_endpoint_lost(&unavailable) {
+                note_reached(conn, exchange, dispatch, Outcome::Lost);
+            }
+            Err(deadlines.failed(conn, exchange, unavailable))
+        }
+    }
+}
+
+/// Notes whether the endpoint of an attempt has a connection for it.
+fn note_reached<D>(
+    conn: &Conn<D>,
+    exchange: &Exchange<'_>,
+    dispatch: &Dispatch<'_>,
+    outcome: Outcome,
+) {
+    if let (Some(_), Some(serving)) = (&dispatch.cluster.outliers, &exchange.serving) {
+        let now = conn.worker.now();
+        dispatch.cluster.note(serving.endpoint(), outcome, now);
     }
 }
 
@@ -521,7 +581,12 @@ async fn open<D: Downstream>(
     let until = &mut deadlines.until;
     crate::upstream::acquire::open_own(conn, exchange, cluster, address, until)
         .await
-        .map_err(|unavailable| deadlines.failed(conn, exchange, unavailable))
+        .map_err(|unavailable| {
+            if deadlines.is_endpoint_lost(&unavailable) {
+                note_reached(conn, exchange, dispatch, Outcome::Lost);
+            }
+            deadlines.failed(conn, exchange, unavailable)
+        })
 }
 
 /// Chooses the endpoint of the next attempt: the session's if that is available, or the one whose turn it is. A retry goes to
@@ -569,6 +634,18 @@ impl Deadlines {
 
     fn first(&self) -> Nanos {
         self.until.first()
+    }
+
+    /// Whether it is the endpoint's fault that there is no connection.
+    fn is_endpoint_lost(&self, unavailable: &Unavailable) -> bool {
+        match unavailable {
+            Unavailable::NotConnected(ConnectError::Failed(_) | ConnectError::Tls(_))
+            | Unavailable::Protocol => true,
+            Unavailable::NotConnected(ConnectError::TimedOut) => {
+                self.until.connect < self.until.rest
+            }
+            _ => false,
+        }
     }
 
     /// What there is to say if there is no connection.

@@ -40,6 +40,7 @@ use crate::runtime::{Phase, Worker};
 use crate::telemetry::access_log::Point;
 use crate::telemetry::flags::ResponseFlag;
 use crate::upstream::acquire::poll_client_gone;
+use crate::upstream::health::outlier::{Outcome, status_of_grpc};
 
 /// Interim answers before the final one.
 const MAX_INTERIM: u8 = 16;
@@ -452,6 +453,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
             }
             let status = self.conn.response.status();
             if self.switching && self.up.is_switch(status) {
+                self.note_status(status);
                 return Err(self.switch());
             }
             if self.conn.request.extended_connect() && matches!(status, 200..300) {
@@ -459,6 +461,7 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
                 return Err(self.fail(Reply::upstream_protocol_error()));
             }
             if status >= 200 {
+                self.note_status(status);
                 self.refuse_failure(status)?;
                 self.note_answer_head();
                 if self.exchange.awaits_response_filters() {
@@ -493,6 +496,20 @@ impl<D: Downstream, U: Upstream> Relay<'_, '_, D, U> {
         self.conn.request.expects_continue()
             && self.conn.request.headers().contains(b"expect")
             && !self.exchange.request_complete
+    }
+
+    /// Notes what the answer says of its endpoint.
+    fn note_status(&self, status: u16) {
+        let cluster = self.dispatch.cluster;
+        if let (Some(outliers), Some(serving)) = (&cluster.outliers, &self.exchange.serving) {
+            let code = self.exchange.is_grpc.then(|| {
+                let headers = self.conn.response.headers();
+                headers.get(b"grpc-status")
+            });
+            let status = code.flatten().map_or(status, status_of_grpc);
+            let outcome = Outcome::Answered(status);
+            outliers.note(cluster, serving.endpoint(), outcome, self.now);
+        }
     }
 
     /// Does not go on with an answer in whose place there will be another.

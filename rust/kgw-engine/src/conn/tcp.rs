@@ -24,6 +24,7 @@ use crate::telemetry::flags::ResponseFlag;
 use crate::tls::chain::Action;
 use crate::upstream::connect::{ConnectError, Opened, Waiting, connect, secure};
 use crate::upstream::endpoint::Serving;
+use crate::upstream::health::outlier::Outcome as Judged;
 
 /// Endpoints tried for a connection, each once. Envoy tries one; a client of raw bytes cannot be told
 /// to try again.
@@ -301,18 +302,22 @@ async fn reach<D: Pipe>(
         let deadline = began.after_ms(cluster.connect_timeout.as_millis() as u64);
         match open(client, cluster, address, deadline).await {
             Ok(opened) => {
+                cluster.note(serving.endpoint(), Judged::Reached, worker.now());
                 log.connected(opened.id, opened.local, worker.now());
                 log.upstream_tls = opened.tls;
                 return Some((opened.stream, (serving, slot)));
             }
             Err(ConnectError::ClientGone) => return None,
             Err(ConnectError::Failed(error)) => {
+                cluster.note(serving.endpoint(), Judged::Lost, worker.now());
                 log.transport_failure = Some(transport_failure(&error));
             }
             Err(ConnectError::Tls(error)) => {
+                cluster.note(serving.endpoint(), Judged::Lost, worker.now());
                 log.transport_failure = Some(error.reason());
             }
             Err(ConnectError::TimedOut) => {
+                cluster.note(serving.endpoint(), Judged::Lost, worker.now());
                 stats.upstream_cx_connect_timeout.increment();
                 log.transport_failure = None;
             }

@@ -478,6 +478,12 @@ impl Engine {
         let breakers = breakers.filter_map(|one| Some((&*one.name, one.breaker.as_deref()?)));
         let gauges = breaker::gauges(breakers);
         stats.insert("circuit_breakers".to_owned(), gauges);
+        let outliers = snapshot.tended.iter();
+        let outliers = outliers.filter_map(|one| {
+            let of_cluster = one.outliers.as_ref()?.stats();
+            Some((one.name.clone(), of_cluster))
+        });
+        stats.insert("outlier_detection".to_owned(), outliers.collect());
         stats.insert("access_logs".to_owned(), logs.collect());
         Ok(Value::Object(stats))
     }

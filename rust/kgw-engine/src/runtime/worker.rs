@@ -34,6 +34,7 @@ use crate::room::Room;
 use crate::stats::Stats;
 use crate::telemetry::access_log::{Taps, service};
 use crate::udp;
+use crate::upstream::health;
 use crate::upstream::pool::{PoolKey, Pools, SWEEP_INTERVAL};
 use crate::upstream::redis;
 
@@ -176,6 +177,7 @@ async fn supervise(worker: Rc<Worker>) {
         if worker.index == 0 && phase < Phase::Draining {
             let snapshot = Arc::clone(&worker.snapshot.borrow());
             verifying::tend(&worker, snapshot.keys.iter().map(|one| &one.keys));
+            health::tend(&worker, &snapshot);
         }
         worker.wake_all();
         if settlings != settled {

@@ -18,6 +18,7 @@ use super::acquire::Acquired;
 use super::breaker::{Held, Overflow, Queue, Turn};
 use super::connect::{ConnectError, Opened, Waiting, connect, secure};
 use super::endpoint::Serving;
+use super::health::outlier::Outcome;
 use super::http2::Http2Connection;
 use super::pool::{Http2Take, PoolKey, UpstreamConnection};
 use crate::clock::{Nanos, Timer};
@@ -101,7 +102,9 @@ pub(crate) async fn call(worker: &Rc<Worker>, call: &Call<'_>) -> Result<Called,
         let endpoint = call.cluster.next_endpoint(worker.index());
         let serving = endpoint.ok_or(CallError::NoEndpoint)?.serve();
         let key = call.cluster.pool_key(serving.endpoint().address);
-        let acquired = Box::pin(caller.acquire(key, fresh)).await?;
+        let acquired = Box::pin(caller.acquire(key, fresh)).await;
+        caller.note(&serving, acquired.as_ref().map(|_| Outcome::Connected));
+        let acquired = acquired?;
         let _slot = match &call.cluster.breaker {
             None => None,
             Some(breaker) => {
@@ -137,12 +140,20 @@ pub(crate) async fn call(worker: &Rc<Worker>, call: &Call<'_>) -> Result<Called,
             worker.stats().upstream_rq_reused.increment();
         }
         match answered {
-            Ok(called) => return Ok(called),
+            Ok(called) => {
+                let status = called.head.status();
+                caller.note(&serving, Ok(Outcome::Answered(status)));
+                return Ok(called);
+            }
             Err(Failed::Early(lost)) if !fresh && (reused || is_unseen(lost)) => {
                 worker.stats().upstream_rq_retry_reused.increment();
                 fresh = true;
             }
-            Err(failed) => return Err(failed.into()),
+            Err(failed) => {
+                let error = failed.into();
+                caller.note(&serving, Err(&error));
+                return Err(error);
+            }
         }
     }
 }
@@ -179,7 +190,9 @@ pub(crate) async fn http2_connection(
     let endpoint = cluster.next_endpoint(worker.index());
     let serving = endpoint.ok_or(CallError::NoEndpoint)?.serve();
     let key = cluster.pool_key(serving.endpoint().address);
-    match Box::pin(caller.acquire(key, true)).await? {
+    let acquired = Box::pin(caller.acquire(key, true)).await;
+    caller.note(&serving, acquired.as_ref().map(|_| Outcome::Connected));
+    match acquired? {
         Acquired::Http2(connection, _) => Ok((connection, serving)),
         Acquired::Http1(..) => Err(CallError::Protocol),
     }
@@ -229,6 +242,18 @@ struct Caller<'a> {
 }
 
 impl Caller<'_> {
+    /// Notes what the call says of the endpoint.
+    fn note(&self, serving: &Serving, outcome: Result<Outcome, &CallError>) {
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(CallError::NotConnected | CallError::Protocol | CallError::Lost) => Outcome::Lost,
+            Err(CallError::TimedOut) => Outcome::TimedOut,
+            Err(_) => return,
+        };
+        let now = self.worker.now();
+        self.call.cluster.note(serving.endpoint(), outcome, now);
+    }
+
     // === The connection ===
 
     /// Gets a connection. With `fresh`, an HTTP/1.1 connection that carried other requests will not do.

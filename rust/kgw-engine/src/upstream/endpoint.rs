@@ -11,7 +11,7 @@
     not(test),
     expect(
         dead_code,
-        reason = "what takes endpoints out of use, and asks how busy they are, is built on this"
+        reason = "health checks, and what asks how busy endpoints are, are built on this"
     )
 )]
 
@@ -33,6 +33,8 @@ pub(crate) struct Endpoint {
     faults: AtomicU8,
     /// Since when it is there, or available again. Nanoseconds.
     since: AtomicU64,
+    /// Failures that follow each other, by [`Errors`].
+    errors: [AtomicU32; 2],
     /// Those of its cluster.
     changes: Arc<Changes>,
 }
@@ -45,6 +47,15 @@ pub(crate) enum Fault {
     Unhealthy = 1,
     /// Its answers say so.
     Ejected = 2,
+}
+
+/// Whose failures are counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Errors {
+    /// Those of the endpoint's answers.
+    Server,
+    /// Those to have an answer of it.
+    Local,
 }
 
 /// How often endpoints of a cluster came, went, or changed.
@@ -65,6 +76,7 @@ impl Endpoint {
             active: AtomicU32::new(0),
             faults: AtomicU8::new(0),
             since: AtomicU64::new(now.0),
+            errors: Default::default(),
             changes,
         }
     }
@@ -75,7 +87,6 @@ impl Endpoint {
     }
 
     /// Whether it is out of use for this reason.
-    #[cfg(test)]
     pub(crate) fn has(&self, fault: Fault) -> bool {
         self.faults.load(Ordering::Relaxed) & fault as u8 != 0
     }
@@ -111,6 +122,20 @@ impl Endpoint {
     /// Requests that it serves, of all workers.
     pub(crate) fn active(&self) -> u32 {
         self.active.load(Ordering::Relaxed)
+    }
+
+    /// Counts a failure, and returns how many follow each other.
+    pub(crate) fn count(&self, errors: Errors) -> u32 {
+        let before = self.errors[errors as usize].fetch_add(1, Ordering::Relaxed);
+        before.wrapping_add(1)
+    }
+
+    /// No failure follows another.
+    pub(crate) fn forget(&self, errors: Errors) {
+        let count = &self.errors[errors as usize];
+        if count.load(Ordering::Relaxed) != 0 {
+            count.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Counts a request.

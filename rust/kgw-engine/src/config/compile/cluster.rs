@@ -14,6 +14,7 @@ use crate::tls::intern::Interned;
 use crate::upstream::breaker::{Breaker, Breakers};
 use crate::upstream::dns::{Host, Hosts};
 use crate::upstream::endpoint::{Changes, Endpoint, carried};
+use crate::upstream::health::outlier::Outliers;
 use crate::upstream::in_process::{Backend, InProcess};
 use crate::upstream::options::Ways;
 use crate::upstream::pool::PoolKey;
@@ -69,6 +70,11 @@ impl ClusterChanges {
                 let budget = cluster.retry_budget.as_ref();
                 compiled.retry_budget = budget.map(|budget| tools.budgets.budget(budget));
                 compiled.breaker = breaker;
+                if compiled.in_process.is_none() {
+                    let before = tools.before.get(&id).and_then(|one| one.outliers.as_ref());
+                    let settings = cluster.outlier_detection.as_ref();
+                    compiled.outliers = settings.map(|one| Outliers::new(one, before));
+                }
                 Arc::new(compiled)
             });
             let of_cluster = (!of_cluster.is_empty()).then_some(of_cluster);
@@ -164,6 +170,7 @@ fn compile(
         retry_budget: None,
         options,
         breaker: None,
+        outliers: None,
         max_stream_duration_ms: cluster.max_stream_duration_ms,
         changes: host.map_or(kept.changes, |host| Arc::clone(host.changes())),
         turns: kept.turns,
@@ -228,6 +235,7 @@ fn compile_in_process(
         retry_budget: None,
         options: Arc::default(),
         breaker: None,
+        outliers: None,
         max_stream_duration_ms: cluster.max_stream_duration_ms,
         changes: kept.changes,
         turns: kept.turns,

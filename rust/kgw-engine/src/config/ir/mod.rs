@@ -85,7 +85,7 @@ pub use self::transformation::{
 };
 pub use self::udp::UdpForward;
 pub use self::upstream::{
-    CircuitBreakers, ConnectionOptions, Http2ConnectionOptions, Http2Keepalive,
+    CircuitBreakers, ConnectionOptions, Http2ConnectionOptions, Http2Keepalive, OutlierDetection,
 };
 
 /// The version of this representation that the engine reads.
@@ -1089,6 +1089,9 @@ pub struct Cluster {
     /// How much may be under way at once; none is no limit.
     #[serde(default)]
     pub circuit_breakers: Option<CircuitBreakers>,
+    /// What takes endpoints out of use for a while; none is nothing.
+    #[serde(default)]
+    pub outlier_detection: Option<OutlierDetection>,
 }
 
 /// Which version of HTTP an upstream speaks.

@@ -78,3 +78,43 @@ impl Default for CircuitBreakers {
         }
     }
 }
+
+/// Endpoints whose requests fail one after the other are out of use for a while (Envoy
+/// `outlier_detection`).
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutlierDetection {
+    /// Failures that follow each other until an endpoint is ejected: answers of 500 and above and, unless
+    /// they are split, failures to have one. 0 is never.
+    pub consecutive_5xx: u32,
+    /// Percentage of the cases in which that is done.
+    pub enforcing_consecutive_5xx: u32,
+    /// Failures to have a connection or an answer are counted on their own.
+    pub split_external_local_origin_errors: bool,
+    /// How many of those follow each other until an endpoint is ejected. 0 is never.
+    pub consecutive_local_origin_failure: u32,
+    /// Percentage of the cases in which that is done.
+    pub enforcing_consecutive_local_origin_failure: u32,
+    /// Time between two looks whether an ejection is over. Milliseconds, at least 1.
+    pub interval_ms: u64,
+    /// Time of a first ejection; others of the same endpoint take longer. Milliseconds.
+    pub base_ejection_time_ms: u64,
+    /// Percentage of the endpoints that may be ejected at once.
+    pub max_ejection_percent: u32,
+}
+
+impl Default for OutlierDetection {
+    /// Envoy's.
+    fn default() -> Self {
+        Self {
+            consecutive_5xx: 5,
+            enforcing_consecutive_5xx: 100,
+            split_external_local_origin_errors: false,
+            consecutive_local_origin_failure: 5,
+            enforcing_consecutive_local_origin_failure: 100,
+            interval_ms: 10_000,
+            base_ejection_time_ms: 30_000,
+            max_ejection_percent: 10,
+        }
+    }
+}
