@@ -204,10 +204,14 @@ class Scene:
         self.proxy.apply(config)
 
     def settle(self, listener: str = "default/edge/http") -> None:
-        """Returns when the worker has done what it had to do before."""
-        peer = self.connect(listener)
-        peer.send(b"not a request\r\n\r\n")
-        peer.read_to_end()
+        """Returns when the worker has done what it had to do before.
+
+        It may take a turn to notice, one to act, and one to write.
+        """
+        for _ in range(3):
+            peer = self.connect(listener)
+            peer.send(b"not a request\r\n\r\n")
+            peer.read_to_end()
 
     def close(self) -> None:
         for peer in self._peers:
