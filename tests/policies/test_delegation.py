@@ -195,6 +195,67 @@ def test_a_child_may_have_regular_expressions(kgw_proxy: GatewayFactory) -> None
     assert served(gateway, "/team/x") == "404"
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "/team|/admin.*",
+        "/team/a|/admin.*",
+        "/team?/admin.*",
+        "/team{0}/admin.*",
+        "/team[|]|/admin.*",
+        "/team[]|]|/admin.*",
+        "/team[^]|]|/admin.*",
+        "/team[[|]|]|/admin.*",
+        "/team\\(|/admin.*|/team\\)",
+        "/team(?x)#(\n|/admin.*",
+        "(?i)/team|/admin.*",
+        "(?:/team|/admin.*)",
+    ],
+)
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_regular_expression_does_not_lead_out_of_its_parents_prefix(
+    pattern: str, joined: bool, kgw_proxy: GatewayFactory
+) -> None:
+    child = route(
+        "child",
+        rule(pattern, "a", kind="RegularExpression"),
+        annotations=INHERIT if joined else {},
+    )
+    first = parent(rule("/team", to("child")), rule("/admin", "own"))
+    gateway = kgw_proxy([EDGE, first, child], strict=False)
+    for path in ("/admin", "/admin/x", "/tea/admin", "/other"):
+        assert served(gateway, path) != "a", path
+
+
+@pytest.mark.parametrize("pattern", ["/x|/admin.*", "x|/admin.*", "(?:/x|/admin)", "/?x|/x{2}"])
+def test_a_joined_regular_expression_is_below_its_parents_path(
+    pattern: str, kgw_proxy: GatewayFactory
+) -> None:
+    child = route("child", rule(pattern, "a", kind="RegularExpression"), annotations=INHERIT)
+    first = parent(
+        rule("/team", to("child")), rule("/v[0-9]", to("child"), kind="RegularExpression")
+    )
+    gateway = kgw_proxy([EDGE, first, child], strict=False)
+    for path in ("/admin", "/x", "/teamx", "/team", "/xx"):
+        assert served(gateway, path) == "404", path
+    if pattern == "/x|/admin.*":
+        assert served(gateway, "/team/x") == "a"
+        assert served(gateway, "/team/admin/1") == "a"
+        assert served(gateway, "/v1/x") == "a"
+
+
+def test_a_child_cannot_hide_what_its_parent_asks_for_behind_the_same_name(
+    kgw_proxy: GatewayFactory,
+) -> None:
+    # An API server takes them for two fields; of one name only the first counts.
+    team = {"name": "x-team", "value": "a"}
+    hiding = {"name": "X-Team", "type": "RegularExpression", "value": ".*"}
+    child = route("child", rule("/team", "a", match={"headers": [hiding, team]}))
+    first = parent(rule("/team", to("child"), match={"headers": [team]}))
+    gateway = kgw_proxy([EDGE, first, child], strict=False)
+    assert served(gateway, "/team", headers={"x-team": "b"}) == "404"
+
+
 @pytest.mark.parametrize("value", ["true", "Yes", "enabled"])
 def test_a_child_may_join_its_matches_with_its_parents(
     value: str, kgw_proxy: GatewayFactory

@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from kgw.api import HTTPRoute, Opaque, ResourceKey, remains
 from kgw.api.gateway.http_route import PathMatch, RouteMatch, Rule
 from kgw.api.gateway.references import GATEWAY_GROUP, ParentReference
-from kgw.attach import inheritance
+from kgw.attach import inheritance, native
 from kgw.attach.backends import DELEGATING
 from kgw.attach.parents import ACCEPTED, ParentState
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from kgw.api import Resource
     from kgw.api.gateway.backend_object import BackendObjectReference
     from kgw.api.gateway.filters import Filter
-    from kgw.api.gateway.http_route import HeaderMatch
+    from kgw.api.gateway.http_route import HeaderMatch, QueryParamMatch
     from kgw.attach.backends import Backend
     from kgw.attach.index import Index
     from kgw.attach.routes import Routes, RouteState
@@ -453,35 +453,82 @@ def _is_willing(child: RouteState, parent: ResourceKey) -> bool:
 
 # === Matches ===
 
+#: What in a regular expression makes a part of it of the character before.
+_REPEATS: Final = ("?", "*", "+", "{")
+
 
 def _is_within(own: RouteMatch, parent: RouteMatch) -> bool:
     """Whether a match is for a part of the requests of its parent's, as it is written."""
     return (
         parent.path.type == "PathPrefix"
         and _starts(own.path, parent.path.value)
-        and {_header(one) for one in own.headers} >= {_header(one) for one in parent.headers}
-        and all(one in own.query_params for one in parent.query_params)
+        and _asked(own.first_headers) >= _asked(parent.first_headers)
+        and _asked(own.first_query_params) >= _asked(parent.first_query_params)
         and parent.method in (None, own.method)
     )
 
 
+def _asked(fields: Mapping[str, HeaderMatch | QueryParamMatch]) -> set[tuple[str, str, str]]:
+    return {(name, one.type, one.value) for name, one in fields.items()}
+
+
 def _starts(path: PathMatch, prefix: str) -> bool:
-    """Whether a path starts with a prefix: of a regular expression, its text does."""
+    """Whether a path starts with a prefix: of a regular expression, the text of each alternative
+    does, and says nothing else about it."""
     if path.type == "RegularExpression":
-        return path.value.startswith(prefix)
+        every = _alternatives(path.value)
+        return bool(every) and all(_begins(one, prefix) for one in every)
     whole = prefix.rstrip("/")
     return f"{path.value}/".startswith(f"{whole}/")
 
 
-def _header(match: HeaderMatch) -> tuple[str, str, str]:
-    return (match.name.lower(), match.type, match.value)
+def _begins(pattern: str, prefix: str) -> bool:
+    """Whether a regular expression begins with a prefix, escaped or, where that says the same but
+    for points, as it is."""
+    plain = not set(prefix) & set("\\^$|?*+()[]{}")
+    for start in (re.escape(prefix), *([prefix] if plain else [])):
+        if pattern.startswith(start):
+            return not pattern[len(start) :].startswith(_REPEATS)
+    return False
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """The alternatives that a regular expression as a whole has; none, if it may have comments, in
+    which anything can stand."""
+    if re.search(r"\(\?[a-zA-Z-]*x", pattern):
+        return []
+    found = [""]
+    groups = classes = 0
+    at = 0
+    while at < len(pattern):
+        size = 1
+        match pattern[at]:
+            case "\\":
+                size = 2
+            case "[":
+                classes += 1
+                # The first one, or the first one after a caret, does not end the class.
+                size = len(re.compile(r"\[\^?\]?").match(pattern, at)[0])  # type: ignore[index]
+            case "]" if classes:
+                classes -= 1
+            case "(" if not classes:
+                groups += 1
+            case ")" if not classes:
+                groups -= 1
+            case "|" if not classes and not groups:
+                found.append("")
+                at += 1
+                continue
+        found[-1] += pattern[at : at + size]
+        at += size
+    return found
 
 
 def _joined(parent: RouteMatch, own: RouteMatch) -> RouteMatch:
     """The match of a child and its parent: both paths, and what either asks for; of what both name
     the parent's counts."""
-    headers = {one.name.lower(): one for one in (*own.headers, *parent.headers)}
-    params = {one.name: one for one in (*own.query_params, *parent.query_params)}
+    headers = own.first_headers | parent.first_headers
+    params = own.first_query_params | parent.first_query_params
     return own.model_copy(
         update={
             "path": _path(parent.path, own.path),
@@ -493,15 +540,30 @@ def _joined(parent: RouteMatch, own: RouteMatch) -> RouteMatch:
 
 
 def _path(parent: PathMatch, own: PathMatch) -> PathMatch:
+    if own.type == "RegularExpression" and native.regex_error(own.value) is not None:
+        return own  # which is found to be wrong as it is
     if parent.type == "RegularExpression":
         value = own.value if own.type == "RegularExpression" else re.escape(own.value.rstrip("/"))
         rest = "(?:/.*)?" if own.type == "PathPrefix" else ""
-        return PathMatch.model_construct(
-            type="RegularExpression", value=f"(?:{parent.value}){value}{rest}"
-        )
+        return _regex(f"(?:{parent.value})(?:{value}){rest}")
+    if own.type == "RegularExpression":
+        start = re.escape(parent.value.rstrip("/"))
+        every = _alternatives(own.value) or [own.value]
+        return _regex("|".join(f"{start}{_below(one)}" for one in every))
     # As Go's `path.Join`.
     path = posixpath.normpath(f"/{parent.value}/{own.value}").lstrip("/")
     return PathMatch.model_construct(type=own.type, value=f"/{path}")
+
+
+def _below(pattern: str) -> str:
+    """A regular expression that begins with a slash, of one that may."""
+    if pattern.startswith("/") and not pattern[1:].startswith(_REPEATS):
+        pattern = pattern[1:]
+    return f"/(?:{pattern})"
+
+
+def _regex(value: str) -> PathMatch:
+    return PathMatch.model_construct(type="RegularExpression", value=value)
 
 
 # === What rules hand down ===

@@ -310,20 +310,12 @@ def predicates(match: RouteMatch) -> dict[str, Any]:
     found: dict[str, Any] = {"path": {_PATHS[match.path.type]: match.path.value}}
     if match.method is not None:
         found["method"] = match.method
-    if not match.headers and not match.query_params:
-        return found
-    for name, values, fold in (
-        ("headers", match.headers, True),
-        ("query", match.query_params, False),
-    ):
-        unique: dict[str, dict[str, Any]] = {}
-        for one in values:
-            # Of repeated names only the first counts (Gateway API); header names know no case.
-            key = one.name.lower() if fold else one.name
-            value = {"exact" if one.type == "Exact" else "regex": one.value}
-            unique.setdefault(key, {"name": key, "value": value})
-        if unique:
-            found[name] = list(unique.values())
+    for name, values in (("headers", match.first_headers), ("query", match.first_query_params)):
+        if values:
+            found[name] = [
+                {"name": key, "value": {"exact" if one.type == "Exact" else "regex": one.value}}
+                for key, one in values.items()
+            ]
     return found
 
 

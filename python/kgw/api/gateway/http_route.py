@@ -119,6 +119,22 @@ class RouteMatch(Model):
     method: Method | None = None
     """The method; by default every method."""
 
+    @property
+    def first_headers(self) -> dict[str, HeaderMatch]:
+        """The header fields that count, by their names in lower case: of a name only the first."""
+        found: dict[str, HeaderMatch] = {}
+        for one in self.headers:
+            found.setdefault(one.name.lower(), one)
+        return found
+
+    @property
+    def first_query_params(self) -> dict[str, QueryParamMatch]:
+        """The query parameters that count, by their names: of a name only the first."""
+        found: dict[str, QueryParamMatch] = {}
+        for one in self.query_params:
+            found.setdefault(one.name, one)
+        return found
+
     @classmethod
     def of(
         cls,
