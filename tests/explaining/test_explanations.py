@@ -248,6 +248,49 @@ def test_a_connection_that_is_passed_through() -> None:
     assert asked(GATEWAY + HTTPS, "https://pass.example/").closed is not None
 
 
+# === Secrets ===
+
+
+def test_what_is_in_secrets_is_not_shown() -> None:
+    secrets = """
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: token}
+stringData: {authorization: Bearer TOPSECRET, x-short: PIN7}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: users}
+stringData: {.htpasswd: "ann:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: log-in}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: web}]
+  basicAuth: {secretRef: {name: users}}
+  headerModifiers:
+    request:
+      set:
+      - {name: authorization, secretRef: {name: token}}
+      - {name: x-short, secretRef: {name: token}}
+      - {name: x-open, value: as it is}
+"""
+    url = "http://web.example/"
+    basic = {"authorization": "Basic YW5uOnBhc3N3b3Jk"}
+    found = asked(GATEWAY + route(ONE) + secrets, url, headers=basic)
+
+    assert found.branches[0].sent is not None
+    fields = dict(found.branches[0].sent.fields)
+    assert (fields["authorization"], fields["x-short"]) == ("<secret>", "<secret>")
+    assert fields["x-open"] == "as it is"
+    for text in (str(found), repr(found), json.dumps(found.to_json())):
+        assert "as it is" in text
+        for one in ("TOPSECRET", "PIN7", "W6ph5Mm5"):
+            assert one not in text
+
+
 # === Candidates ===
 
 

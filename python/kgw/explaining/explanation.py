@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from kgw.api import Secret
 from kgw.explaining import trial
 from kgw.explaining.candidates import Candidate, Unattached, candidates, hosts_of, unattached
 from kgw.explaining.origins import Setting, faults, settings
+from kgw.explaining.question import Question
 from kgw.explaining.taking import Considered, take
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from kgw.config import Config
-    from kgw.explaining.question import Question
     from kgw.explaining.taking import Taking
     from kgw.explaining.trial import Received, Trial
 
@@ -28,6 +31,13 @@ _RANDOM: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 RANDOM: Final = "<random>"
 """Stands for a value that is another for each request."""
+
+SECRET: Final = "<secret>"
+"""Stands for what is in a Secret."""
+
+#: The characters that what is not shown has at least, as a whole and as a part of a text.
+_SHORTEST: Final = 4
+_LONG: Final = 8
 
 #: What the access log says of an answer that is there because of a fault in the configuration.
 _OF_FAULTS: Final = frozenset({"cluster_not_found", "direct_response"})
@@ -211,9 +221,66 @@ class Explanation:
 def explain(config: Config, question: Question) -> Explanation:
     """Explains what becomes of a request, without a socket that anyone could reach.
 
+    What is in Secrets is not shown, wherever it would be.
+
     Raises:
         ValueError: it depends on something that was not told; the message says what.
     """
+    found: Explanation = _blind(_explained(config, question), _secrets(config))
+    return found
+
+
+def _secrets(config: Config) -> re.Pattern[str] | None:
+    """Finds what is in Secrets, other than certificates: these are no secret."""
+    texts: set[str] = set()
+    for resource in config.resources:
+        if isinstance(resource, Secret):
+            for key in resource.keys:
+                if key not in ("tls.crt", "ca.crt"):
+                    texts.update(_parts((resource.read(key) or b"").decode("utf-8", "replace")))
+    # Short ones would be found everywhere: a text that is one is hidden, and no part of a text.
+    found = [
+        re.escape(one) if len(one) >= _LONG else rf"\A{re.escape(one)}\Z"
+        for one in sorted(texts, key=len, reverse=True)
+        if len(one) >= _SHORTEST
+    ]
+    return re.compile("|".join(found)) if found else None
+
+
+def _parts(text: str) -> Iterator[str]:
+    """What of a value is used by itself: lines, what follows a name there, and texts in JSON."""
+    for line in [text.strip(), *text.splitlines()]:
+        yield line
+        yield line.partition(":")[2].strip()
+    try:
+        left = [json.loads(text)]
+    except (ValueError, RecursionError):
+        return
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, (dict, list)):
+            left += one.values() if isinstance(one, dict) else one
+
+
+def _blind(data: Any, secrets: re.Pattern[str] | None) -> Any:
+    """Data without what is in Secrets; the question stays as it was asked."""
+    if secrets is None or isinstance(data, Question):
+        return data
+    if isinstance(data, str):
+        return secrets.sub(SECRET, data)
+    if isinstance(data, dict):
+        return {key: _blind(one, secrets) for key, one in data.items()}
+    if isinstance(data, (list, tuple)):
+        return type(data)(_blind(one, secrets) for one in data)
+    if dataclasses.is_dataclass(data) and not isinstance(data, type):
+        names = [one.name for one in dataclasses.fields(data)]
+        return replace(data, **{name: _blind(getattr(data, name), secrets) for name in names})
+    return data
+
+
+def _explained(config: Config, question: Question) -> Explanation:
     taking = take(config, question)
     closed = taking.why
     passed_on: tuple[Branch, ...] = ()
