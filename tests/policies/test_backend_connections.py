@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -315,6 +316,14 @@ def _ok(peer: Peer) -> None:
     while True:
         peer.read_request()
         peer.send(ok())
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(stage: Stage, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ca")
+    stage.service("web")
+    config = stage.config(EDGE, TO_WEB, policy(f"tls: {{files: {{rootCA: {tmp_path}/ca}}}}"))
+    (found,) = [one for one in config.findings if one.code == "KGW482"]
+    assert found.message.endswith("/ca cannot be read: it is no regular file")
 
 
 @pytest.mark.parametrize("field", ["rootCA", "tlsCertificate"])

@@ -7,9 +7,11 @@ Services without connections, any other that is not valid has no effect.
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kgw.api import Opaque, loaded, remains
@@ -249,8 +251,7 @@ class BackendConfig:
             if name is None or (tls.simple_tls and field_name != "rootCA"):
                 continue
             try:
-                with Path(name).open("rb") as file:
-                    content = file.read(_LARGEST_FILE + 1)
+                content = _content(name)
             except OSError as error:
                 refuse(f"{name} cannot be read: {error.strerror}", field_name)
                 continue
@@ -276,6 +277,20 @@ class BackendConfig:
                 refuse(f"{files.tls_certificate} cannot be used: {problem}", "tlsCertificate")
                 return
             state.certificate = KeyPair(chain, key)
+
+
+def _content(name: str) -> bytes:
+    """What is in a file, and at most one byte more than may be. Of a pipe or a device, which may
+    have none for a long time, there is nothing to read.
+
+    Raises:
+        OSError: it is no file, or cannot be read.
+    """
+    # A path is opened without waiting for whoever is at the other end.
+    with open(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return file.read(_LARGEST_FILE + 1)
 
 
 def _fields(state: BackendConfigState) -> dict[str, Any]:
