@@ -18,10 +18,11 @@ _HEAD: Final = """# Compatibility with kgateway
 Written by `make compatibility`; do not edit.
 
 This is every field of kgateway's policies, up to what follows version 2.4, and what kgw makes of
-it. A field that *works* names the tests that are about it: they fail if they do not use it. One
+it. A field that *works* names the tests that are about it; they are checked to have used it. One
 that is *not yet* there is a finding of `kgw check`, `KGW501`, and an unknown one is, too: nothing
 is left out in silence. What earlier versions had is in [migrate.md](migrate.md). The definitions
-of the kinds for a cluster are in `deploy/crds`.
+of the kinds for a cluster are in `deploy/crds`: types, bounds and defaults. Rules between fields
+are kgw's own to check, which says in the status of a resource what an API server would refuse.
 
 The fields of `HTTPListenerPolicy.spec` are those of `ListenerPolicy.spec.default.httpSettings`, and
 so are those of `perPort`; they are the same code.

@@ -73,7 +73,7 @@ HEAD = "apiVersion: gateway.kgateway.dev/v1alpha1\n"
         ),
         pytest.param(
             "kind: Backend\nspec:\n  type: Static # so it is\n  static: {}\n",
-            "kind: Backend\nspec:\n  static: {}\n",
+            "kind: Backend\nspec:\n  # so it is\n  static: {}\n",
             id="a line",
         ),
     ],
@@ -114,6 +114,16 @@ def test_other_documents_stay_as_they_are() -> None:
     text = f"{other}{HEAD}kind: Backend\nspec:\n  type: Static\n  static: {{}}\n...\n---\nb:  1"
     found = rewrite(text, "text")
     assert found.text == text.replace("  type: Static\n", "")
+
+
+def test_what_would_lose_a_comment_is_told_and_left() -> None:
+    text = (
+        f"{HEAD}kind: HTTPListenerPolicy\nspec: {{\n  idleTimeout: 5s, # five is enough\n"
+        "  targetRefs: [],\n  serverName: x }\n"
+    )
+    found = rewrite(text, "text")
+    assert found.text == text
+    assert [one.code for one in found.left] == ["KGW603"]
 
 
 def test_what_is_merged_from_elsewhere_is_told_and_left() -> None:
@@ -186,3 +196,20 @@ def test_a_diff_shows_nothing_of_secrets() -> None:
     assert "hidden" not in shown
     whole = json.dumps({"kind": "List", "items": [{"kind": "Secret", "data": {"a": "hidden"}}]})
     assert diff(whole, whole + " ", "text").count(HIDDEN) == 2
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        {"apiVersion": "v1", "data": {"token": "aGlkZGVu"}, "kind": "Secret"},
+        {"kind": "Secret", "apiVersion": "v1", "stringData": {"token": "aGlkZGVu"}},
+    ],
+)
+def test_a_changed_line_with_a_secret_on_it_is_not_shown(secret: dict[str, object]) -> None:
+    old = {"apiVersion": HEAD.split()[1], "kind": "HTTPListenerPolicy", "spec": {"idleTimeout": 1}}
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [secret, old]})
+    found = rewrite(text, "text")
+    assert found.changes
+    shown = diff(text, found.text, "text")
+    assert "aGlkZGVu" not in shown
+    assert HIDDEN in shown

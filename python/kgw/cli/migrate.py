@@ -84,9 +84,14 @@ def _write(name: str, text: str) -> None:
     path = Path(name).resolve()
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_bytes(data)
-        beside.chmod(path.stat().st_mode & 0o7777)
+        # What may hold Secrets is nobody else's to read, at no time.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with open(os.open(beside, flags, 0o600), "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
         beside.replace(path)
+    except FileExistsError:
+        terminal.fail(f"cannot write {name}: {beside} is in the way", Exit.PARTIAL)
     except OSError as error:
         beside.unlink(missing_ok=True)
         terminal.fail(f"cannot write {name}: {error.strerror}", Exit.PARTIAL)

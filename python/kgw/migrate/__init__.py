@@ -7,6 +7,8 @@ object that is wanted is not made, and reported.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,9 +82,16 @@ def _changed(
     found, problems = parse_text(after, file)
     wanted = [one.object for one in objects]
     wanted[index] = change.applied(raw.object)
-    if any(one.severity is Severity.ERROR for one in problems):
+    if any(one.severity is Severity.ERROR for one in problems) or _comments(text) != _comments(
+        after
+    ):
         return None
     return (after, found) if [one.object for one in found] == wanted else None
+
+
+def _comments(text: str) -> Counter[str]:
+    """What may be a comment: all that stands behind a # after a space, also in quotes."""
+    return Counter(re.findall(r"(?m)(?:^|(?<=\s))#.*$", text))
 
 
 def _by_hand(raw: RawObject, change: Change) -> Finding:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SECRET: Final = re.compile(r"\bSecret(List)?\b")
-#: A Secret on a line of its own, as there is in JSON.
-_KIND: Final = re.compile(r"""\bkind["']?\s*:\s*["']?Secret\b.*\bdata""")
+#: A Secret with its data on one line, as there is in JSON.
+_ON_A_LINE: Final = re.compile(r"(?=.*\bSecret\b)(?=.*\b(?:data|stringData)\b)")
 _HUNK: Final = re.compile(r"@@ -(\d+)")
 
 HIDDEN: Final = "(a line of a document with a Secret)"
@@ -38,7 +38,7 @@ def _hidden(lines: Iterator[str], secret: set[int]) -> Iterator[str]:
         if line.startswith((" ", "-")) and not line.startswith("---"):
             number += 1
         shown = line
-        if _KIND.search(line) or (line.startswith(" ") and number in secret):
+        if _ON_A_LINE.match(line) or (line.startswith(" ") and number in secret):
             shown = f"{line[0]}{HIDDEN}\n"
         yield shown if shown.endswith("\n") else f"{shown}\n\\ No newline at end of file\n"
 

@@ -98,9 +98,12 @@ def _dropped(page: _Page, path: FieldPath) -> _Part:
     line = page.place(path, key=True)[0]
     before = page.text[page.starts[line] : start]
     after = page.text[end : page.starts[line + 1]]
-    if not before.strip() and re.fullmatch(r"[ \t]*(#.*)?\s*", after):
+    alone = re.fullmatch(r"[ \t]*(#.*)?\s*", after)
+    if not before.strip() and alone:
         rest = page.text[: page.starts[line]].rstrip()
         if not rest.endswith((",", "{")):  # a line of a block
+            if alone[1]:
+                return start, end + alone.start(1), ""
             return page.starts[line], page.starts[line + 1], ""
     comma = re.compile(r"\s*,[ \t]*").match(page.text, end)
     if comma:
