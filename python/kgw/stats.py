@@ -8,6 +8,7 @@ __all__ = [
     "AccessLogStats",
     "CircuitBreakerStats",
     "ExtAuthzStats",
+    "HealthCheckStats",
     "OutlierDetectionStats",
     "Stats",
 ]
@@ -81,6 +82,21 @@ class OutlierDetectionStats(TypedDict):
     """Those of them that did."""
 
 
+class HealthCheckStats(TypedDict):
+    """The checks of a cluster. What is not called a state only grows."""
+
+    attempt: int
+    """Checks that began."""
+    success: int
+    """Those that said that an endpoint is in order."""
+    failure: int
+    """Those that did not."""
+    network_failure: int
+    """Those of them that have no answer."""
+    healthy: int
+    """Endpoints that are in order. A state."""
+
+
 class Stats(TypedDict):
     """The counters of a proxy, summed over its workers. What is not called a state only grows."""
 
@@ -98,6 +114,8 @@ class Stats(TypedDict):
     """What authorization services decided, by the ``statPrefix`` of those that have one."""
     circuit_breakers: dict[str, CircuitBreakerStats]
     """Of each cluster that has some, by its id."""
+    health_check: dict[str, HealthCheckStats]
+    """Of each cluster that has them, by its id."""
     outlier_detection: dict[str, OutlierDetectionStats]
     """Of each cluster that has it, by its id."""
     python_filter_active: int

@@ -159,7 +159,13 @@ async def test_stats_are_what_their_type_says(upstream: Upstream) -> None:
     assert set(stats) == set(Stats.__annotations__) - {"memory_used"}
     assert set(limited) == set(Stats.__annotations__)
     parts = {name for name, value in limited.items() if type(value) is not int}
-    assert parts == {"access_logs", "circuit_breakers", "ext_authz", "outlier_detection"}
+    assert parts == {
+        "access_logs",
+        "circuit_breakers",
+        "ext_authz",
+        "health_check",
+        "outlier_detection",
+    }
 
 
 async def test_stats_of_an_access_log(upstream: Upstream, tmp_path: Path) -> None:

@@ -312,6 +312,7 @@ _CONVERT: Final[dict[str, Any]] = {
     "circuit_breakers": ("circuit_breakers", lambda one: one),
     "common_http_protocol_options": ("common", lambda one: one),
     "dns": ("dns", lambda one: one),
+    "health_check": ("health_check", lambda one: one),
     "http2_protocol_options": ("http2", lambda one: one),
     "outlier_detection": ("outlier_detection", lambda one: one),
     "per_connection_buffer_limit_bytes": ("buffer_bytes", int),

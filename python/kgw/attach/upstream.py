@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         CircuitBreakers,
         CommonHttpProtocolOptions,
         Dns,
+        HealthCheck,
         OutlierDetection,
     )
     from kgw.api.kgateway.early import TCPKeepalive
@@ -60,6 +61,7 @@ class Upstream:
     buffer_bytes: int | None = None
     circuit_breakers: CircuitBreakers | None = None
     outlier_detection: OutlierDetection | None = None
+    health_check: HealthCheck | None = None
     #: How often a name is looked up, where the endpoints have one.
     dns: Dns | None = None
     #: Version of the PROXY protocol header that starts a connection, and its TLVs.

@@ -8,7 +8,7 @@ from kgw.translate.settings import keepalive
 
 if TYPE_CHECKING:
     from kgw.api.kgateway.backend_config_policy import Http2ProtocolOptions
-    from kgw.api.kgateway.backend_limits import CircuitBreakers, Dns, OutlierDetection
+    from kgw.api.kgateway.backend_limits import CircuitBreakers, Dns, HealthCheck, OutlierDetection
     from kgw.attach.upstream import Upstream
 
 
@@ -36,6 +36,8 @@ def settings(upstream: Upstream) -> dict[str, Any]:
         found["circuit_breakers"] = _circuit_breakers(upstream.circuit_breakers)
     if upstream.outlier_detection is not None:
         found["outlier_detection"] = _outlier_detection(upstream.outlier_detection)
+    if upstream.health_check is not None:
+        found["health_check"] = _health_check(upstream.health_check)
     if upstream.dns is not None:
         found["dns"] = _dns(upstream.dns)
     return found
@@ -84,6 +86,24 @@ def _outlier_detection(given: OutlierDetection) -> dict[str, Any]:
         "max_ejection_percent": given.max_ejection_percent,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _health_check(given: HealthCheck) -> dict[str, Any]:
+    checker: dict[str, Any] = {"type": "grpc"}
+    if given.http is not None:
+        checker = {"type": "http", "path": given.http.path, "method": given.http.method}
+        if given.http.host:
+            checker["host"] = given.http.host
+    elif given.grpc is not None:
+        named = {"service": given.grpc.service_name, "authority": given.grpc.authority}
+        checker |= {name: value for name, value in named.items() if value}
+    return {
+        "timeout_ms": int(given.timeout),
+        "interval_ms": int(given.interval),
+        "unhealthy_threshold": given.unhealthy_threshold,
+        "healthy_threshold": given.healthy_threshold,
+        "checker": checker,
+    }
 
 
 def _dns(given: Dns) -> dict[str, Any]:

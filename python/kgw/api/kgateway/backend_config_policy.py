@@ -15,6 +15,7 @@ from kgw.api.kgateway.backend_limits import (
     CommonHttpProtocolOptions,
     ConnectionKeepalive,
     Dns,
+    HealthCheck,
     OutlierDetection,
 )
 from kgw.api.kgateway.count import Count
@@ -186,10 +187,7 @@ class BackendConfigPolicySpec(Model):
     """What a BackendConfigPolicy says."""
 
     unsupported: ClassVar[Mapping[str, Severity]] = dict.fromkeys(
-        (
-            "healthCheck",
-            "loadBalancer",
-        ),
+        ("loadBalancer",),
         _TUNING,
     )
 
@@ -205,6 +203,8 @@ class BackendConfigPolicySpec(Model):
     """The time to connect to an endpoint."""
     dns: Dns | None = None
     """How often the name of the backend is looked up."""
+    health_check: HealthCheck | None = None
+    """How endpoints are asked whether they are in order."""
     http1_protocol_options: Http1ProtocolOptions | None = None
     """HTTP/1 towards the backend."""
     http2_protocol_options: Http2ProtocolOptions | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, Strict, StringConstraints, model_validator
 
 from kgw.api.base import Bool, Model, contradiction
 from kgw.api.duration import Duration
@@ -132,4 +132,47 @@ class OutlierDetection(Model):
             raise contradiction("interval must be at least 1ms", "interval")
         if self.base_ejection_time < 1:
             raise contradiction("baseEjectionTime must be at least 1ms", "baseEjectionTime")
+        return self
+
+
+class HttpHealthCheck(Model):
+    """A request that asks an endpoint whether it is in order; 200 says that it is."""
+
+    host: str | None = None
+    """The host that is asked for; the name of the cluster if there is none."""
+    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"] = "GET"
+    """The method."""
+    path: Annotated[str, StringConstraints(pattern="^/")]
+    """The path."""
+
+
+class GrpcHealthCheck(Model):
+    """A call of ``grpc.health.v1.Health/Check``; ``SERVING`` says that an endpoint is in order."""
+
+    authority: str | None = None
+    """The host that is asked for; the name of the cluster if there is none."""
+    service_name: str | None = None
+    """The service that is asked about; none is the server as a whole."""
+
+
+class HealthCheck(Model):
+    """Each endpoint is asked again and again whether it is in order."""
+
+    grpc: GrpcHealthCheck | None = None
+    """A call of gRPC."""
+    healthy_threshold: _NotNegative
+    """The successes in a row that take an endpoint back."""
+    http: HttpHealthCheck | None = None
+    """A request."""
+    interval: Duration
+    """The time between two checks."""
+    timeout: Duration
+    """The time for an answer."""
+    unhealthy_threshold: _NotNegative
+    """The failures in a row that take an endpoint out of use."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if (self.grpc is None) == (self.http is None):
+            raise contradiction("exactly one of the fields in [http grpc] must be set")
         return self

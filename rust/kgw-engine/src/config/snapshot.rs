@@ -32,6 +32,7 @@ use crate::tls::{self, chain::Chains};
 use crate::upstream::breaker::Breaker;
 use crate::upstream::dns::{Endpoints, Host};
 use crate::upstream::endpoint::{Changes, Endpoint};
+use crate::upstream::health::checks::Checks;
 use crate::upstream::health::outlier::{Outcome, Outliers};
 use crate::upstream::in_process;
 use crate::upstream::options::Options;
@@ -541,6 +542,8 @@ pub(crate) struct Cluster {
     pub(crate) breaker: Option<Arc<Breaker>>,
     /// What its endpoints are ejected for.
     pub(crate) outliers: Option<Arc<Outliers>>,
+    /// How its endpoints are checked.
+    pub(crate) checks: Option<Arc<Checks>>,
     /// Time for a request and its answer. Milliseconds; 0 is no limit.
     pub(crate) max_stream_duration_ms: u64,
     /// Whose turn it is, for each worker: no worker waits for another's cache line.
@@ -581,6 +584,7 @@ impl Cluster {
             options: Arc::default(),
             breaker: None,
             outliers: None,
+            checks: None,
             max_stream_duration_ms: 0,
             turns: Arc::default(),
             changes: Arc::default(),
@@ -594,7 +598,7 @@ impl Cluster {
 
     /// Whether endpoints of it may be out of use.
     fn is_watched(&self) -> bool {
-        self.outliers.is_some()
+        self.outliers.is_some() || self.checks.is_some()
     }
 
     /// Notes what a request to an endpoint came to.
@@ -643,7 +647,7 @@ impl Cluster {
         } else {
             0
         };
-        let panics = self.is_watched() && is_panic(&endpoints);
+        let panics = !self.is_watched() || is_panic(&endpoints);
         (0..count)
             .map(move |at| Arc::clone(&endpoints[(next + at) % count]))
             .filter(move |endpoint| panics || endpoint.is_available())

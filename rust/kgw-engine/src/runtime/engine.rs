@@ -484,6 +484,12 @@ impl Engine {
             Some((one.name.clone(), of_cluster))
         });
         stats.insert("outlier_detection".to_owned(), outliers.collect());
+        let checks = snapshot.tended.iter();
+        let checks = checks.filter_map(|one| {
+            let of_cluster = one.checks.as_ref()?.stats(one);
+            Some((one.name.clone(), of_cluster))
+        });
+        stats.insert("health_check".to_owned(), checks.collect());
         stats.insert("access_logs".to_owned(), logs.collect());
         Ok(Value::Object(stats))
     }

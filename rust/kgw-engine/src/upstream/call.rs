@@ -5,6 +5,7 @@
 //! its connection is then closed, or its stream reset.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -156,6 +157,36 @@ pub(crate) async fn call(worker: &Rc<Worker>, call: &Call<'_>) -> Result<Called,
             }
         }
     }
+}
+
+/// Makes a call to one endpoint, on a connection of its own, whatever is under way to its cluster. With
+/// `http2` it speaks that.
+///
+/// # Errors
+/// There is no whole answer.
+pub(crate) async fn call_endpoint(
+    worker: &Rc<Worker>,
+    call: &Call<'_>,
+    endpoint: SocketAddr,
+    http2: bool,
+) -> Result<Called, CallError> {
+    let mut caller = Caller {
+        worker,
+        registration: worker.register(),
+        timer: Timer::new(worker.clock().clone()),
+        call,
+    };
+    let key = call.cluster.pool_key(endpoint);
+    let speaks_http2 = http2 || call.cluster.protocol == UpstreamProtocol::Http2;
+    let answered = match Box::pin(caller.establish(key, speaks_http2, None)).await? {
+        Acquired::Http1(..) if http2 => return Err(CallError::Protocol),
+        Acquired::Http1(mut connection, _) => caller.exchange(&mut connection.http1).await,
+        Acquired::Http2(connection, _) => {
+            let mut stream = ServerStream::new(connection);
+            caller.exchange(&mut stream).await
+        }
+    };
+    answered.map_err(CallError::from)
 }
 
 /// Gets an HTTP/2 connection to an endpoint of a cluster, for a stream, which the endpoint serves as long

@@ -13,7 +13,8 @@ use crate::config::snapshot::{Cluster, FastMap, FastSet, Turn};
 use crate::tls::intern::Interned;
 use crate::upstream::breaker::{Breaker, Breakers};
 use crate::upstream::dns::{Host, Hosts};
-use crate::upstream::endpoint::{Changes, Endpoint, carried};
+use crate::upstream::endpoint::{Changes, Endpoint, Fault, carried};
+use crate::upstream::health::checks::Checks;
 use crate::upstream::health::outlier::Outliers;
 use crate::upstream::in_process::{Backend, InProcess};
 use crate::upstream::options::Ways;
@@ -74,6 +75,11 @@ impl ClusterChanges {
                     let before = tools.before.get(&id).and_then(|one| one.outliers.as_ref());
                     let settings = cluster.outlier_detection.as_ref();
                     compiled.outliers = settings.map(|one| Outliers::new(one, before));
+                    let settings = cluster.health_check.as_ref();
+                    let before = tools.before.get(&id).map(|one| &**one);
+                    if let Some(settings) = settings {
+                        check(&id, &mut compiled, settings, before, &mut of_cluster);
+                    }
                 }
                 Arc::new(compiled)
             });
@@ -171,9 +177,37 @@ fn compile(
         options,
         breaker: None,
         outliers: None,
+        checks: None,
         max_stream_duration_ms: cluster.max_stream_duration_ms,
         changes: host.map_or(kept.changes, |host| Arc::clone(host.changes())),
         turns: kept.turns,
+    }
+}
+
+/// Has the endpoints of a cluster checked.
+fn check(
+    id: &str,
+    cluster: &mut Cluster,
+    settings: &ir::HealthCheck,
+    before: Option<&Cluster>,
+    problems: &mut Vec<String>,
+) {
+    let checks_before = before.and_then(|before| before.checks.as_ref());
+    match Checks::new(id, cluster.tls.is_some(), settings, checks_before) {
+        Ok(checks) => cluster.checks = Some(checks),
+        Err(problem) => {
+            problems.push(format!("cluster {id}: health check: {problem}"));
+            return;
+        }
+    }
+    if let (Some(before), Some(_)) = (before, checks_before) {
+        // Those that are new have to be found in order first.
+        let known: FastSet<_> = before.endpoints.iter().map(Arc::as_ptr).collect();
+        for endpoint in &cluster.endpoints {
+            if !known.is_empty() && !known.contains(&Arc::as_ptr(endpoint)) {
+                endpoint.fail(Fault::Unhealthy);
+            }
+        }
     }
 }
 
@@ -236,6 +270,7 @@ fn compile_in_process(
         options: Arc::default(),
         breaker: None,
         outliers: None,
+        checks: None,
         max_stream_duration_ms: cluster.max_stream_duration_ms,
         changes: kept.changes,
         turns: kept.turns,

@@ -85,7 +85,8 @@ pub use self::transformation::{
 };
 pub use self::udp::UdpForward;
 pub use self::upstream::{
-    CircuitBreakers, ConnectionOptions, Http2ConnectionOptions, Http2Keepalive, OutlierDetection,
+    CircuitBreakers, ConnectionOptions, HealthCheck, HealthChecker, Http2ConnectionOptions,
+    Http2Keepalive, OutlierDetection,
 };
 
 /// The version of this representation that the engine reads.
@@ -1092,6 +1093,9 @@ pub struct Cluster {
     /// What takes endpoints out of use for a while; none is nothing.
     #[serde(default)]
     pub outlier_detection: Option<OutlierDetection>,
+    /// How endpoints are checked; none is not at all.
+    #[serde(default)]
+    pub health_check: Option<HealthCheck>,
 }
 
 /// Which version of HTTP an upstream speaks.

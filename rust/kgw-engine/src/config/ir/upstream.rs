@@ -118,3 +118,49 @@ impl Default for OutlierDetection {
         }
     }
 }
+
+/// Each endpoint is asked again and again whether it is in order (Envoy `health_checks`).
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// Time for an answer, with the connection. Milliseconds, at least 1.
+    pub timeout_ms: u64,
+    /// Time between an answer and the next question. Milliseconds, at least 1.
+    pub interval_ms: u64,
+    /// Failures in a row that take an endpoint out of use.
+    pub unhealthy_threshold: u32,
+    /// Successes in a row that take it back.
+    pub healthy_threshold: u32,
+    /// What is asked.
+    pub checker: HealthChecker,
+}
+
+/// What a health check asks.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case", tag = "type")]
+pub enum HealthChecker {
+    /// A request; 200 is a success.
+    Http {
+        /// Empty is the name of the cluster.
+        #[serde(default)]
+        host: String,
+        /// With its query.
+        path: String,
+        /// `GET` if none is given.
+        #[serde(default = "get")]
+        method: String,
+    },
+    /// `grpc.health.v1.Health/Check`, on HTTP/2 in any case.
+    Grpc {
+        /// Empty is the server as a whole.
+        #[serde(default)]
+        service: String,
+        /// Empty is the name of the cluster.
+        #[serde(default)]
+        authority: String,
+    },
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}

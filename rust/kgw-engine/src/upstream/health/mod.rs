@@ -3,6 +3,7 @@
 //! The first worker looks after a cluster, in a task that follows the newest configuration and ends with
 //! what it is for. What it finds out is in the endpoints, where every worker sees it.
 
+pub(crate) mod checks;
 pub(crate) mod outlier;
 
 use std::future::poll_fn;
@@ -24,6 +25,13 @@ pub(crate) fn tend(worker: &Rc<Worker>, snapshot: &Snapshot) {
             let state = Arc::clone(&outliers.state);
             let (worker, id) = (Rc::clone(worker), cluster.name.clone());
             tokio::task::spawn_local(sweep(worker, id, state));
+        }
+        if let Some(checks) = &cluster.checks
+            && checks.begin()
+        {
+            let state = Arc::clone(&checks.state);
+            let (worker, id) = (Rc::clone(worker), cluster.name.clone());
+            tokio::task::spawn_local(checks::run(worker, id, state));
         }
     }
 }

@@ -199,7 +199,6 @@ impl Outliers {
     }
 
     /// Ends the ejection of an endpoint that was found to be in order.
-    #[cfg(test)]
     pub(super) fn take_back(&self, endpoint: &Arc<Endpoint>, now: Nanos) {
         if !endpoint.has(Fault::Ejected) {
             return;
