@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,31 @@ def test_pseudo_fields_say_what_is_asked_for(kgw_proxy: GatewayFactory) -> None:
     assert answer.received is not None
     assert (answer.received.method, answer.received.target) == ("PUT", "/v1/a?b=c")
     assert answer.received.headers["host"] == "get.example"
+
+
+@pytest.mark.parametrize(("before", "after"), [(200, 204), (200, 304), (204, 200), (304, 203)])
+def test_an_answer_with_a_body_stays_one(
+    before: int, after: int, kgw_proxy: GatewayFactory
+) -> None:
+    gateway = transforming(kgw_proxy, response={"set": [{"name": ":status", "value": f"{after}"}]})
+    # The next answer on the connection, if a client took the body for none.
+    body = b"" if before in (204, 304) else b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad"
+    gateway.backend("api").responds(before, body=body)
+    address = next(iter(gateway.addresses.values()))[0]
+    with socket.create_connection(address, timeout=5) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 2)
+        client.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: client.recv(65_536), b""))
+    for _ in range(2):
+        head, _, received = received.partition(b"\r\n\r\n")
+        status = int(head.split()[1])
+        if (before in (204, 304)) == (after in (204, 304)):
+            assert status == after
+        else:
+            assert status == before
+        assert received.startswith(body)
+        received = received.removeprefix(body)
+    assert received == b""
 
 
 def test_templates_see_the_message_as_it_came(kgw_proxy: GatewayFactory) -> None:

@@ -54,7 +54,7 @@ pub use path::{
     split_path_and_query,
 };
 pub use request::{Method, Request, RequestParts, TargetForm};
-pub use response::{RequestContext, Response};
+pub use response::{RequestContext, Response, has_no_body};
 pub use scan::{Limits, MAX_LEADING_EMPTY_LINES, Status};
 pub use target::is_valid_authority;
 pub use trailer::may_be_trailer;

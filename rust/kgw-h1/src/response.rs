@@ -331,3 +331,7 @@ fn parse_line(line: &[u8]) -> Option<Line> {
         reason_len,
     })
 }
+/// Returns whether answers of a status have no body, whatever the request is (RFC 9110 6.4.1).
+pub const fn has_no_body(status: u16) -> bool {
+    matches!(status, 100..200 | 204 | 304)
+}

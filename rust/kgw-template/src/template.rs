@@ -42,6 +42,9 @@ const LONGEST: usize = 256 << 10;
 /// Lists and maps that a template may put into one another where each is made once.
 const LEVELS: usize = 500;
 
+/// Of [`Instruction::PushLoop`]: the loop can be called in itself.
+const RECURSIVE: u8 = 2;
+
 // === impl Template ===
 
 impl Template {
@@ -169,12 +172,13 @@ fn instructions<'a, 'source>(
 
 /// Returns whether a template can build values of so many levels that comparing, writing or dropping them
 /// takes more stack than there is: such things call themselves for each level. That takes an assignment to
-/// a member in a loop, a macro that calls itself, or a text that goes on and on.
+/// a member in a loop, a loop or a macro that calls itself, or a text that goes on and on.
 fn is_deep(compiled: &CompiledTemplate<'_>) -> bool {
     let mut levels = 0;
     for (_, instruction) in instructions(compiled) {
         match instruction {
             Instruction::SetAttr(_) | Instruction::BuildMacro(..) => return true,
+            Instruction::PushLoop(flags) if flags & RECURSIVE != 0 => return true,
             Instruction::BuildList(_)
             | Instruction::BuildTuple(_)
             | Instruction::BuildMap(_)

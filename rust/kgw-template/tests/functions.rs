@@ -285,6 +285,13 @@ fn time_and_output_are_bounded() {
                   {% for i in range(50000) %}{% set s.l = [s.l] %}{% endfor %}{{ s.l }}";
     let all = "{{ replace_with_string('a' * 100000, '', 'b' * 100000) }}";
     let shared = "{% set l = ['a' * 100000] * 100000 %}{{ l }}";
+    // Each turn of the loop within itself puts the last one's list into so many others.
+    let within = format!(
+        "{{% for x in [1] recursive %}}{{% set y = [{}x{}] %}}{{{{ loop([y]) }}}}{{% endfor %}}",
+        "[".repeat(40),
+        "]".repeat(40)
+    );
+    assert!(rendered(&within, "").is_err());
     for text in [doubling(60).as_str(), inner, nested, all, shared] {
         let error = rendered(text, "").expect_err(text);
         let is_bound = match &error {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kgw_h1::{
-    Headers, Method, Request, Version, is_valid_authority, is_valid_name, is_valid_value,
+    Headers, Method, Request, Version, has_no_body, is_valid_authority, is_valid_name,
+    is_valid_value,
 };
 
 use super::verdict::{Answer, Edits, FieldEdit};
@@ -310,7 +311,7 @@ impl ResponseHead {
     /// Returns a head without fields, for an answer of a filter's own. None if the status is none of a
     /// final answer, or of one without a body while there is one.
     pub fn of_answer(status: u16, body: Bytes) -> Option<Self> {
-        let body = if !matches!(status, 204 | 304) {
+        let body = if !has_no_body(status) {
             Body::Whole(body)
         } else if body.is_empty() {
             Body::Never
@@ -365,8 +366,7 @@ impl ResponseHead {
 
     /// Replaces the status.
     pub fn set_status(&mut self, status: u16) -> Result<(), BadEdit> {
-        let bodyless = |status| matches!(status, 204 | 304);
-        if !(200..600).contains(&status) || bodyless(status) != bodyless(self.status) {
+        if !(200..600).contains(&status) || has_no_body(status) != has_no_body(self.status) {
             return Err(BadEdit::Status(status));
         }
         self.status = status;

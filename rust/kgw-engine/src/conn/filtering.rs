@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use kgw_h1::{Headers, Method};
+use kgw_h1::{Headers, Method, has_no_body};
 use serde_json::{Map, Value};
 
 use super::filtered_body::FilteredBody;
@@ -282,7 +282,7 @@ pub(crate) async fn on_reply<D: Downstream>(
 ) -> Asked {
     let worker = Rc::clone(&conn.worker);
     let is_bodyless = conn.request.method_kind() == Method::Head
-        || matches!(reply.status, 204 | 304)
+        || has_no_body(reply.status)
         || exchange.is_grpc
         || exchange.grpc_web.is_some();
     let body = (!is_bodyless).then(|| Bytes::copy_from_slice(reply.body_bytes()));

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use kgw_h1::{
     BodyDecoder, BodyEncoder, BodyError, Framing, Headers, Limits, Method, Request, RequestContext,
-    Response, Status, response_framing, write_chunk_end, write_chunk_head, write_continue,
-    write_request_head, write_response_head_as,
+    Response, Status, has_no_body, response_framing, write_chunk_end, write_chunk_head,
+    write_continue, write_request_head, write_response_head_as,
 };
 
 use super::io::{BODY_BUFFER, MIN_THROUGH, Stream, Traffic};
@@ -216,7 +216,7 @@ impl Downstream for Http1 {
             // HTTP/2 need not say that nothing follows.
             Framing::None
                 if advertised.is_none()
-                    && !matches!(status, 100..200 | 204 | 304)
+                    && !has_no_body(status)
                     && !(request.method_kind() == Method::Connect
                         && matches!(status, 200..300))
                     && request.method_kind() != Method::Head =>

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use kgw_h1::{Framing, Headers, Known, Method, connection_option};
+use kgw_h1::{Framing, Headers, Known, Method, connection_option, has_no_body};
 
 use super::exchange::Next;
 use super::filtering::{self, Asked};
@@ -106,7 +106,7 @@ pub(crate) async fn reply<D: Downstream>(
     }
     let (status, body) = spoken(&mut exchange, &reply, conn.response.headers_mut());
     // A configured answer may be one that has no body (RFC 9110 6.4.1).
-    let bodyless = head_request || matches!(status, 204 | 304);
+    let bodyless = head_request || has_no_body(status);
     let length = body.len() as u64;
     let framing = if bodyless {
         Framing::None

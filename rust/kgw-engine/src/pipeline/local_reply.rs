@@ -125,9 +125,9 @@ pub(crate) struct Fit<'a> {
 impl Mapper {
     fn compile(config: &ir::ReplyMapper) -> Result<Self, String> {
         if let Some(status) = config.status
-            && !(100..600).contains(&status)
+            && !(200..600).contains(&status)
         {
-            return Err(format!("{status} is no status"));
+            return Err(format!("{status} is no status of an answer"));
         }
         let filter = Filter::compile(&config.filter).map_err(|error| error.to_string())?;
         let set = config.set.iter().map(|pair| Field::compile(pair, true));
@@ -330,7 +330,10 @@ mod tests {
             mapper.as_object_mut().expect("an object").extend(fields);
             compile(json!({"mappers": [mapper]})).expect_err("is wrong")
         };
-        assert_eq!(mapper(json!({"status": 600})), "mapper 0: 600 is no status");
+        for status in [100, 101, 199, 600] {
+            let expected = format!("mapper 0: {status} is no status of an answer");
+            assert_eq!(mapper(json!({"status": status})), expected);
+        }
         assert!(mapper(json!({"set": [["content-length", "1"]]})).contains("cannot be changed"));
         assert!(mapper(json!({"add": [["a", "%NOPE%"]]})).contains("unknown operator"));
         let wrong = compile(json!({"body_format": {"body": {"json": []}}})).expect_err("is wrong");

@@ -23,7 +23,7 @@ use crate::tls::intern::Interned;
 use crate::tls::{Inside, Server};
 
 /// Most bytes that a head may be allowed to have.
-pub(super) const MAX_HEAD_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_HEAD_BYTES: usize = 8 << 20;
 
 /// Compiled listeners.
 #[derive(Debug, Default)]

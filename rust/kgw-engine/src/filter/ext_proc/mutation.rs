@@ -4,7 +4,7 @@
 //! A name or value that no message can have is a failure of the service. What is not for it to change is
 //! left as it is: the host, the method and the scheme, `x-envoy-...`, and what says how a message is framed.
 
-use kgw_h1::{Headers, Request};
+use kgw_h1::{Headers, Request, has_no_body};
 
 use super::message::HeaderMutation;
 use crate::filter::header_mutation::is_reserved;
@@ -91,6 +91,8 @@ pub(crate) fn of_response(
     for header in statuses.filter(|one| one.name == b":status" && !one.append) {
         if let Some(changed) = number(&header.value)
             && let Ok(changed @ 200..600) = u16::try_from(changed)
+            // Whether there is a body is settled.
+            && has_no_body(changed) == has_no_body(*status)
         {
             *status = changed;
         }

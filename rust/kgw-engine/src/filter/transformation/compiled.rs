@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kgw_h1::{Headers, Request};
+use kgw_h1::{Headers, Request, has_no_body};
 use kgw_template::{Context, Facts, RenderError, Template};
 
 use super::Way;
@@ -332,10 +332,12 @@ fn set_pseudo(request: &mut Request, part: &Part, value: &str) {
     }
 }
 
-/// A final status can be another final one. What is none is left as it was.
+/// A final status can be another final one, and with a body only one that has one. What is none is left as
+/// it was.
 fn set_status(status: &mut u16, value: &str) {
     if let Ok(new @ 200..600) = value.trim().parse()
         && *status >= 200
+        && has_no_body(new) == has_no_body(*status)
     {
         *status = new;
     }
