@@ -218,6 +218,12 @@ stats! {
     access_log_service_failed,
     /// Streams of access logs that their services ended.
     access_log_service_stream_lost,
+    /// Spans of traces that were sent to their collectors.
+    trace_spans_sent,
+    /// Spans of traces that are lost: their collector was not there, did not want them or did not keep up.
+    trace_spans_dropped,
+    /// Attempts to send spans of traces that failed.
+    trace_service_failed,
     /// Times that an authorization service was asked once more.
     ext_authz_retry,
     /// Requests about which a decision of an authorization service was remembered.

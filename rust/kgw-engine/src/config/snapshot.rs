@@ -28,6 +28,7 @@ use crate::pipeline::local_reply::LocalReplies;
 use crate::pipeline::retry::Retry;
 use crate::pipeline::session::{Pinned, Session};
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::tracing::{RouteTracing, Tracer};
 use crate::tls::{self, chain::Chains};
 use crate::upstream::breaker::Breaker;
 use crate::upstream::dns::{Endpoints, Host};
@@ -110,6 +111,8 @@ pub(crate) struct Listener {
     pub(crate) logs: Arc<[AccessLog]>,
     /// What becomes of answers that the proxy makes itself.
     pub(crate) local_replies: Option<Box<LocalReplies>>,
+    /// What traces requests.
+    pub(crate) tracing: Option<Box<Tracer>>,
 }
 
 /// Where a connection's requests are routed.
@@ -329,6 +332,8 @@ pub(crate) struct Policy {
     pub(crate) response_filters: Box<[Slot<ResponseFilter>]>,
     /// gRPC-Web requests are translated.
     pub(crate) grpc_web: bool,
+    /// What it says about traces.
+    pub(crate) tracing: Option<Box<RouteTracing>>,
     /// Some of the request filters have their place behind the router.
     pub(crate) has_filters_after_router: bool,
     /// One of the request filters is the rule's CORS.

@@ -407,6 +407,9 @@ impl<D: Downstream> Attempt<'_, '_, D> {
         {
             feeds.begin_attempt();
         }
+        let now = self.conn.worker.now();
+        self.exchange
+            .begin_attempt_span(self.conn.request.headers_mut(), now);
         self.exchange.upstream_wire = WireBytes {
             header_sent: up.send_head(&self.conn.request, framing),
             ..WireBytes::default()
@@ -445,6 +448,14 @@ impl<D: Downstream> Attempt<'_, '_, D> {
         self.exchange.upstream_wire.sent = traffic.sent;
         self.exchange.upstream_wire.received = traffic.consumed;
         self.exchange.upstream_close_type = Some(up.close_type());
+        if self.exchange.span.is_some() {
+            let code = match end {
+                // Nothing of the answer is passed on.
+                End::Retriable => self.conn.response.status(),
+                _ => self.exchange.code,
+            };
+            self.exchange.end_attempt_span(self.conn, self.target, code);
+        }
         Attempted {
             end,
             untouched,

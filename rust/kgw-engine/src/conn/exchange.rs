@@ -135,6 +135,9 @@ pub(crate) async fn serve<D: Downstream>(
         }
     }
     let found = find(conn, target);
+    if let Some(tracer) = &target.listener.tracing {
+        exchange.span = tracer.begin(found, &mut conn.request, &options.request_id);
+    }
     let found =
         found.filter(|route| !connect || is_forwarded(route) && allows(target, route, b"connect"));
     let Some(route) = found else {

@@ -28,6 +28,7 @@ use crate::telemetry::access_log::{
     Downstream, HeaderLookup, Point, Record, Request, Response, Timings, Upstream, WireBytes,
 };
 use crate::telemetry::flags::{ResponseFlag, ResponseFlags};
+use crate::telemetry::tracing::Span;
 use crate::tls::TlsInfo;
 use crate::upstream::endpoint::{Endpoint, Serving};
 
@@ -72,6 +73,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) feeds: Option<Box<Feeds>>,
     /// How far the request is with its route's retries, if it has any.
     pub(crate) retrying: Option<Box<Retrying>>,
+    /// The request's, if it has one.
+    pub(crate) span: Option<Box<Span>>,
     /// What filters that were waited for left here.
     pub(crate) filtered: Option<Box<Filtered>>,
     /// The answer's trailer fields.
@@ -162,6 +165,7 @@ impl Exchange<'_> {
             sharing: None,
             feeds: None,
             retrying: None,
+            span: None,
             filtered: None,
             trailers: None,
             request_complete: false,
@@ -345,16 +349,41 @@ impl Exchange<'_> {
         self.timings.set(Point::StreamEnd, now.0);
         self.count(conn);
         let taps = conn.worker.taps();
-        if target.listener.logs.is_empty() && taps.is_empty() {
+        if target.listener.logs.is_empty() && taps.is_empty() && self.span.is_none() {
             return;
         }
         let metadata = self.metadata();
         let mut record = self.record(conn, target, now);
         record.metadata = metadata.as_ref();
+        if let (Some(tracer), Some(span)) = (&target.listener.tracing, &self.span) {
+            record.is_trace_forced = span.is_forced();
+            tracer.end(span, self.route, conn.worker.index(), &record);
+        }
         for log in &*target.listener.logs {
             log.log(conn.worker.index(), &record);
         }
         taps.log(conn.worker.index(), &record);
+    }
+
+    /// Begins the span of an attempt, if attempts have one.
+    pub(crate) fn begin_attempt_span(&mut self, headers: &mut Headers, now: Nanos) {
+        if let Some(span) = &mut self.span {
+            span.begin_attempt(headers, now);
+        }
+    }
+
+    /// Ends the span of an attempt, if there is one. `code` is the status of its answer; 0 if there was
+    /// none.
+    pub(crate) fn end_attempt_span<D: Side>(&mut self, conn: &Conn<D>, target: &Target, code: u16) {
+        let (Some(tracer), Some(mut span)) = (&target.listener.tracing, self.span.take()) else {
+            return;
+        };
+        let metadata = self.metadata();
+        let mut record = self.record(conn, target, conn.worker.now());
+        record.metadata = metadata.as_ref();
+        let (worker, clock) = (conn.worker.index(), conn.worker.clock());
+        tracer.end_attempt(&mut span, self.route, worker, &record, code, clock);
+        self.span = Some(span);
     }
 
     /// Whether a copy got no whole answer, though it was not cut off.

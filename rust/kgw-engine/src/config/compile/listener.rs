@@ -18,6 +18,7 @@ use crate::pipeline::early::Early;
 use crate::pipeline::local_reply::LocalReplies;
 use crate::telemetry::access_log::service::ServiceLog;
 use crate::telemetry::access_log::{AccessLog, LogWriter};
+use crate::telemetry::tracing::Tracer;
 use crate::tls::chain::{self, Chain, Chains};
 use crate::tls::intern::Interned;
 use crate::tls::{Inside, Server};
@@ -166,6 +167,7 @@ impl ListenerCompiler<'_> {
                 })
                 .ok()
         });
+        let tracing = self.tracing(listener);
         let transport = match traffic {
             Traffic::Udp(_) => Transport::Udp,
             _ => Transport::Tcp,
@@ -187,6 +189,7 @@ impl ListenerCompiler<'_> {
             tcp_keepalive: listener.tcp_keepalive.clone(),
             logs,
             local_replies: local_replies.map(Box::new),
+            tracing,
         })
     }
 
@@ -254,6 +257,23 @@ impl ListenerCompiler<'_> {
             }
         }
         Arc::from(access_logs)
+    }
+
+    /// Opens the collector of spans anew, as logs.
+    fn tracing(&mut self, listener: &ir::Listener) -> Option<Box<Tracer>> {
+        let given = listener.tracing.as_deref()?;
+        let compiled = match (self.cluster)(&given.service.cluster) {
+            Some(cluster) => Tracer::compile(given, cluster, self.logs.services())
+                .map_err(|error| error.to_string()),
+            None => Err(format!("no cluster {:?}", given.service.cluster)),
+        };
+        compiled
+            .map(Box::new)
+            .map_err(|error| {
+                let problem = format!("{}: tracing: {error}", listener.id);
+                self.problems.push(problem);
+            })
+            .ok()
     }
 
     /// Compiles how the TLS of clients ends. A chain without it refuses its clients.
@@ -423,8 +443,9 @@ pub(super) fn names_any(
         backends.any(|backend| backend.cluster.as_deref().is_some_and(&cluster))
     };
     let forwards = |forward: &ir::TcpForward| any(&forward.backends);
-    let mut logs = listener.access_log_services.iter();
-    if logs.any(|log| cluster(&log.cluster)) {
+    let tracing = listener.tracing.iter().map(|tracing| &tracing.service);
+    let mut services = listener.access_log_services.iter().chain(tracing);
+    if services.any(|service| cluster(&service.cluster)) {
         return true;
     }
     match &listener.traffic {

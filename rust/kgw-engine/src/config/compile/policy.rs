@@ -36,6 +36,7 @@ use crate::filter::{Decide, RequestFilter, Respond, ResponseFilter, Slot};
 use crate::pipeline::direct::Direct;
 use crate::pipeline::retry::Retry;
 use crate::pipeline::session::Session;
+use crate::telemetry::tracing::RouteTracing;
 
 /// Policies by what they were compiled from.
 #[derive(Debug, Default)]
@@ -311,6 +312,9 @@ impl<C: Fn(&str) -> Option<Arc<Cluster>>> PolicyCompiler<'_, C> {
                     .push(HeaderMutation::compile(mutation)?);
             }
             ir::Filter::GrpcWeb => chain.grpc_web = true,
+            ir::Filter::Tracing(tracing) => {
+                chain.tracing = Some(Box::new(RouteTracing::compile(tracing)));
+            }
             ir::Filter::Cors(filter) => {
                 let cors = Box::new(Cors::compile(filter)?);
                 slots.request(RequestFilter::Cors(cors));
@@ -473,6 +477,7 @@ struct Chain<'f> {
     responses: Vec<Slot<ResponseFilter>>,
     response_headers: Vec<HeaderMutation>,
     grpc_web: bool,
+    tracing: Option<Box<RouteTracing>>,
     mirrors: Vec<&'f ir::Mirror>,
     python: PythonChain<'f>,
 }
@@ -491,6 +496,7 @@ impl<'f> Chain<'f> {
             responses: Vec::new(),
             response_headers: Vec::new(),
             grpc_web: false,
+            tracing: None,
             mirrors: Vec::new(),
             python: PythonChain::of(scope, bridge),
         }
@@ -517,6 +523,7 @@ impl<'f> Chain<'f> {
             response_headers: self.response_headers.into_boxed_slice(),
             response_filters: responses.into_boxed_slice(),
             grpc_web: self.grpc_web,
+            tracing: self.tracing,
             has_cors,
             has_filters_after_router,
             action,
@@ -565,6 +572,7 @@ pub(super) fn broken() -> Policy {
         response_headers: Box::default(),
         response_filters: Box::default(),
         grpc_web: false,
+        tracing: None,
         has_cors: false,
         has_filters_after_router: false,
         action: Action::Direct(Direct::new(500, body.to_owned())),

@@ -135,9 +135,11 @@ pub struct AccessLogService {
     /// Calls have no fields that Envoy's calls have (`x-envoy-internal`, `x-forwarded-for`).
     #[serde(default)]
     pub skip_envoy_headers: bool,
-    /// The log's name.
+    /// The log's name; nothing of tracing.
+    #[serde(default)]
     pub log_name: String,
-    /// What the proxy is a part of.
+    /// What the proxy is a part of; nothing of tracing.
+    #[serde(default)]
     pub node_cluster: String,
     /// What it is told.
     pub protocol: AccessLogProtocol,
@@ -177,6 +179,12 @@ pub enum AccessLogProtocol {
         /// `node_name`.
         #[serde(default)]
         builtin_labels: bool,
+    },
+    /// Calls of `opentelemetry.proto.collector.trace.v1.TraceService/Export`; of tracing only.
+    Traces {
+        /// The resource's attributes, as they are.
+        #[serde(default)]
+        resource_attributes: Vec<(String, LogValue)>,
     },
 }
 

@@ -28,6 +28,7 @@ mod rbac;
 mod retry;
 mod session;
 mod string_match;
+mod tracing;
 mod transformation;
 mod udp;
 mod upstream;
@@ -80,6 +81,7 @@ pub use self::rbac::{Rbac, RbacAction};
 pub use self::retry::{Retry, RetryBudget, RetryOn};
 pub use self::session::{Session, SessionToken};
 pub use self::string_match::{StringMatchKind, StringMatcher};
+pub use self::tracing::{RouteTracing, TraceAttribute, TraceSampling, TraceValue, Tracing};
 pub use self::transformation::{
     EventFraming, EventTransformation, MessageTransformation, ParseAs, Transformation,
 };
@@ -147,6 +149,9 @@ pub struct Listener {
     /// What becomes of answers that the proxy makes itself.
     #[serde(default)]
     pub local_replies: Option<LocalReplies>,
+    /// Tracing of requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Box<Tracing>>,
 }
 
 /// Which worker serves a connection of a listener.
@@ -493,6 +498,10 @@ pub struct RequestIdOptions {
     pub preserve_external: bool,
     /// Answers state it (Envoy `always_set_request_id_in_response`).
     pub in_response: bool,
+    /// It says why a request is traced (Envoy `pack_trace_reason`).
+    pub packs_trace_reason: bool,
+    /// It decides which requests are traced; else all are (Envoy `use_request_id_for_trace_sampling`).
+    pub samples_traces: bool,
 }
 
 impl Default for RequestIdOptions {
@@ -501,6 +510,8 @@ impl Default for RequestIdOptions {
             generate: true,
             preserve_external: false,
             in_response: false,
+            packs_trace_reason: true,
+            samples_traces: true,
         }
     }
 }
@@ -783,6 +794,8 @@ pub enum Filter {
     Rewrite(Rewrite),
     /// gRPC-Web requests become gRPC ones, and the answers gRPC-Web (Envoy `grpc_web`).
     GrpcWeb,
+    /// How requests are traced, in place of what the listener says.
+    Tracing(RouteTracing),
     /// Faults that are made on purpose (Envoy `fault`).
     Fault(Box<Fault>),
     /// Answers are compressed for clients that take it (Envoy `compressor`).
@@ -836,6 +849,7 @@ impl Filter {
             Self::Redirect(_) => "redirect",
             Self::Rewrite(_) => "rewrite",
             Self::GrpcWeb => "grpc_web",
+            Self::Tracing(_) => "tracing",
             Self::Buffer(_) => "buffer",
             Self::Compression(_) => "compression",
             Self::Decompression(_) => "decompression",

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::timings::{Point, Timings};
 use crate::telemetry::flags::ResponseFlags;
+use crate::telemetry::tracing::TraceParent;
 use crate::tls::TlsInfo;
 
 /// What the data plane knows about one request when it is over.
@@ -274,7 +275,7 @@ impl Record<'_> {
     }
 
     /// From the first byte of the request to its end, or to now. Nanoseconds.
-    pub(super) fn duration_ns(&self) -> u64 {
+    pub(crate) fn duration_ns(&self) -> u64 {
         let ended = self
             .timings
             .between(Point::DownstreamRxBegin, Point::StreamEnd);
@@ -313,20 +314,12 @@ impl<'a> Request<'a> {
     /// The trace and the span that the request is a part of when it leaves (W3C Trace Context:
     /// `traceparent`), if it says so.
     pub(super) fn trace_ids(&self) -> Option<([u8; 16], [u8; 8])> {
-        let parent = std::str::from_utf8(self.field(b"traceparent")?).ok()?;
-        let mut parts = parent.split('-');
-        let (version, trace, span, flags) =
-            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        // Later versions may have more parts.
-        let is_of_form = hex::<1>(version)? != [0xff]
-            && hex::<1>(flags).is_some()
-            && (version != "00" || parts.next().is_none());
-        let (trace, span) = (hex::<16>(trace)?, hex::<8>(span)?);
-        (is_of_form && trace != [0; 16] && span != [0; 8]).then_some((trace, span))
+        let parent = TraceParent::parse(self.field(b"traceparent")?)?;
+        Some((parent.trace, parent.span))
     }
 
     /// Calls `found` with each value of a header field or pseudo header; `name` is lower case.
-    pub(super) fn each_field(&self, name: &[u8], found: &mut dyn FnMut(&[u8])) {
+    pub(crate) fn each_field(&self, name: &[u8], found: &mut dyn FnMut(&[u8])) {
         match name {
             [b':', ..] | b"host" => self.field(name).into_iter().for_each(found),
             _ => {
@@ -343,24 +336,6 @@ impl<'a> Response<'a> {
     pub(super) fn field(&self, name: &[u8]) -> Option<&'a [u8]> {
         self.headers?.first(name)
     }
-}
-
-/// Reads so many bytes in lower-case hexadecimal digits.
-fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N {
-        return None;
-    }
-    let value = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = value(pair[0])? << 4 | value(pair[1])?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
@@ -383,21 +358,6 @@ mod tests {
             is_read(&format!("00-{TRACE}-{SPAN}-01")),
             Some((0x0a, 0x31))
         );
-        assert_eq!(
-            is_read(&format!("01-{TRACE}-{SPAN}-01-more")),
-            Some((0x0a, 0x31))
-        );
-        for wrong in [
-            format!("00-{TRACE}-{SPAN}"),
-            format!("00-{TRACE}-{SPAN}-01-more"),
-            format!("ff-{TRACE}-{SPAN}-01"),
-            format!("00-{}-{SPAN}-01", "0".repeat(32)),
-            format!("00-{TRACE}-{}-01", "0".repeat(16)),
-            format!("00-{}-{SPAN}-01", TRACE.to_uppercase()),
-            format!("00-{SPAN}-{TRACE}-01"),
-            String::new(),
-        ] {
-            assert_eq!(is_read(&wrong), None, "{wrong}");
-        }
+        assert_eq!(is_read(&format!("00-{SPAN}-{TRACE}-01")), None);
     }
 }

@@ -46,6 +46,7 @@ const MESSAGE_BYTES: usize = 256 * 1024;
 
 const ENVOY_PATH: &[u8] = b"/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
 const OPEN_TELEMETRY_PATH: &[u8] = b"/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+const TRACES_PATH: &[u8] = b"/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 const LIMITS: Limits = Limits {
     max_head_bytes: 64 * 1024,
@@ -71,6 +72,8 @@ pub(crate) enum ServiceError {
     Authority(String),
     #[error("{0:?} is no header field that a call can have")]
     Metadata(String),
+    #[error("access logs have other protocols than traces")]
+    Protocol,
     #[error("an access log service has no time to take anything")]
     Time,
 }
@@ -99,7 +102,7 @@ struct Progress {
 
 /// Keeps a service open: listeners and long connections have it.
 #[derive(Debug)]
-struct Owner(Arc<Service>);
+pub(crate) struct Owner(Arc<Service>);
 
 /// What listeners and tasks share.
 #[derive(Debug)]
@@ -114,7 +117,10 @@ pub(crate) struct Service {
     max_answer: usize,
     /// What the first message of a stream begins with, or each call's resource.
     preamble: Box<[u8]>,
+    path: &'static [u8],
     is_stream: bool,
+    /// What it is told are spans, and not entries of access logs.
+    pub(super) has_spans: bool,
     /// One for each worker.
     feeds: Box<[Feed]>,
     progress: Arc<Progress>,
@@ -154,6 +160,9 @@ impl ServiceLog {
         cluster: Arc<Cluster>,
         services: &Services,
     ) -> Result<Self, ServiceError> {
+        if matches!(config.protocol, AccessLogProtocol::Traces { .. }) {
+            return Err(ServiceError::Protocol);
+        }
         Ok(Self {
             filter: config.filter.as_ref().map(Filter::compile).transpose()?,
             form: Form::compile(&config.protocol)?,
@@ -171,21 +180,46 @@ impl ServiceLog {
         {
             return;
         }
-        let Some(feed) = self.owner.0.feeds.get(worker) else {
+        match &self.form {
+            Form::OpenTelemetry(records) => {
+                self.owner.queue(worker, |out| records.write(out, record));
+            }
+            Form::Envoy(entries) if record.subject == Subject::Request => {
+                self.owner
+                    .queue(worker, |out| entries.write_request(out, record));
+            }
+            Form::Envoy(_) => self.owner.queue_into(
+                worker,
+                |feed| &feed.connections,
+                |out| envoy::write_connection(out, record),
+            ),
+        }
+    }
+
+    pub(crate) fn service(&self) -> &Arc<Service> {
+        self.owner.service()
+    }
+}
+
+// === impl Owner ===
+
+impl Owner {
+    /// Queues what `write` appends, of a request; never waits, and drops it when the queue is full.
+    pub(crate) fn queue(&self, worker: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.queue_into(worker, |feed| &feed.requests, write);
+    }
+
+    fn queue_into(
+        &self,
+        worker: usize,
+        queue: impl FnOnce(&Feed) -> &Queue,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let Some(feed) = self.0.feeds.get(worker) else {
             return;
         };
         feed.written.fetch_add(1, Ordering::Release);
-        let queued = match &self.form {
-            Form::OpenTelemetry(records) => feed
-                .requests
-                .push(QUEUE_BYTES, |out| records.write(out, record)),
-            Form::Envoy(entries) if record.subject == Subject::Request => feed
-                .requests
-                .push(QUEUE_BYTES, |out| entries.write_request(out, record)),
-            Form::Envoy(_) => feed
-                .connections
-                .push(QUEUE_BYTES, |out| envoy::write_connection(out, record)),
-        };
+        let queued = queue(feed).push(QUEUE_BYTES, write);
         let state = if queued < BATCH_BYTES {
             WAITING
         } else {
@@ -197,7 +231,7 @@ impl ServiceLog {
     }
 
     pub(crate) fn service(&self) -> &Arc<Service> {
-        &self.owner.0
+        &self.0
     }
 }
 
@@ -220,6 +254,10 @@ impl Form {
             AccessLogProtocol::OpenTelemetry {
                 body, attributes, ..
             } => Self::OpenTelemetry(opentelemetry::Records::compile(body.as_ref(), attributes)?),
+            // No access log has it.
+            AccessLogProtocol::Traces { .. } => {
+                Self::OpenTelemetry(opentelemetry::Records::compile(None, &[])?)
+            }
         })
     }
 }
@@ -237,7 +275,7 @@ impl Services {
 
     /// Returns the service of a configuration, which may be open for another listener, or of an earlier
     /// configuration: what is queued, and its streams, stay.
-    fn open(
+    pub(crate) fn open(
         &self,
         config: &ir::AccessLogService,
         cluster: Arc<Cluster>,
@@ -315,7 +353,12 @@ impl Service {
         if config.timeout_ms == 0 {
             return Err(ServiceError::Time);
         }
-        let is_stream = matches!(config.protocol, AccessLogProtocol::Envoy { .. });
+        let path = match config.protocol {
+            AccessLogProtocol::Envoy { .. } => ENVOY_PATH,
+            AccessLogProtocol::OpenTelemetry { .. } => OPEN_TELEMETRY_PATH,
+            AccessLogProtocol::Traces { .. } => TRACES_PATH,
+        };
+        let is_stream = path == ENVOY_PATH;
         Ok(Self {
             cluster: Mutex::new(cluster),
             authority: config.authority.as_bytes().into(),
@@ -325,7 +368,9 @@ impl Service {
             retry: config.retry,
             max_answer: config.max_answer_bytes,
             preamble: preamble(config).into(),
+            path,
             is_stream,
+            has_spans: path == TRACES_PATH,
             feeds: (0..services.workers.max(1))
                 .map(|_| Feed::default())
                 .collect(),
@@ -343,16 +388,11 @@ impl Service {
                 fields.append(b"x-forwarded-for", own.ip().to_string().as_bytes());
             }
         }
-        let path = if self.is_stream {
-            ENVOY_PATH
-        } else {
-            OPEN_TELEMETRY_PATH
-        };
         let parts = RequestParts {
             method: b"POST",
             scheme: Some(b"http"),
             authority: Some(&self.authority),
-            path: Some(path),
+            path: Some(self.path),
             protocol: None,
             end_stream: false,
         };
@@ -376,7 +416,7 @@ impl Service {
             body.push(if are_connections { TCP_LOGS } else { HTTP_LOGS });
             body.extend_from_slice(&length);
         } else {
-            // The logs of a resource hold those of a scope.
+            // The logs or spans of a resource hold those of a scope, which have the same numbers.
             let logs = self.preamble.len() + 1 + length.len() + batch.len();
             body.push(RESOURCE_LOGS);
             varint(&mut body, logs as u64);
@@ -450,11 +490,16 @@ fn fields(config: &ir::AccessLogService, is_stream: bool) -> Result<Headers, Ser
     Ok(fields)
 }
 
+/// The name of this machine.
+pub(crate) fn node() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim_end().to_owned()
+}
+
 /// What says whom messages are from.
 fn preamble(config: &ir::AccessLogService) -> Vec<u8> {
     let mut out = Vec::new();
-    let node = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let node = node.trim_end();
+    let node = &*node();
     match &config.protocol {
         AccessLogProtocol::Envoy { .. } => {
             envoy::write_identifier(&mut out, node, &config.node_cluster, &config.log_name);
@@ -473,6 +518,9 @@ fn preamble(config: &ir::AccessLogService) -> Vec<u8> {
             let labels = labels.into_iter().filter(|_| *builtin_labels);
             opentelemetry::write_resource(&mut out, labels, resource_attributes);
         }
+        AccessLogProtocol::Traces {
+            resource_attributes,
+        } => opentelemetry::write_resource(&mut out, std::iter::empty(), resource_attributes),
     }
     out
 }

@@ -15,16 +15,16 @@ use crate::clock::{Nanos, Timer};
 use crate::config::snapshot::Cluster;
 use crate::protobuf::wire::{Field, read};
 use crate::runtime::Worker;
+use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::access_log::queue::Lines;
 
 /// Starts the tasks of the services that the worker's configuration has, and that have none.
 pub(crate) fn follow(worker: &Rc<Worker>) {
     let snapshot = Arc::clone(&worker.snapshot());
     for listener in snapshot.listeners.values() {
-        for log in &*listener.logs {
-            let Some(service) = log.service() else {
-                continue;
-            };
+        let logs = listener.logs.iter().filter_map(AccessLog::service);
+        let tracer = listener.tracing.iter().map(|tracer| tracer.service());
+        for service in logs.chain(tracer) {
             if worker.log_services.borrow_mut().insert(address(service)) {
                 let task = Task::new(worker, Arc::clone(service));
                 tokio::task::spawn_local(task.run());
@@ -166,8 +166,13 @@ impl Task {
             return;
         }
         let stats = self.caller.worker.stats();
-        stats.access_log_service_written.add(sent);
-        stats.access_log_service_dropped.add(lost);
+        if self.service.has_spans {
+            stats.trace_spans_sent.add(sent);
+            stats.trace_spans_dropped.add(lost);
+        } else {
+            stats.access_log_service_written.add(sent);
+            stats.access_log_service_dropped.add(lost);
+        }
         self.feed().done.fetch_add(sent + lost, Ordering::AcqRel);
         self.service.progress.tell();
     }
@@ -215,7 +220,11 @@ impl Task {
                     self.stream = None;
                     self.failures = self.failures.saturating_add(1);
                     let stats = self.caller.worker.stats();
-                    stats.access_log_service_failed.increment();
+                    if self.service.has_spans {
+                        stats.trace_service_failed.increment();
+                    } else {
+                        stats.access_log_service_failed.increment();
+                    }
                     if failed == Failed::ForGood || left == 0 {
                         return entries;
                     }
