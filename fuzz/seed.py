@@ -79,6 +79,12 @@ def path() -> Iterator[bytes]:
         yield from (bytes([settings]) + spelling.encode("latin-1") for settings in range(32))
 
 
+def traceparent() -> Iterator[bytes]:
+    """Returns what requests say of traces."""
+    yield b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    yield b"01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00-more"
+
+
 def grpc_web_text() -> Iterator[bytes]:
     """Returns messages of gRPC-Web in base64 after the settings."""
     for settings in SETTINGS:
@@ -183,6 +189,7 @@ def write() -> None:
         h2_frames,
         path,
         grpc_web_text,
+        traceparent,
         redis_reply,
         log_format,
         manifest,

@@ -313,6 +313,12 @@ class Stats(TypedDict):
     """Attempts to send entries of access logs that failed."""
     access_log_service_stream_lost: int
     """Streams of access logs that their services ended."""
+    trace_spans_sent: int
+    """Spans of traces that were sent to their collectors."""
+    trace_spans_dropped: int
+    """Spans of traces that are lost: their collector was not there, or did not keep up."""
+    trace_service_failed: int
+    """Attempts to send spans of traces that failed."""
     ext_authz_retry: int
     """Times that an authorization service was asked once more."""
     ext_authz_cached: int

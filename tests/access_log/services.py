@@ -1,4 +1,4 @@
-"""Services that access logs are sent to, by grpcio: Envoy's and an OpenTelemetry collector's."""
+"""Services that logs and spans are sent to, by grpcio: Envoy's and an OpenTelemetry collector's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from tests.access_log.messages import EXPORT_REQUEST, STREAM_MESSAGE, decode
+from tests.access_log.messages import EXPORT_REQUEST, STREAM_MESSAGE, TRACES_REQUEST, decode, pairs
 from tests.engine.harness import WAIT
 from tests.rpc.calls import OPTIONS
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 STREAM = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 
 
@@ -38,6 +39,8 @@ class LogService(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no typ
                 return grpc.stream_unary_rpc_method_handler(self._stream)
             case str(method) if method == EXPORT:
                 return grpc.unary_unary_rpc_method_handler(self._export)
+            case str(method) if method == TRACES:
+                return grpc.unary_unary_rpc_method_handler(self._traces)
         return None
 
     def _stream(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
@@ -53,6 +56,11 @@ class LogService(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no typ
     def _export(self, message: bytes, context: grpc.ServicerContext) -> bytes:
         self.metadata.put(dict(context.invocation_metadata()))
         self.messages.put(decode(message, EXPORT_REQUEST))
+        return self.answer(context)
+
+    def _traces(self, message: bytes, context: grpc.ServicerContext) -> bytes:
+        self.metadata.put(dict(context.invocation_metadata()))
+        self.messages.put(decode(message, TRACES_REQUEST))
         return self.answer(context)
 
     def stop_after(self, messages: int) -> None:
@@ -79,6 +87,19 @@ class LogService(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no typ
             (scope,) = logs["scope_logs"]
             found += scope["log_records"]
         assert len(found) == count
+        return found
+
+    def spans(self, count: int) -> list[dict[str, Any]]:
+        """So many spans of the messages to come, with their attributes by name."""
+        found: list[dict[str, Any]] = []
+        while len(found) < count:
+            (resource,) = self.message()["resource_spans"]
+            (scope,) = resource["scope_spans"]
+            found += scope["spans"]
+        assert len(found) == count
+        for one in found:
+            values = pairs(one["attributes"])
+            one["attributes"] = {name: value["string"] for name, value in values.items()}
         return found
 
 

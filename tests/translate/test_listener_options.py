@@ -93,7 +93,10 @@ HTTP: dict[str, tuple[str, dict[str, Any]]] = {
         {"upgrades": ["connect", "websocket"]},
     ),
     "useRemoteAddress": ("false", {"use_remote_address": False}),
-    "uuidRequestIdConfig": ("{packTraceReason: false}", {}),
+    "uuidRequestIdConfig": (
+        "{packTraceReason: false, useRequestIdForTraceSampling: false}",
+        {"request_id": {"packs_trace_reason": False, "samples_traces": False}},
+    ),
     "xffNumTrustedHops": ("2", {"xff_trusted_hops": 2}),
 }
 

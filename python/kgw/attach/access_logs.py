@@ -1,4 +1,7 @@
-"""Access logs of listener policies: what cannot be used of them, and where their services are."""
+"""Access logs of listener policies: what cannot be used of them, and where their services are.
+
+Where collectors of spans are, too: these are services as those of logs.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kgw.api import HTTPListenerPolicy, ListenerPolicy
-    from kgw.api.kgateway.access_log import AccessLog, AnyValue, KeyAnyValueList, LogGrpcService
+    from kgw.api.kgateway.access_log import (
+        AccessLog,
+        AnyValue,
+        CommonGrpcService,
+        KeyAnyValueList,
+        LogGrpcService,
+    )
     from kgw.api.kgateway.access_log_filter import AccessLogFilter, ComparisonFilter
     from kgw.attach.index import Index
     from kgw.attach.policy import PolicyState
@@ -19,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def check(index: Index, state: PolicyState, policy: HTTPListenerPolicy | ListenerPolicy) -> None:
-    """Notes what cannot be used of a policy's access logs, wherever in the policy they stand."""
+    """Notes what cannot be used of a policy's access logs and tracing, wherever these stand."""
     for settings, path in policy.every_settings():
         for number, log in enumerate(settings.access_log or ()):
             where = (*path, "accessLog", number)
@@ -29,6 +38,10 @@ def check(index: Index, state: PolicyState, policy: HTTPListenerPolicy | Listene
                 check_filter(index, state, log.filter, (*where, "filter"))
             for service, place in _services(log, where):
                 _resolve(index, state, policy, service, (*place, "backendRef"))
+        if settings.tracing is not None:
+            collector = settings.tracing.provider.open_telemetry.grpc_service
+            place = (*path, "tracing", "provider", "openTelemetry", "grpcService", "backendRef")
+            _resolve(index, state, policy, collector, place)
 
 
 def check_filter(index: Index, state: PolicyState, given: AccessLogFilter, path: FieldPath) -> None:
@@ -171,7 +184,7 @@ def _resolve(
     index: Index,
     state: PolicyState,
     policy: HTTPListenerPolicy | ListenerPolicy,
-    service: LogGrpcService,
+    service: CommonGrpcService,
     path: FieldPath,
 ) -> None:
     found = backends.resolve(index, policy, service.backend_ref, path)

@@ -81,7 +81,7 @@ class PolicyState:
     reads: list[object] = field(default_factory=list, repr=False)
     #: Certificate authorities of clients that a listener policy asks for, as PEM.
     authorities: str = field(default="", repr=False)
-    #: What the references of its access logs lead to, by their identity: equal ones may be several.
+    #: What the references of its logs and tracing lead to, by identity: equal ones may be several.
     log_backends: dict[int, Backend] = field(default_factory=dict, repr=False)
     #: Targets on which the policy set a field, and those on which others did as well.
     effective: set[Target] = field(default_factory=set)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 #: policies are looked for as ``policy/TYPE`` first.
 ORDER: Final[tuple[str | tuple[str, ...], ...]] = (
     "grpc_web",
+    "tracing",
     "fault",
     "acl",
     "cors",

@@ -9,7 +9,7 @@ from kgw.attach.effects import settings_fields
 from kgw.attach.gateways import Role
 from kgw.attach.status import Outcome
 from kgw.diagnostics import Severity
-from kgw.translate import addresses, log_services, settings
+from kgw.translate import addresses, log_services, settings, tracing
 from kgw.translate.destinations import Destinations
 from kgw.translate.streams import Streams
 
@@ -151,9 +151,15 @@ class Listeners:
         names = [one.section for one in group]
         for policy in self._attachment.policies.listener_settings(state.named, names):
             for name, (value, path) in settings_fields(policy, port).items():
-                if name in taken or name in settings.APART:
+                if name in taken:
                     continue
                 taken.add(name)
+                if name == "tracing":
+                    traced = tracing.build(self._tables, state, policy, value)
+                    if traced is not None:
+                        found["tracing"] = traced
+                if name in settings.APART:
+                    continue
                 if settings.displaced(name, found["http"]):
                     text = "it contradicts one of a policy with precedence"
                     self._idle(policy.policy, path, text)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         AccessLog,
         AccessLogGrpcService,
         AnyValue,
+        CommonGrpcService,
         KeyAnyValueList,
         LogGrpcService,
         LogRetry,
@@ -52,16 +53,31 @@ def _service(
     service: LogGrpcService,
     protocol: dict[str, Any],
 ) -> dict[str, Any] | None:
+    found = call(tables, gateway, policy, service, protocol)
+    if found is None:
+        return None
+    namespace, name = gateway.named
+    found |= {"log_name": service.log_name, "node_cluster": f"{name}.{namespace}"}
+    if log.filter is not None:
+        found["filter"] = access_logs.filter_ir(log.filter)
+    return found
+
+
+def call(
+    tables: Tables,
+    gateway: GatewayState,
+    policy: PolicyState,
+    service: CommonGrpcService,
+    protocol: dict[str, Any],
+) -> dict[str, Any] | None:
+    """How a service is told something by a protocol; none if it cannot be reached."""
     backend = policy.log_backends[id(service.backend_ref)]
     cluster = tables.backend(gateway, backend, mesh=False, variant="http2")
     if cluster is None:
         return None
-    namespace, name = gateway.named
     found: dict[str, Any] = {
         "cluster": cluster,
         "authority": service.authority or tables.authority(backend),
-        "log_name": service.log_name,
-        "node_cluster": f"{name}.{namespace}",
         "protocol": protocol,
     }
     if service.initial_metadata:
@@ -74,8 +90,6 @@ def _service(
         found["max_answer_bytes"] = service.max_receive_message_length
     if service.skip_envoy_headers:
         found["skip_envoy_headers"] = True
-    if log.filter is not None:
-        found["filter"] = access_logs.filter_ir(log.filter)
     return found
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kgw.api.gateway.options import OPTIONS
 from kgw.attach import access_logs, local_replies, native
+from kgw.translate import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -133,14 +134,14 @@ POLICY: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "transport_socket_connect_timeout": ("traffic.handshake_timeout_ms", int),
     "upgrade_config": ("http.upgrades", _upgrades),
     "use_remote_address": ("http.use_remote_address", bool),
+    "uuid_request_id_config": ("http.request_id", tracing.request_id),
     "xff_num_trusted_hops": ("http.xff_trusted_hops", int),
     "xff_trusted_cidrs": ("http.xff_trusted_cidrs", list),
 }
 
-#: Settings that have no field of their own: what always holds, and what is a part of TLS.
-APART: Final = frozenset(
-    {"client_certificate_validation", "preserve_http1_header_case", "uuid_request_id_config"}
-)
+#: Settings that are not made of their values alone: what always holds, what is a part of TLS, and
+#: what needs clusters.
+APART: Final = frozenset({"client_certificate_validation", "preserve_http1_header_case", "tracing"})
 
 #: Options of Gateways: their fields in the representation.
 ANNOTATED: Final = {one.name: one.field for one in OPTIONS if one.field}

@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::conn::http2::guard::budget::{Meter, Role};
 use crate::conn::http2::guard::frames::{FrameHead, FrameScanner};
 use crate::filter::grpc_web::TextDecoder;
+use crate::telemetry::tracing::TraceParent;
 use crate::upstream::redis::resp::{MAX_REPLY, read_reply};
 
 /// HTTP/2 bytes in pieces of `piece` bytes have the frames that they have as a whole, and no frame upsets
@@ -35,6 +36,15 @@ pub fn h2_frames(piece: usize, server: bool, bytes: &[u8]) {
                 break;
             }
         }
+    }
+}
+
+/// What is read of a `traceparent` is written as it was, but for what later versions add.
+pub fn traceparent(value: &[u8]) {
+    if let Some(one) = TraceParent::parse(value) {
+        let written = one.render();
+        assert_eq!(written[2..53], value[2..53]);
+        assert_eq!(TraceParent::parse(&written), Some(one));
     }
 }
 

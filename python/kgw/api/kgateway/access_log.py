@@ -68,13 +68,11 @@ class LogRetry(Model):
     """The time between them; from 1 s on if nothing is given."""
 
 
-class LogGrpcService(Model):
-    """A service that is told what is logged."""
+class CommonGrpcService(Model):
+    """A service that is told what is logged, or traced."""
 
     backend_ref: BackendObjectReference
     """The service."""
-    log_name: str
-    """The name of the log."""
     authority: str | None = None
     """What calls have as ``:authority``; the name of the service if nothing is given."""
     max_receive_message_length: Annotated[int, Strict(), Field(ge=1, le=4_294_967_295)] | None = (
@@ -89,6 +87,13 @@ class LogGrpcService(Model):
     """Header fields of calls."""
     retry_policy: LogRetry | None = None
     """Further attempts to deliver; one if nothing is given."""
+
+
+class LogGrpcService(CommonGrpcService):
+    """A service that is told what is logged."""
+
+    log_name: str
+    """The name of the log."""
 
 
 class AccessLogGrpcService(LogGrpcService):

@@ -66,9 +66,9 @@ class UuidRequestIdConfig(Model):
     """What ``x-request-id`` says about traces."""
 
     pack_trace_reason: Bool | None = None
-    """Whether it says why a request is traced. Requests are not, so all say the same."""
+    """Whether it says why a request is traced; it does."""
     use_request_id_for_trace_sampling: Bool | None = None
-    """Whether it decides about traces. There are none."""
+    """Whether it decides which requests are traced, and not what they say alone; it does."""
 
 
 class TCPKeepalive(Model):

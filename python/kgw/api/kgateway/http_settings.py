@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import Field, Strict, StringConstraints, model_validator
 
@@ -20,8 +19,12 @@ from kgw.api.kgateway.early import (
     UuidRequestIdConfig,
 )
 from kgw.api.kgateway.local_replies import LocalReplies
+from kgw.api.kgateway.tracing import Tracing
 from kgw.api.quantity import Quantity
 from kgw.diagnostics import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Windows of HTTP/2: Envoy's least, and RFC 9113's most. Bytes.
 WINDOW: Final = Field(ge=65_535, le=2_147_483_647)
@@ -49,11 +52,6 @@ class Http2ProtocolOptions(Model):
 
 class HTTPSettings(Model):
     """Settings of the HTTP connections of a listener; absent fields keep their defaults."""
-
-    unsupported: ClassVar[Mapping[str, Severity]] = dict.fromkeys(
-        ("tracing",),
-        Severity.ERROR,
-    )
 
     accept_http10: Bool | None = None
     """Whether HTTP/1.0 is served."""
@@ -101,6 +99,8 @@ class HTTPSettings(Model):
     """Which ports are taken off the hosts of requests."""
     strip_trailing_host_dot: Bool | None = None
     """Whether a dot at the end of a host's name is taken off."""
+    tracing: Tracing | None = None
+    """Which requests are traced, and where spans go."""
     upgrade_config: UpgradeConfig | None = None
     """What HTTP/1.1 connections may be upgraded to."""
     use_remote_address: Bool | None = None

@@ -35,6 +35,7 @@ from kgw.api.kgateway.traffic.rbac import Authorization
 from kgw.api.kgateway.traffic.request_mirror import PolicyRequestMirror
 from kgw.api.kgateway.traffic.retry import RetryPolicy
 from kgw.api.kgateway.traffic.timeouts import Timeouts
+from kgw.api.kgateway.traffic.tracing import TracingPolicy
 from kgw.api.kgateway.traffic.transformation import Transformation
 from kgw.api.kgateway.traffic.url_rewrite import PolicyURLRewrite
 from kgw.api.meta import ObjectMeta, Resource
@@ -58,7 +59,6 @@ class TrafficPolicySpec(Model):
             "internalRedirect",
             "oauth2",
             "statPrefix",
-            "tracing",
         ),
         Severity.ERROR,
     )
@@ -107,6 +107,8 @@ class TrafficPolicySpec(Model):
     """When requests are sent once more, where their rule does not say so."""
     timeouts: Timeouts | None = None
     """How long a request may take."""
+    tracing: TracingPolicy | None = None
+    """What is traced of routes."""
     transformation: Transformation | None = None
     """What templates make of requests and responses."""
     url_rewrite: PolicyURLRewrite | None = None
@@ -142,15 +144,17 @@ class TrafficPolicySpec(Model):
                 for number, one in enumerate(self.target_selectors)
             ),
         ]
-        for name, alias in (
-            ("auto_host_rewrite", "autoHostRewrite"),
-            ("url_rewrite", "urlRewrite"),
+        for name, alias, kinds in (
+            ("auto_host_rewrite", "autoHostRewrite", ("HTTPRoute",)),
+            ("tracing", "tracing", ("HTTPRoute", "GRPCRoute")),
+            ("url_rewrite", "urlRewrite", ("HTTPRoute",)),
         ):
             if getattr(self, name) is None:
                 continue
             for path, kind in targets:
-                if kind != "HTTPRoute":
-                    message = f"{alias} can only be used when targeting HTTPRoute resources"
+                if kind not in kinds:
+                    words = " or ".join(kinds)
+                    message = f"{alias} can only be used when targeting {words} resources"
                     raise contradiction(message, *path, "kind")
 
 

@@ -23,6 +23,7 @@ from kgw.translate.policies import (
     jwt_auth,
     local_rate_limit,
     rbac,
+    tracing,
     transformation,
 )
 
@@ -52,6 +53,7 @@ FEATURES: Final[Mapping[str, Feature]] = {
     "rate_limit.global_": global_rate_limit.filters,
     "rate_limit.local": local_rate_limit.filters,
     "rbac": rbac.filters,
+    "tracing": tracing.filters,
     "transformation": transformation.filters,
 }
 

@@ -185,6 +185,9 @@ pub enum AccessLogProtocol {
         /// The resource's attributes, as they are.
         #[serde(default)]
         resource_attributes: Vec<(String, LogValue)>,
+        /// The resource has those of `OTEL_RESOURCE_ATTRIBUTES` in the environment, too.
+        #[serde(default)]
+        environment: bool,
     },
 }
 

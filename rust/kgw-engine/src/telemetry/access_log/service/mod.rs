@@ -490,6 +490,14 @@ fn fields(config: &ir::AccessLogService, is_stream: bool) -> Result<Headers, Ser
     Ok(fields)
 }
 
+/// The attributes that a variable of the environment states (`team=a,zone=b`); what is none is left out.
+fn of_environment(given: &str) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = given.split(',').filter_map(|pair| pair.split_once('='));
+    pairs
+        .map(|(key, value)| (key.trim(), value.trim()))
+        .filter(|(key, _)| !key.is_empty())
+}
+
 /// The name of this machine.
 pub(crate) fn node() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -520,7 +528,23 @@ fn preamble(config: &ir::AccessLogService) -> Vec<u8> {
         }
         AccessLogProtocol::Traces {
             resource_attributes,
-        } => opentelemetry::write_resource(&mut out, std::iter::empty(), resource_attributes),
+            environment,
+        } => {
+            let given = std::env::var("OTEL_RESOURCE_ATTRIBUTES");
+            let given = given.ok().filter(|_| *environment).unwrap_or_default();
+            let usual = [
+                ("telemetry.sdk.language", "rust"),
+                ("telemetry.sdk.name", "kgw"),
+                ("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
+            ];
+            let of_environment: Vec<_> = of_environment(&given).collect();
+            let is_given = |key: &str| of_environment.iter().any(|(name, _)| *name == key);
+            let mut others = resource_attributes.clone();
+            others.retain(|(key, _)| !is_given(key));
+            let labels = usual.into_iter().filter(|(key, _)| !is_given(key));
+            let labels = labels.chain(of_environment.iter().copied());
+            opentelemetry::write_resource(&mut out, labels, &others);
+        }
     }
     out
 }

@@ -194,6 +194,12 @@ fn records_are_of_a_resource() {
 }
 
 #[test]
+fn the_environment_states_attributes() {
+    let found: Vec<_> = of_environment("team=a, zone = b=c,none,=x,").collect();
+    assert_eq!(found, [("team", "a"), ("zone", "b=c")]);
+}
+
+#[test]
 fn what_cannot_be_a_call_is_refused() {
     let services = Services::new(1);
     let cluster = || Arc::new(crate::config::snapshot::Cluster::named("logs"));

@@ -1,0 +1,1 @@
+"""Tracing: spans that a collector gets, and what requests say of traces."""
