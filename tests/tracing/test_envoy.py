@@ -173,7 +173,8 @@ class Side:
         return {
             "trace": parent[:35] if given or parent == "no" else len(parent),
             "flags": parent[-2:],
-            "state": head.get("tracestate"),
+            # Envoy writes an empty one, too.
+            "state": head.get("tracestate") or None,
             "reason": head.get("x-request-id", "")[14:15] if b"x-request-id" in request else None,
             "spans": [_comparable(one, ids) for one in spans],
         }

@@ -541,6 +541,7 @@ mod tests {
                     generate,
                     preserve_external: preserve,
                     in_response: false,
+                    ..RequestIdOptions::default()
                 },
                 ..HttpOptions::default()
             };

@@ -113,7 +113,8 @@ impl Tracer {
             let parent = TraceParent::parse(value)?;
             span.trace = parent.trace;
             span.parent = Some(parent.span);
-            span.is_sampled = parent.is_sampled;
+            // Both have to want it.
+            span.is_sampled &= parent.is_sampled;
         }
         span.is_sampled |= self.is_always_on;
         span.state(headers);
