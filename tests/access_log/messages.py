@@ -246,6 +246,9 @@ def decode(data: bytes, shape: Shape) -> dict[str, Any]:
                 value = data[at : at + length]
                 assert len(value) == length
                 at += length
+            case 5:
+                value = data[at : at + 4]
+                at += 4
             case kind:
                 raise AssertionError(f"nothing here is of kind {kind}")
         name, kind = shape[tag >> 3]

@@ -197,7 +197,6 @@ def test_shares_of_requests_are_traced(tmp_path: Path) -> None:
             ({"randomSampling": 1}, [own], "4"),
             ({"randomSampling": 0}, [own, forced], "b"),
             ({"randomSampling": 0, "clientSampling": 0}, [own, forced], "4"),
-            ({"randomSampling": 0}, [before], "9"),
             ({"overallSampling": 0}, [before], "4"),
         ]
     ):
@@ -207,6 +206,13 @@ def test_shares_of_requests_are_traced(tmp_path: Path) -> None:
             (request_id,) = answer.received("x-request-id")
             assert request_id[14] == digit, given
             assert parent.endswith("-00" if digit == "4" else "-01"), given
+
+
+def test_only_proxies_in_front_are_believed(tmp_path: Path) -> None:
+    before = f"x-request-id: {ID.replace('-4', '-9', 1)}"
+    for number, (settings, digit) in enumerate([(KEEP, "4"), ({"useRemoteAddress": False}, "9")]):
+        with tracing(tmp_path / str(number), traced(settings, randomSampling=0)) as edge:
+            assert edge.scene.get("/", before).received("x-request-id")[0][14] == digit
 
 
 def test_the_request_id_need_not_decide_or_tell(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ pub(crate) async fn serve<D: Downstream>(
     }
     let found = find(conn, target);
     if let Some(tracer) = &target.listener.tracing {
-        exchange.span = tracer.begin(found, &mut conn.request, &options.request_id);
+        exchange.span = tracer.begin(found, &mut conn.request, options);
     }
     let found =
         found.filter(|route| !connect || is_forwarded(route) && allows(target, route, b"connect"));

@@ -489,6 +489,10 @@ pub struct HttpOptions {
 }
 
 /// What becomes of `x-request-id`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RequestIdOptions {

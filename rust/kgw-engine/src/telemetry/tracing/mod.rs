@@ -20,7 +20,7 @@ use self::sampling::Sampling;
 pub(crate) use self::span::Span;
 use self::span::{Style, new_id};
 use crate::clock::Clock;
-use crate::config::ir::{self, AccessLogProtocol, RequestIdOptions};
+use crate::config::ir::{self, AccessLogProtocol, HttpOptions};
 use crate::config::snapshot::{Cluster, Route};
 use crate::telemetry::access_log::Record;
 use crate::telemetry::access_log::service::{Owner, Service, ServiceError, Services, node};
@@ -91,7 +91,7 @@ impl Tracer {
         &self,
         route: Option<&Route>,
         request: &mut Request,
-        options: &RequestIdOptions,
+        options: &HttpOptions,
     ) -> Option<Box<Span>> {
         let of_route = route.and_then(|route| route.tracing.as_deref());
         if of_route.is_some_and(|own| own.is_disabled) {
@@ -99,7 +99,7 @@ impl Tracer {
         }
         let headers = request.headers_mut();
         let sampling = of_route.map_or(&self.sampling, |own| &own.sampling);
-        let reason = sampling.decide(headers, options);
+        let reason = sampling.decide(headers, &options.request_id, options.use_remote_address);
         let mut span = Span {
             trace: fastrand::u128(1..).to_be_bytes(),
             id: new_id(),

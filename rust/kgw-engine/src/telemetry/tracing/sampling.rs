@@ -36,16 +36,22 @@ impl Sampling {
         }
     }
 
-    /// Decides about a request, and says so in its id.
-    pub(super) fn decide(&self, headers: &mut Headers, options: &RequestIdOptions) -> Reason {
+    /// Decides about a request, and says so in its id. What the id of one from outside says of it counts
+    /// for nothing.
+    pub(super) fn decide(
+        &self,
+        headers: &mut Headers,
+        options: &RequestIdOptions,
+        is_external: bool,
+    ) -> Reason {
         if !options.samples_traces {
             return Reason::Sampling;
         }
-        let Some((number, before)) = headers.get_known(Known::XRequestId).and_then(read) else {
+        let Some((number, stated)) = headers.get_known(Known::XRequestId).and_then(read) else {
             return Reason::NotTraceable;
         };
-        let before = if options.packs_trace_reason {
-            before
+        let before = if options.packs_trace_reason && !is_external {
+            stated
         } else {
             Reason::NotTraceable
         };
@@ -63,7 +69,7 @@ impl Sampling {
         if number % 100 >= self.given.overall {
             reason = Reason::NotTraceable;
         }
-        if reason != before && options.packs_trace_reason {
+        if reason != stated && options.packs_trace_reason {
             pack(headers, reason);
         }
         reason
@@ -117,6 +123,7 @@ mod tests {
         shares: (u32, u32, u32),
         fields: &[(&str, &str)],
         options: &RequestIdOptions,
+        is_external: bool,
     ) -> (Reason, Option<String>) {
         let mut headers = Headers::new();
         for (name, value) in fields {
@@ -128,7 +135,7 @@ mod tests {
             random,
             overall,
         };
-        let reason = Sampling::of_listener(given).decide(&mut headers, options);
+        let reason = Sampling::of_listener(given).decide(&mut headers, options, is_external);
         let id = headers.get(b"x-request-id");
         (
             reason,
@@ -154,11 +161,14 @@ mod tests {
             ((100, 100, 0), vec![before], Reason::NotTraceable, "4"),
             ((100, 100, 1), vec![id], Reason::Sampling, "9"),
         ] {
-            let found = decide(shares, &fields, &options);
+            let found = decide(shares, &fields, &options, false);
             assert_eq!(found, (expected, Some(digit.to_owned())), "{shares:?}");
         }
-        let none = decide((100, 100, 100), &[], &options);
+        let none = decide((100, 100, 100), &[], &options, false);
         assert_eq!(none, (Reason::NotTraceable, None));
+        // Anybody can write an id.
+        let found = decide((100, 0, 100), &[before], &options, true);
+        assert_eq!(found, (Reason::NotTraceable, Some("4".to_owned())));
     }
 
     #[test]
@@ -168,16 +178,16 @@ mod tests {
             packs_trace_reason: false,
             ..RequestIdOptions::default()
         };
-        let found = decide((100, 100, 100), &id, &unpacked);
+        let found = decide((100, 100, 100), &id, &unpacked, false);
         assert_eq!(found, (Reason::Sampling, Some("4".to_owned())));
         let unasked = RequestIdOptions {
             samples_traces: false,
             ..RequestIdOptions::default()
         };
-        let found = decide((0, 0, 0), &id, &unasked);
+        let found = decide((0, 0, 0), &id, &unasked, false);
         assert_eq!(found, (Reason::Sampling, Some("4".to_owned())));
         let other = [("x-request-id", "not-a-number-but-long-enough")];
-        let (reason, _) = decide((100, 100, 100), &other, &RequestIdOptions::default());
+        let (reason, _) = decide((100, 100, 100), &other, &RequestIdOptions::default(), false);
         assert_eq!(reason, Reason::NotTraceable);
     }
 }

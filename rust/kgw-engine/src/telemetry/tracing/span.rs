@@ -76,27 +76,19 @@ impl Span {
         let kind = SERVER;
         let start = record.start_unix_ns.max(0).unsigned_abs();
         let times = (start, start + record.duration_ns());
-        self.write_head(
-            out,
-            self.id,
-            self.parent,
-            b"ingress",
-            kind,
-            times,
-            |span| {
-                let mut tags = Tags { span, style };
-                tags.text(b"node_id", style.node.as_bytes());
-                tags.text(b"zone", b"");
-                write_request(&mut tags, record);
-                write_common(&mut tags, record, record.response.code);
-                tags.custom(record);
-                write_state(tags.span, record);
-                if style.is_verbose {
-                    write_events(tags.span, record, start);
-                }
-                write_status(tags.span, record.response.code);
-            },
-        );
+        self.write_head(out, self.id, self.parent, b"ingress", kind, times, |span| {
+            let mut tags = Tags { span, style };
+            tags.text(b"node_id", style.node.as_bytes());
+            tags.text(b"zone", b"");
+            write_request(&mut tags, record);
+            write_common(&mut tags, record, record.response.code);
+            tags.custom(record);
+            write_state(tags.span, record);
+            if style.is_verbose {
+                write_events(tags.span, record, start);
+            }
+            write_status(tags.span, record, record.response.code);
+        });
     }
 
     /// Writes the span of the attempt that ends, if attempts have one. `code` is the status of its answer;
@@ -136,7 +128,9 @@ impl Span {
                     record.upstream.protocol.unwrap_or("-").as_bytes(),
                 );
                 if let Some(host) = record.upstream.host {
-                    tags.text(b"peer.address", host.to_string().as_bytes());
+                    let host = host.to_string();
+                    tags.text(b"upstream_address", host.as_bytes());
+                    tags.text(b"peer.address", host.as_bytes());
                 }
                 if record.upstream.attempts > 1 {
                     let retries = (record.upstream.attempts - 1).to_string();
@@ -145,7 +139,7 @@ impl Span {
                 write_common(&mut tags, record, code);
                 tags.custom(record);
                 write_state(tags.span, record);
-                write_status(tags.span, code);
+                write_status(tags.span, record, code);
             },
         );
     }
@@ -205,7 +199,11 @@ impl Tags<'_, '_, '_> {
     fn custom(&mut self, record: &Record<'_>) {
         let span = &mut *self.span;
         if let Some(own) = self.style.of_route {
-            own.each(record, |_| false, |name, value| write_tag(span, name, value));
+            own.each(
+                record,
+                |_| false,
+                |name, value| write_tag(span, name, value),
+            );
         }
         let is_given = |name: &[u8]| self.style.of_route.is_some_and(|own| own.has(name));
         let all = self.style.attributes;
@@ -268,9 +266,6 @@ fn write_request(tags: &mut Tags<'_, '_, '_>, record: &Record<'_>) {
 /// What became of it.
 fn write_common(tags: &mut Tags<'_, '_, '_>, record: &Record<'_>, code: u16) {
     tags.text(b"component", b"proxy");
-    if let Some(host) = record.upstream.host {
-        tags.text(b"upstream_address", host.to_string().as_bytes());
-    }
     if let Some(cluster) = record.cluster {
         tags.text(b"upstream_cluster", cluster.as_bytes());
         tags.text(b"upstream_cluster.name", cluster.as_bytes());
@@ -285,11 +280,15 @@ fn write_common(tags: &mut Tags<'_, '_, '_>, record: &Record<'_>, code: u16) {
             tags.text(b"grpc.message", message);
         }
     }
-    let failed = status.is_some_and(|status| GRPC_ERRORS.contains(&status));
-    if failed || matches!(code, 0 | 500..=599) {
+    if is_error(record, code) {
         tags.text(b"error", b"true");
     }
     tags.text(b"response_flags", record.flags.to_string().as_bytes());
+}
+
+fn is_error(record: &Record<'_>, code: u16) -> bool {
+    let status = grpc_status(record);
+    matches!(code, 0 | 500..=599) || status.is_some_and(|status| GRPC_ERRORS.contains(&status))
 }
 
 /// The status that a call was answered with, if the request is one.
@@ -340,8 +339,8 @@ fn write_state(span: &mut Message<'_>, record: &Record<'_>) {
     span.text(3, state);
 }
 
-fn write_status(span: &mut Message<'_>, code: u16) {
-    if code >= 500 {
+fn write_status(span: &mut Message<'_>, record: &Record<'_>, code: u16) {
+    if is_error(record, code) {
         span.part(15, |status| status.int(3, ERROR));
     }
 }
