@@ -396,12 +396,7 @@ spec: {spec}
     ("kind", "spec", "field"),
     [
         ("TrafficPolicy", "{ai: {promptGuard: {}}}", "spec.ai"),
-        ("HTTPListenerPolicy", "{tracing: {}}", "spec.tracing"),
-        (
-            "ListenerPolicy",
-            "{perPort: [{port: 1, listener: {httpSettings: {tracing: {}}}}]}",
-            "spec.perPort[0].listener.httpSettings.tracing",
-        ),
+        ("TrafficPolicy", "{statPrefix: a}", "spec.statPrefix"),
     ],
 )
 def test_a_policy_field_that_is_not_enforced_is_an_error_of_the_policy(
