@@ -350,6 +350,7 @@ CODES: dict[str, str] = {
     "KGW424": "clients without a valid certificate are let in",
     "KGW425": "a path of a redirect or rewrite cannot be used",
     "KGW426": "a rule answers by itself, and something else is to answer as well",
+    "KGW427": "a backend that is whichever host a request names cannot be used like this",
     "KGW430": "a policy refers to an extension that cannot be used",
     "KGW431": "a Secret or ConfigMap does not have what a policy wants of it",
     "KGW432": "an annotation about policies, routes or delegation cannot be read",

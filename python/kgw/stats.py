@@ -120,6 +120,8 @@ class Stats(TypedDict):
     """Of each cluster that has it, by its id."""
     python_filter_active: int
     """Questions to filters in Python that wait or are being answered. A state."""
+    forward_proxy_hosts: int
+    """Hosts that are known because requests name them. A state."""
     dns_lookup_total: int
     """Look-ups of names of backends."""
     dns_lookup_fail: int

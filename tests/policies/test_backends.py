@@ -26,6 +26,7 @@ pytestmark = pytest.mark.fields(
     "BackendConfigPolicy.spec.targetRefs",
     "BackendConfigPolicy.spec.targetSelectors",
     "BackendConfigPolicy.spec.tls",
+    "TrafficPolicy.spec.autoHostRewrite",
     without=(
         "BackendConfigPolicy.spec.tls.allowRenegotiation",
         "BackendConfigPolicy.spec.tls.alpnProtocols",
@@ -269,7 +270,7 @@ def test_one_that_is_missing_is_reported() -> None:
     assert "KGW307" in codes(found)
 
 
-@pytest.mark.parametrize("kind", ["aws", "gcp", "priorityGroups", "dynamicForwardProxy"])
+@pytest.mark.parametrize("kind", ["aws", "gcp", "priorityGroups"])
 def test_kinds_that_are_not_supported_have_no_connections(kind: str) -> None:
     given = backend(("192.0.2.1", 80))
     given["spec"] = {kind: {}}

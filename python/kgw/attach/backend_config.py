@@ -19,7 +19,7 @@ from kgw.api.gateway.references import ObjectReference
 from kgw.api.kgateway import tlvs
 from kgw.api.kgateway.tls_names import CURVES, SIGNATURE_ALGORITHMS
 from kgw.api.kinds import KGATEWAY_GROUP
-from kgw.attach import certificates, native
+from kgw.attach import certificates, native, static_backends
 from kgw.attach.certificates import AUTHORITIES, CHAIN, KEY, KeyPair
 from kgw.attach.effects import contend
 from kgw.attach.policy import PolicyState
@@ -186,6 +186,11 @@ class BackendConfig:
         objects = self._objects(group, kind)
         if named in objects:
             key = objects[named].key
+            spec = policy.spec if isinstance(policy, loaded.BackendConfigPolicy) else None
+            watches = spec is not None and (spec.outlier_detection or spec.health_check)
+            if watches and static_backends.names_hosts(objects[named]):
+                message = f"Backend {name} has no hosts of its own whose health could be known"
+                self._index.report(policy, "KGW427", Severity.WARNING, message, path)
             if key not in state.services:
                 state.services.append(key)
                 state.targets.append((kind, *named, ""))
@@ -350,4 +355,7 @@ def _tls(state: BackendConfigState, tls: BackendTls, service: Service | Backend)
             name for name in tls.parameters.signature_algorithms if name in SIGNATURE_ALGORITHMS
         )
     alpn = tls.alpn_protocols or None
-    return Tls(trust, state.ca, tls.sni, names, state.certificate, parameters, alpn, algorithms)
+    certificate, by_host = state.certificate, static_backends.names_hosts(service)
+    return Tls(
+        trust, state.ca, tls.sni, names, certificate, parameters, alpn, algorithms, by_host=by_host
+    )

@@ -35,6 +35,9 @@ _VARIABLES: Final = (
     "KGW_REFERENCE_GRANT_MODE",
 )
 
+#: What switches on, as Go's ``strconv.ParseBool`` reads it.
+_TRUE: Final = ("1", "t", "true")
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyOptions:
@@ -49,6 +52,8 @@ class PolicyOptions:
         reference_grants: ``PERMISSIVE``: references into other namespaces need a ReferenceGrant,
             those from policies to GatewayExtensions do not; ``STRICT``: those do, too; ``OFF``:
             none do (``KGW_REFERENCE_GRANT_MODE``).
+        forward_to_loopback: hosts that requests name may be this machine, for tries on one's own
+            (``KGW_FORWARD_TO_LOOPBACK``, which kgateway does not know).
 
     Raises:
         ValueError: a field cannot be merged deeply, or there is no such mode.
@@ -57,6 +62,7 @@ class PolicyOptions:
     global_namespace: str | None = None
     deep_merge: frozenset[str] = frozenset()
     reference_grants: GrantMode = "PERMISSIVE"
+    forward_to_loopback: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.deep_merge) - DEEP.keys())
@@ -73,6 +79,7 @@ class PolicyOptions:
         global_namespace: str | None = None,
         merge: str | None = None,
         reference_grants: str | None = None,
+        forward_to_loopback: str | None = None,
     ) -> Self:
         """Reads options as they are written for kgateway; what is empty or missing is the default.
 
@@ -80,6 +87,7 @@ class PolicyOptions:
             global_namespace: a namespace.
             merge: as in ``{"trafficPolicy": {"extAuth": "DeepMerge"}}``.
             reference_grants: a mode.
+            forward_to_loopback: ``true`` if hosts that requests name may be this machine.
 
         Raises:
             ValueError: one of them cannot be read.
@@ -88,6 +96,7 @@ class PolicyOptions:
             global_namespace or None,
             _merge(merge) if merge else frozenset(),
             cast("GrantMode", reference_grants or "PERMISSIVE"),  # the constructor looks at it
+            _is_on(forward_to_loopback),
         )
 
     @classmethod
@@ -98,12 +107,21 @@ class PolicyOptions:
             ValueError: one of them cannot be read.
         """
         namespace, merge, grants = (environ.get(name) for name in _VARIABLES)
-        return cls.of(global_namespace=namespace, merge=merge, reference_grants=grants)
+        return cls.of(
+            global_namespace=namespace,
+            merge=merge,
+            reference_grants=grants,
+            forward_to_loopback=environ.get("KGW_FORWARD_TO_LOOPBACK"),
+        )
 
     @property
     def deep(self) -> frozenset[str]:
         """The fields that are merged deeply on one target, by the model's names."""
         return frozenset(DEEP[name] for name in self.deep_merge)
+
+
+def _is_on(text: str | None) -> bool:
+    return (text or "").lower() in _TRUE
 
 
 def _merge(text: str) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Backends of kgateway: hosts that are listed, and what is wrong with them.
+"""Backends of kgateway: hosts that are listed or that requests name, and what is wrong with them.
 
 A Backend stands where a Service does: policies of backends are for it, and other namespaces need a
 ReferenceGrant. It has one port, which no reference names.
@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from kgw.api import loaded
 from kgw.attach.status import Outcome
+from kgw.attach.upstream import Tls
 
 if TYPE_CHECKING:
     from kgw.api import Backend, Opaque
     from kgw.api.gateway.backend_object import BackendObjectReference
-    from kgw.attach.index import Index
+    from kgw.attach.index import AnyService, Index
+    from kgw.attach.options import PolicyOptions
+
+
+#: The kinds of routes whose requests name a host.
+_NAMING: Final = frozenset({"HTTPRoute", "GRPCRoute"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +72,29 @@ def problem(
     if kind == "UDPRoute":
         why = f"{backend.key} speaks TCP, which a UDPRoute cannot"
         return Outcome(False, "UnsupportedProtocol", why), "KGW504", "name"
+    if backend.spec.dynamic_forward_proxy is not None and kind not in _NAMING:
+        why = f"{backend.key} is the host that a request names, and a {kind} has no such request"
+        return Outcome(False, "UnsupportedProtocol", why), "KGW427", "name"
     return None, "", ""
 
 
-def destination(backend: Backend) -> dict[str, Any]:
+def names_hosts(service: object) -> bool:
+    """Whether requests go to the hosts that they name."""
+    return isinstance(service, loaded.Backend) and service.spec.dynamic_forward_proxy is not None
+
+
+def own_tls(service: AnyService) -> Tls | None:
+    """The TLS that a Backend asks for by itself."""
+    if not isinstance(service, loaded.Backend):
+        return None
+    proxy = service.spec.dynamic_forward_proxy
+    return Tls("system", by_host=True) if proxy is not None and proxy.enable_tls else None
+
+
+def destination(backend: Backend, options: PolicyOptions) -> dict[str, Any]:
     """The endpoints of a Backend that can be used, in the IR."""
+    if backend.spec.dynamic_forward_proxy is not None:
+        return {"forward_proxy": {"allow_loopback": True} if options.forward_to_loopback else {}}
     static = backend.spec.static
     assert static is not None  # one without hosts cannot be used
     endpoints, names = [], []

@@ -45,6 +45,8 @@ class Tls:
     parameters: Parameters = Parameters()
     alpn: tuple[str, ...] | None = None
     signature_algorithms: tuple[str, ...] = ()
+    #: Without an own server name: that of the host that a request names.
+    by_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)

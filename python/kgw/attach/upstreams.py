@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kgw.api import loaded
+from kgw.attach import static_backends
 from kgw.attach.backend_config import BackendConfig
 from kgw.attach.backend_tls import BackendTLS
 from kgw.attach.backend_traffic import BackendTraffic
@@ -71,7 +72,10 @@ class Upstreams:
         if policy is not None and policy.tls is None:
             return replace(found, broken=f"{policy.policy.key}: {policy.accepted.message}")
         tls = found.tls if policy is None else policy.tls
-        if tls is None or tls.certificate is not None:
+        if tls is None:
+            # No client certificate: whoever a client names could ask for it.
+            return replace(found, tls=static_backends.own_tls(service))
+        if tls.certificate is not None:
             return replace(found, tls=tls)
         if not gateway.resolved.ok:
             return replace(found, broken=gateway.resolved.message)

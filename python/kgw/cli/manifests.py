@@ -71,6 +71,13 @@ _POLICIES: Final = (
         help="Who needs a ReferenceGrant: PERMISSIVE, STRICT (policies for GatewayExtensions, too) "
         "or OFF.",
     ),
+    click.option(
+        "--forward-to-loopback",
+        envvar="KGW_FORWARD_TO_LOOPBACK",
+        is_flag=True,
+        show_envvar=True,
+        help="Hosts that requests name may be this machine (dynamicForwardProxy).",
+    ),
 )
 
 
@@ -87,6 +94,7 @@ def policy_options() -> Callable[[_Decorated], _Decorated]:
             global_policy_namespace: str | None,
             policy_merge: str | None,
             reference_grants: str | None,
+            forward_to_loopback: bool,
             **more: Any,
         ) -> Any:
             from kgw.attach.options import PolicyOptions
@@ -96,6 +104,7 @@ def policy_options() -> Callable[[_Decorated], _Decorated]:
                     global_namespace=global_policy_namespace,
                     merge=policy_merge,
                     reference_grants=reference_grants,
+                    forward_to_loopback="true" if forward_to_loopback else None,
                 )
             except ValueError as error:
                 raise click.UsageError(str(error)) from None

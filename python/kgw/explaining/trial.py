@@ -215,7 +215,7 @@ def _certain(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def _has_endpoints(cluster: Mapping[str, Any]) -> bool:
-    return bool(cluster.get("endpoints") or cluster.get("dns"))
+    return bool(cluster.get("endpoints") or cluster.get("dns") or "forward_proxy" in cluster)
 
 
 def _cluster(ir: Mapping[str, Any], name: str) -> dict[str, Any]:

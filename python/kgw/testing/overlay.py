@@ -116,8 +116,12 @@ def overlaid(config: Config, address: Address, log: str) -> Config:
     return Config(config.resources, translation, config.findings, config.files)
 
 
+#: What says where a cluster is, and how it is spoken to there.
+_PLACES: Final = ("dns", "forward_proxy", "protocol", "tls")
+
+
 def _cluster(name: str, ir: Mapping[str, Any], address: Address) -> dict[str, Any]:
-    kept = {key: value for key, value in ir.items() if key not in ("dns", "protocol", "tls")}
+    kept = {key: value for key, value in ir.items() if key not in _PLACES}
     host, port = address(cluster_backend(name), "proxy_protocol" in ir)
     return {**kept, "endpoints": [f"{host}:{port}"]}
 

@@ -187,6 +187,9 @@ class Clusters:
                 ident += f"@{'/'.join(gateway.named)}"
         if ident not in self.made:
             given = settings(upstream)
+            if static_backends.names_hosts(service):
+                for name in ("health_check", "outlier_detection"):
+                    given.pop(name, None)
             if version != protocols.HTTP1.version:
                 given["protocol"] = version
             self._sources[ident] = _Source(service, port, given)
@@ -199,7 +202,7 @@ class Clusters:
         findings: list[Finding] = []
         service = source.service
         if isinstance(service, loaded.Backend):
-            found = static_backends.destination(service)
+            found = static_backends.destination(service, self._index.options)
         else:
             with self._index.reporting_to(findings):
                 found = {"endpoints": endpoints.addresses(self._index, service, source.port)}
@@ -207,8 +210,8 @@ class Clusters:
         if "dns" in given:
             # It is about names; what has addresses is not looked up.
             given = {name: value for name, value in given.items() if name != "dns"}
-            if "dns" in found:
-                found["dns"] = {**found["dns"], **source.settings["dns"]}
+            for kind in found.keys() & {"dns", "forward_proxy"}:
+                found[kind] = {**found[kind], **source.settings["dns"]}
         self.made[ident] = Cluster({**found, **given}, tuple(findings))
 
 
@@ -281,6 +284,8 @@ def _tls(tls: Tls) -> dict[str, Any]:
     }
     if tls.sni is not None:
         found["sni"] = tls.sni
+    elif tls.by_host:
+        found["by_host"] = True
     if tls.subject_alt_names:
         found["subject_alt_names"] = [
             {"type": kind, "value": name} for kind, name in tls.subject_alt_names

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from kgw.attach import direct_responses, hostnames, protocols
+from kgw.attach import direct_responses, hostnames, protocols, static_backends
 from kgw.attach.policies import Place
 from kgw.diagnostics import Severity
 from kgw.translate import filters
@@ -333,7 +333,23 @@ class Recorder:
             return []
         route = state.route
         scope = f"{route.kind}/{route.namespace}/{route.name}/{rule.label}"
-        services = [one.service for one in state.backends[rule.index]]
+        services = [
+            # There is no endpoint to come back to: the next request may name another host.
+            None if static_backends.names_hosts(one.service) else one.service
+            for one in state.backends[rule.index]
+        ]
+        if own is not None and any(
+            static_backends.names_hosts(one.service) for one in state.backends[rule.index]
+        ):
+            self._index.report(
+                route,
+                "KGW427",
+                Severity.WARNING,
+                "requests that go to the host that they name are of no session",
+                ("spec", "rules", rule.index, "sessionPersistence"),
+            )
+            places = [place for place, one in enumerate(services) if one is not None]
+            return sessions(own, scope, services, traffic.session, places) if places else []
         return sessions(own, scope, services, traffic.session)
 
     def _backends(

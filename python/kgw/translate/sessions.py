@@ -22,6 +22,7 @@ def sessions(
     scope: str,
     services: Sequence[AnyService | None],
     of: Callable[[AnyService], SessionPersistence | None],
+    places_of_own: list[int] | None = None,
 ) -> list[dict[str, Any]]:
     """The sessions of a rule.
 
@@ -30,10 +31,12 @@ def sessions(
         scope: the rule's name: kind, namespace, name, and name or place of the rule.
         services: the Services of its backends; none for those that do not exist.
         of: what a policy says of a Service.
+        places_of_own: which of the backends a session of the rule is of; by default all.
     """
     if own is not None:
         # Of all backends alike: a client stays with the one that it had, whatever the weights.
-        return [_session(own, scope, list(range(len(services))))]
+        every = list(range(len(services))) if places_of_own is None else places_of_own
+        return [_session(own, scope, every)]
     places: dict[ResourceKey, list[int]] = {}
     said: dict[ResourceKey, SessionPersistence] = {}
     for place, service in enumerate(services):

@@ -7,14 +7,14 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from kgw.api.base import Model, Port, Remark, contradiction, given
+from kgw.api.base import Bool, Model, Port, Remark, contradiction, given
 from kgw.api.core.service import ServicePort
 from kgw.api.kinds import KGATEWAY_GROUP
 from kgw.api.meta import ObjectMeta, Resource
 from kgw.diagnostics import Severity
 
 #: The kinds of backends: fields of the spec, of which a Backend has exactly one.
-_UNSUPPORTED: Final = ("ai", "aws", "dynamicForwardProxy", "gcp", "mcp", "priorityGroups")
+_UNSUPPORTED: Final = ("ai", "aws", "gcp", "mcp", "priorityGroups")
 
 #: What each historical `type` stands for.
 _TYPES: Final = {
@@ -26,6 +26,9 @@ _TYPES: Final = {
     "GCP": "gcp",
     "PriorityGroups": "priorityGroups",
 }
+
+#: The same the other way round.
+_HISTORICAL: Final = {name: kind for kind, name in _TYPES.items()}
 
 
 class Host(Model):
@@ -48,6 +51,13 @@ class StaticBackend(Model):
     """The hosts, which requests are spread over."""
 
 
+class DynamicForwardProxyBackend(Model):
+    """A destination that each request names: its host."""
+
+    enable_tls: Bool = False
+    """Whether connections are encrypted, and certificates verified by the system's authorities."""
+
+
 class BackendSpec(Model):
     """What a Backend says; exactly one of its kinds."""
 
@@ -59,21 +69,34 @@ class BackendSpec(Model):
     """The kind once more, as kgateway 2.0 to 2.3 want it."""
     static: StaticBackend | None = None
     """Hosts that are listed."""
+    dynamic_forward_proxy: DynamicForwardProxyBackend | None = None
+    """The host that a request names."""
 
     #: As of a Service: endpoints that were told not to be ready are not there.
     publish_not_ready_addresses: ClassVar[bool] = False
 
     @property
     def ports(self) -> tuple[ServicePort, ...]:
-        """The one port, as of a Service: its number is that of the first host."""
+        """The one port, as of a Service: its number is that of the first host, or the usual one."""
+        if self.dynamic_forward_proxy is not None:
+            number = 443 if self.dynamic_forward_proxy.enable_tls else 80
+            return (ServicePort(port=number, app_protocol="http"),)
         if self.static is None:
             return ()
         protocol = self.static.app_protocol or "http"
         return (ServicePort(port=self.static.hosts[0].port, app_protocol=protocol),)
 
+    @property
+    def kind(self) -> str | None:
+        """The kind that it has, if it is one that kgw knows."""
+        return next((name for name, one in self._kinds().items() if one is not None), None)
+
+    def _kinds(self) -> dict[str, Model | None]:
+        return {"static": self.static, "dynamicForwardProxy": self.dynamic_forward_proxy}
+
     @model_validator(mode="after")
     def _rules(self) -> Self:
-        own = ["static"] if self.static is not None else []
+        own = [name for name in self._kinds() if self._kinds()[name] is not None]
         own += [name for name in _UNSUPPORTED if name in (self.model_extra or {})]
         if len(own) != 1:
             words = "aws static dynamicForwardProxy gcp priorityGroups"
@@ -131,10 +154,11 @@ class Backend(Resource):
     def remarks(self) -> Iterator[Remark]:
         """A historical type that is not that of the destination."""
         kind = self.spec.type
-        if kind is not None and (self.spec.static is None or kind == "Static"):
+        own = self.spec.kind
+        if kind is not None and own in (None, _TYPES[kind]):
             text = "`type` has no meaning any more: the other field says what kind it is"
             yield Remark("KGW602", Severity.INFO, text, ("spec", "type"), hint="leave it out")
-        if kind is not None and self.spec.static is not None and kind != "Static":
+        elif kind is not None:
             text = f"`{_TYPES[kind]}` is not given, so the type has no effect"
             path = ("spec", "type")
-            yield Remark("KGW413", Severity.WARNING, text, path, legal="Static")
+            yield Remark("KGW413", Severity.WARNING, text, path, legal=_HISTORICAL[own or "static"])

@@ -33,6 +33,7 @@ use crate::tls::{self, chain::Chains};
 use crate::upstream::breaker::Breaker;
 use crate::upstream::dns::{Endpoints, Host};
 use crate::upstream::endpoint::{Changes, Endpoint};
+use crate::upstream::forward_proxy::{ForwardProxy, Forwarding, IS_FORWARDED};
 use crate::upstream::health::checks::Checks;
 use crate::upstream::health::outlier::{Outcome, Outliers};
 use crate::upstream::in_process;
@@ -56,6 +57,8 @@ pub(crate) struct Snapshot {
     pub(crate) endpoints: Arc<FastSet<PoolKey>>,
     /// The names of clusters, by their numbers: endpoints are what they are found at.
     pub(crate) hosts: Arc<FastMap<u64, Arc<Host>>>,
+    /// Hosts that requests name.
+    pub(crate) forwarding: Option<Arc<Forwarding>>,
     /// The clusters that somebody looks after.
     pub(crate) tended: Arc<[Arc<Cluster>]>,
     /// Keys that are fetched in the background, with the clusters of their servers.
@@ -81,6 +84,9 @@ impl Snapshot {
 
     /// Whether a cluster has an endpoint of this address, reached in this way.
     pub(crate) fn has_endpoint(&self, key: &PoolKey) -> bool {
+        if key.transport & IS_FORWARDED != 0 {
+            return self.forwarding.as_ref().is_some_and(|all| all.has(key));
+        }
         self.endpoints.contains(key)
             || self
                 .hosts
@@ -519,12 +525,14 @@ impl Backend {
 }
 
 /// Endpoints of equal standing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     pub(crate) name: String,
     pub(crate) endpoints: Box<[Arc<Endpoint>]>,
     /// What has endpoints in place of these: a name.
     pub(crate) host: Option<Arc<Host>>,
+    /// What has clusters in place of this one: the hosts that requests name.
+    pub(crate) forward_proxy: Option<Arc<ForwardProxy>>,
     /// What serves in place of the one endpoint, which is its address.
     pub(crate) in_process: Option<Arc<in_process::Backend>>,
     pub(crate) connect_timeout: Duration,
@@ -578,6 +586,7 @@ impl Cluster {
             name: name.to_owned(),
             endpoints: Box::default(),
             host: None,
+            forward_proxy: None,
             in_process: None,
             connect_timeout: Duration::from_secs(1),
             protocol: ir::UpstreamProtocol::Http1,
@@ -593,6 +602,21 @@ impl Cluster {
             max_stream_duration_ms: 0,
             turns: Arc::default(),
             changes: Arc::default(),
+        }
+    }
+
+    /// The cluster of one of the hosts that requests name, otherwise like this.
+    pub(crate) fn of_host(&self, host: Arc<Host>, tls: Option<Arc<tls::Client>>) -> Self {
+        Self {
+            transport: host.transport,
+            changes: Arc::clone(host.changes()),
+            host: Some(host),
+            tls,
+            forward_proxy: None,
+            // What is known of the endpoints of one host says nothing of another's.
+            outliers: None,
+            checks: None,
+            ..self.clone()
         }
     }
 

@@ -4,6 +4,7 @@ use kgw_h1::{Method, PathOutcome, RequestError, TargetForm, Version, strip_hop_b
 
 use super::filtering::Asked;
 use super::message::Downstream;
+use super::named_host;
 use super::{
     Addressed, Conn, Target, attempt, local, mirror, request_filters, shadowing, waypoint,
 };
@@ -286,6 +287,14 @@ pub(crate) async fn serve<D: Downstream>(
                     ),
                 };
                 if connect {
+                    let of_host = match named_host::of_request(conn, cluster) {
+                        Ok(of_host) => of_host,
+                        Err(reply) => {
+                            let fields = response_headers;
+                            return local::reply(conn, target, exchange, reply, fields).await;
+                        }
+                    };
+                    let dispatch = dispatch.to(of_host.as_deref());
                     return Box::pin(attempt::tunnel(conn, target, exchange, &dispatch)).await;
                 }
                 rewrite(
@@ -311,9 +320,18 @@ pub(crate) async fn serve<D: Downstream>(
                         }
                     }
                 }
+                let of_host = match named_host::of_request(conn, cluster) {
+                    Ok(of_host) => of_host,
+                    Err(reply) => {
+                        let fields = response_headers;
+                        return local::reply(conn, target, exchange, reply, fields).await;
+                    }
+                };
+                let dispatch = dispatch.to(of_host.as_deref());
                 if !switching {
                     copy(conn, target, &mut exchange, &dispatch, own);
                 }
+                named_host::state(conn, cluster);
                 return attempt::forward(conn, target, exchange, &dispatch, switching).await;
             }
             None => Reply::no_backend(forward.unresolved_status),
@@ -442,7 +460,12 @@ fn copy<D: Downstream>(
 ) {
     let of_rule = &*dispatch.forward.mirrors;
     let own = own.map_or(&[][..], |own| &own.mirrors);
-    if of_rule.is_empty() && own.is_empty() || dispatch.cluster.endpoints().is_empty() {
+    if of_rule.is_empty() && own.is_empty() {
+        return;
+    }
+    let cluster = dispatch.cluster;
+    // Whoever is looked up may be there.
+    if cluster.endpoints().is_empty() && cluster.awaited().is_none() {
         return;
     }
     let framing = attempt::body_framing(&conn.request, exchange);

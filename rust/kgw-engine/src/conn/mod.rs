@@ -17,6 +17,7 @@ mod limiting;
 mod local;
 pub(crate) mod message;
 pub(crate) mod mirror;
+mod named_host;
 mod passwords;
 pub(crate) mod pipe;
 mod processing;

@@ -47,6 +47,19 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) named_by_endpoint: bool,
 }
 
+impl<'a> Dispatch<'a> {
+    /// The same to a host that the request names, if it goes there.
+    pub(crate) fn to<'b>(&self, of_host: Option<&'b Cluster>) -> Dispatch<'b>
+    where
+        'a: 'b,
+    {
+        Dispatch {
+            cluster: of_host.unwrap_or(self.cluster),
+            ..*self
+        }
+    }
+}
+
 /// One request and its answer.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]

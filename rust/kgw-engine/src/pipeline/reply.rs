@@ -271,6 +271,17 @@ impl Reply {
         Self::new(503, "no healthy upstream", "no_healthy_upstream", flag)
     }
 
+    /// Requests name as many hosts as may be known at once (Envoy).
+    pub(crate) fn too_many_hosts() -> Self {
+        let flag = Some(ResponseFlag::UpstreamOverflow);
+        Self::new(503, "DNS cache overflow", "dns_cache_overflow", flag)
+    }
+
+    /// The request was here before (RFC 8586).
+    pub(crate) fn loop_detected() -> Self {
+        Self::new(508, "loop detected", "loop_detected", None)
+    }
+
     /// The endpoint cannot be connected to.
     pub(crate) fn connect_failed(error: &io::Error) -> Self {
         Self::reset(

@@ -26,6 +26,7 @@ use crate::listen::socket::{self, Inherited, Leases, Sockets};
 use crate::stats;
 use crate::telemetry::access_log::{LogProgram, LogWriter, Tap, WriterOptions};
 use crate::upstream::dns::Resolver;
+use crate::upstream::forward_proxy::Forwarding;
 use crate::upstream::{breaker, in_process};
 
 /// How to run an engine.
@@ -127,6 +128,8 @@ pub struct Engine {
     memory: Option<MemoryLimit>,
     bridge: Option<Arc<Bridge>>,
     resolver: Arc<Resolver>,
+    /// Hosts that requests name.
+    forwarding: Arc<Forwarding>,
     /// What services that decide about requests are counted under.
     authorization_counts: Arc<CountsByName>,
     /// The process that has the threads.
@@ -209,11 +212,18 @@ impl Engine {
             Clock::system()
         };
         let resolver = Arc::new(Resolver::new(clock.clone()));
-        let looked_up = Arc::clone(&resolver);
-        let compiler = Compiler::new(options.bridge.clone(), in_process, looked_up, clock.clone());
+        let forwarding = Forwarding::new(clock.clone());
+        let compiler = Compiler::new(
+            options.bridge.clone(),
+            in_process,
+            Arc::clone(&resolver),
+            Arc::clone(&forwarding),
+            clock.clone(),
+        );
         Self {
             clock,
             resolver,
+            forwarding,
             authorization_counts: compiler.authorization_counts(),
             workers: workers.max(1),
             max_connections: options.max_connections,
@@ -459,8 +469,12 @@ impl Engine {
         let active = self.bridge.as_ref().map_or(0, |bridge| bridge.active());
         stats.insert("python_filter_active".to_owned(), active.into());
         let (looked_up, not_found) = self.resolver.counts();
+        let (of_requests, lost) = self.forwarding.resolver().counts();
+        let (looked_up, not_found) = (looked_up + of_requests, not_found + lost);
         stats.insert("dns_lookup_total".to_owned(), looked_up.into());
         stats.insert("dns_lookup_fail".to_owned(), not_found.into());
+        let forwarded = self.forwarding.count();
+        stats.insert("forward_proxy_hosts".to_owned(), forwarded.into());
         let logs = running.logs.sinks().into_iter().map(|sink| {
             let counters = sink.counters();
             serde_json::json!({
@@ -543,6 +557,7 @@ impl Engine {
         let ended = shared.wait_acknowledged(u64::MAX, timeout) && shared.phase() != Phase::Closing;
         shared.enter(Phase::Closing);
         self.resolver.end();
+        self.forwarding.resolver().end();
         let running = self.life.lock().running.take();
         if let Some(running) = running {
             for thread in running.threads {
@@ -563,6 +578,7 @@ impl Engine {
         self.clock.advance(by);
         shared.wake();
         self.resolver.wake();
+        self.forwarding.resolver().wake();
         Ok(())
     }
 
@@ -607,6 +623,7 @@ impl Drop for Engine {
             // for ever, as for a lock that one of them had.
             std::mem::forget(self.life.get_mut().running.take());
             std::mem::forget(Arc::clone(&self.resolver));
+            std::mem::forget(Arc::clone(&self.forwarding));
         }
     }
 }

@@ -215,6 +215,9 @@ async fn supervise(worker: Rc<Worker>) {
                 }
                 _ = sweep.tick() => {
                     worker.look_at_clock();
+                    if let Some(forwarding) = &worker.snapshot.borrow().forwarding {
+                        forwarding.sweep(worker.now());
+                    }
                     worker.pools.borrow_mut().sweep(&worker);
                     worker.stream_tasks.sweep(worker.must_shrink());
                 }

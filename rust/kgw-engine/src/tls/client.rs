@@ -20,7 +20,7 @@ use crate::config::ir::{ClientTls, Trust, UpstreamProtocol};
 use crate::conn::io::Stream;
 
 /// How TLS towards endpoints begins.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     /// A number that no other has had in this process: connections of different TLS must not be taken
     /// for each other.
@@ -29,6 +29,8 @@ pub(crate) struct Client {
     server_name: ServerName<'static>,
     /// The server name as the configuration has it.
     sni: Option<Box<str>>,
+    /// The server name is that of a host.
+    by_host: bool,
     is_verifying: bool,
 }
 
@@ -64,7 +66,7 @@ impl Client {
                 builder.with_client_cert_resolver(Arc::new(key))
             }
         };
-        config.enable_sni = tls.sni.is_some();
+        config.enable_sni = tls.sni.is_some() || tls.by_host;
         config.alpn_protocols = match (&tls.alpn, protocol) {
             (Some(protocols), _) => protocols
                 .iter()
@@ -80,8 +82,23 @@ impl Client {
             config: Arc::new(config),
             server_name,
             sni: tls.sni.as_deref().map(Box::from),
+            by_host: tls.by_host && tls.sni.is_none(),
             is_verifying: tls.trust != Trust::Insecure,
         })
+    }
+
+    /// The same towards a host, whose name it asks for and expects if no other was configured. None is a name
+    /// that no certificate can have.
+    pub(crate) fn of_host(self: &Arc<Self>, name: &str) -> Option<Arc<Self>> {
+        if !self.by_host {
+            return Some(Arc::clone(self));
+        }
+        let server_name = ServerName::try_from(name).ok()?.to_owned();
+        Some(Arc::new(Self {
+            server_name,
+            sni: Some(name.into()),
+            ..Self::clone(self)
+        }))
     }
 }
 

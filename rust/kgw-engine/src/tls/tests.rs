@@ -130,6 +130,7 @@ fn server_tls(authority: &Authority, names: &[&str]) -> ServerTls {
 
 fn client_tls(authority: &Authority, sni: &str) -> ClientTls {
     ClientTls {
+        by_host: false,
         sni: Some(sni.to_owned()),
         trust: Trust::Ca(authority.pem()),
         subject_alt_names: Vec::new(),

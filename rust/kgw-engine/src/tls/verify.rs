@@ -45,7 +45,7 @@ impl ServerVerifier {
             Trust::Insecure => None,
         };
         let wanted = Wanted::new(&tls.subject_alt_names);
-        if trusted.is_some() && wanted.is_empty() && tls.sni.is_none() {
+        if trusted.is_some() && wanted.is_empty() && tls.sni.is_none() && !tls.by_host {
             return Err(ConfigError::new(
                 "there is neither a server name nor another name to expect of the certificate",
             ));

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use kgw_limit::Slots;
+
 use super::breaker::{Held, Overflow, Queue, Turn};
 use super::connect::{ConnectError, Opened, Waiting, connect, secure};
 use super::http2::Http2Connection;
@@ -297,6 +299,11 @@ pub(crate) async fn resolved<D: Downstream>(
 ) -> Result<(), Unavailable> {
     let Some(told) = cluster.awaited() else {
         return Ok(());
+    };
+    let waiting = cluster.host.as_ref().and_then(|host| host.waiting.as_ref());
+    let _slot = match waiting {
+        None => None,
+        Some(waiting) => Some(Slots::take(waiting).ok_or(Unavailable::Overflow)?),
     };
     match Box::pin(wait(conn, exchange, told, deadline)).await {
         // There are none.

@@ -6,6 +6,7 @@ pub(crate) mod call;
 pub(crate) mod connect;
 pub(crate) mod dns;
 pub(crate) mod endpoint;
+pub(crate) mod forward_proxy;
 pub(crate) mod health;
 pub(crate) mod http2;
 pub(crate) mod in_process;

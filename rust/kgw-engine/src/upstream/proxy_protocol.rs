@@ -8,7 +8,7 @@ use crate::config::ir;
 use crate::conn::Peers;
 
 /// How to write headers for a cluster.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ProxyProtocol {
     version: Version,
     /// Types of the TLVs that are passed on from the client's own header.

@@ -14,6 +14,7 @@ use crate::tls::intern::Interned;
 use crate::upstream::breaker::{Breaker, Breakers};
 use crate::upstream::dns::{Host, Hosts};
 use crate::upstream::endpoint::{Changes, Endpoint, Fault, carried};
+use crate::upstream::forward_proxy::{ForwardProxy, Forwarding};
 use crate::upstream::health::checks::Checks;
 use crate::upstream::health::outlier::Outliers;
 use crate::upstream::in_process::{Backend, InProcess};
@@ -42,6 +43,7 @@ pub(super) struct Tools<'a> {
     pub(super) workers: usize,
     pub(super) tls: &'a mut Interned,
     pub(super) hosts: &'a mut Hosts,
+    pub(super) forwarding: Option<&'a Arc<Forwarding>>,
     pub(super) in_process: &'a InProcess,
     pub(super) budgets: &'a mut RetryBudgets,
     pub(super) breakers: &'a mut Breakers,
@@ -136,12 +138,17 @@ fn compile(
 ) -> Cluster {
     let mut endpoints = &*cluster.endpoints;
     let mut name = cluster.dns.as_ref();
+    let mut forward_proxy = cluster.forward_proxy.as_ref();
+    if forward_proxy.is_some() {
+        endpoints = &[];
+        name = None;
+    }
     let proxy_protocol = cluster.proxy_protocol.as_ref().map(ProxyProtocol::compile);
     let proxy_protocol = proxy_protocol.transpose().unwrap_or_else(|problem| {
         problems.push(format!("cluster {id}: {problem}"));
         // An endpoint that wants a header would take what comes instead for one.
         endpoints = &[];
-        name = None;
+        (name, forward_proxy) = (None, None);
         None
     });
     let tls = cluster
@@ -152,7 +159,7 @@ fn compile(
         problems.push(format!("cluster {id}: TLS: {problem}"));
         // What is meant for TLS is never sent without it.
         endpoints = &[];
-        name = None;
+        (name, forward_proxy) = (None, None);
         None
     });
     let number = tls.as_ref().map_or(0, |tls| tls.id);
@@ -161,9 +168,15 @@ fn compile(
         let given = std::mem::take(&mut endpoints);
         tools.hosts.host(id, name, given, transport, tools.now)
     });
+    let forward_proxy = forward_proxy.zip(tools.forwarding).map(|(settings, all)| {
+        let before = tools.before.get(id);
+        let before = before.and_then(|before| before.forward_proxy.as_deref());
+        Arc::new(ForwardProxy::new(all, settings, transport, before))
+    });
     let kept = Kept::of(id, tools);
     Cluster {
         name: id.to_owned(),
+        forward_proxy,
         endpoints: kept.endpoints(endpoints, tools.now),
         transport: host.as_ref().map_or(transport, |host| host.transport),
         host: host.clone(),
@@ -259,6 +272,7 @@ fn compile_in_process(
         name: id.to_owned(),
         endpoints: kept.endpoints(&addresses, tools.now),
         host: None,
+        forward_proxy: None,
         in_process: backend.map(Arc::clone),
         connect_timeout: Duration::from_millis(cluster.connect_timeout_ms),
         protocol: ir::UpstreamProtocol::Http1,

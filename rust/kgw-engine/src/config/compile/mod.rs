@@ -56,6 +56,7 @@ use crate::telemetry::access_log::LogWriter;
 use crate::tls::intern::Interned;
 use crate::upstream::breaker::Breakers;
 use crate::upstream::dns::{Hosts, Resolver};
+use crate::upstream::forward_proxy::Forwarding;
 use crate::upstream::in_process::InProcess;
 use crate::upstream::options::Ways;
 
@@ -74,6 +75,8 @@ pub(crate) struct Compiler {
     tls: Interned,
     /// Names by their configuration: what did not change keeps its addresses.
     hosts: Hosts,
+    /// What looks up the hosts that requests name.
+    forwarding: Option<Arc<Forwarding>>,
     hasher: IdHasher,
     /// What answers where there is no route.
     missing: Arc<Policy>,
@@ -114,6 +117,7 @@ impl Default for Compiler {
             breakers: Breakers::default(),
             ways: Ways::default(),
             tls: Interned::default(),
+            forwarding: None,
             hosts: Hosts::default(),
             hasher: IdHasher::default(),
             missing: Arc::new(policy::broken()),
@@ -129,12 +133,14 @@ impl Default for Compiler {
 
 impl Compiler {
     /// Makes a compiler for routes whose Python filters are those of `bridge`, and clusters whose
-    /// backends of this process are those of `in_process` and whose names `resolver` looks up, all by
+    /// backends of this process are those of `in_process`, whose names `resolver` looks up and those of requests
+    /// `forwarding`, all by
     /// `clock`.
     pub(crate) fn new(
         bridge: Option<Arc<Bridge>>,
         in_process: InProcess,
         resolver: Arc<Resolver>,
+        forwarding: Arc<Forwarding>,
         clock: Clock,
     ) -> Self {
         Self {
@@ -142,6 +148,7 @@ impl Compiler {
             in_process,
             clock,
             hosts: Hosts::new(resolver),
+            forwarding: Some(forwarding),
             ..Self::default()
         }
     }
@@ -226,6 +233,7 @@ impl Compiler {
             workers,
             tls,
             hosts: &mut self.hosts,
+            forwarding: self.forwarding.as_ref(),
             in_process: &self.in_process,
             budgets: &mut self.budgets,
             breakers: &mut self.breakers,
@@ -306,6 +314,7 @@ impl Compiler {
             listeners: listening.listeners.clone(),
             endpoints: Arc::clone(&clusters.endpoints),
             hosts: Arc::clone(&clusters.hosts),
+            forwarding: self.forwarding.clone(),
             tended: Arc::clone(&clusters.tended),
             keys: self.keys.in_background(cluster),
             problems,

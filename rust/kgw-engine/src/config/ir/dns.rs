@@ -22,6 +22,39 @@ pub struct DnsName {
     pub more: Vec<HostPort>,
 }
 
+/// Hosts that requests name, which are the endpoints of a cluster (Envoy's dynamic forward proxy). Each is looked
+/// up when it is first asked for.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ForwardProxy {
+    /// Most of them; requests for others are answered 503.
+    pub max_hosts: u64,
+    /// Time after which one leaves that no request asks for. Milliseconds.
+    pub host_ttl_ms: u64,
+    /// Time between two look-ups of one. Milliseconds, at least 1.
+    pub refresh_ms: u64,
+    /// What is added to that time at random, at most. Milliseconds.
+    pub jitter_ms: u64,
+    /// Most requests that wait for first look-ups.
+    pub max_waiting: u64,
+    /// Hosts may be addresses of this machine's loopback interface.
+    pub allow_loopback: bool,
+}
+
+impl Default for ForwardProxy {
+    /// Envoy's.
+    fn default() -> Self {
+        Self {
+            max_hosts: 1_024,
+            host_ttl_ms: 300_000,
+            refresh_ms: 60_000,
+            jitter_ms: 0,
+            max_waiting: 1_024,
+            allow_loopback: false,
+        }
+    }
+}
+
 /// A name, and the port of each of its addresses.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]

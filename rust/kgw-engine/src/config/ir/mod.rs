@@ -55,7 +55,7 @@ pub use self::compression::{Coding, Codings};
 pub use self::csrf::Csrf;
 pub use self::destination::{Destination, ForClients, TlsForward, TlsForwardRoute};
 pub use self::direct_response::{DirectBody, DirectFormat};
-pub use self::dns::{DnsName, HostPort};
+pub use self::dns::{DnsName, ForwardProxy, HostPort};
 pub use self::early::{
     ClientCertificateField, ClientCertificateFieldMode, Early, StripHostPort, TcpKeepalive,
 };
@@ -1077,6 +1077,9 @@ pub struct Cluster {
     /// A name, or several, whose addresses are endpoints beside those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsName>,
+    /// The endpoints are those of the host that a request names, instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward_proxy: Option<ForwardProxy>,
     /// The name of a backend of this process, which serves instead of any endpoints. It is spoken to
     /// in HTTP/1.1, without TLS and PROXY headers, whatever the rest says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1138,6 +1141,9 @@ pub struct ClientTls {
     /// be empty unless certificates are not verified.
     #[serde(default)]
     pub sni: Option<String>,
+    /// The server name is that of the host which a request names, unless `sni` is given.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_host: bool,
     /// What the server's certificate is verified against.
     pub trust: Trust,
     /// If not empty, the certificate must have one of these names, instead of the server name.

@@ -25,6 +25,7 @@ pub(crate) use self::feed::{Feeds, Load};
 use super::attempt;
 use super::lent::Lent;
 use super::message::Downstream;
+use super::named_host;
 use super::{Conn, Target};
 use crate::clock::Timer;
 use crate::config::snapshot::Mirror;
@@ -117,6 +118,13 @@ async fn run(mut conn: Conn<Copied>, target: Target, mirror: Arc<Mirror>, in_fli
         pinned: None,
         named_by_endpoint: false,
     };
+    // Nobody waits for the answer.
+    let Ok(of_host) = named_host::of_request(&conn, &mirror.cluster) else {
+        drop(in_flight);
+        return;
+    };
+    let dispatch = dispatch.to(of_host.as_deref());
+    named_host::state(&mut conn, &mirror.cluster);
     attempt::forward(&mut conn, &target, exchange, &dispatch, false).await;
     drop(in_flight);
 }

@@ -1,11 +1,12 @@
 //! Names, and the addresses that they had when they were looked up last.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
+use kgw_limit::Slots;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -36,6 +37,11 @@ pub(crate) struct Host {
     pub(crate) refresh_ms: u64,
     /// What is added to it at random, at most. Milliseconds.
     pub(crate) jitter_ms: u64,
+    /// Which addresses may be used; others are none.
+    pub(crate) permits: fn(IpAddr) -> bool,
+    /// How many requests may wait for the first look-up, together with those of other hosts; none is any
+    /// number.
+    pub(crate) waiting: Option<Arc<Slots>>,
     endpoints: RwLock<Arc<[Arc<Endpoint>]>>,
     changes: Arc<Changes>,
     /// There are endpoints, or each name was looked up.
@@ -53,7 +59,7 @@ pub(crate) struct Name {
 }
 
 impl Host {
-    pub(super) fn new(dns: &DnsName, given: &[SocketAddr], transport: u64, now: Nanos) -> Self {
+    pub(crate) fn new(dns: &DnsName, given: &[SocketAddr], transport: u64, now: Nanos) -> Self {
         let name = |hostname: &str, port| Name {
             hostname: hostname.into(),
             port,
@@ -70,6 +76,8 @@ impl Host {
             given: given.into(),
             refresh_ms: dns.refresh_ms.max(1),
             jitter_ms: dns.jitter_ms,
+            permits: |_| true,
+            waiting: None,
             is_settled: AtomicBool::new(!endpoints.is_empty()),
             endpoints: RwLock::new(endpoints.into()),
             changes,
@@ -135,7 +143,9 @@ impl Host {
                 Some(mut answer) => {
                     let mut seen = Vec::with_capacity(answer.len().min(MAX_ADDRESSES));
                     answer.retain(|address| {
-                        let is_new = seen.len() < MAX_ADDRESSES && !seen.contains(address);
+                        let is_new = seen.len() < MAX_ADDRESSES
+                            && !seen.contains(address)
+                            && (self.permits)(address.ip());
                         if is_new {
                             seen.push(*address);
                         }

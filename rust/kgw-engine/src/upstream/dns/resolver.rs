@@ -18,6 +18,12 @@ use crate::clock::{Clock, Nanos};
 /// Look-ups that run at a time. One may take as long as the system's resolver waits for its servers.
 pub(super) const THREADS: usize = 4;
 
+/// The same of names that clients choose: some of them may be made to take long.
+const THREADS_OF_CLIENTS: usize = 16;
+
+/// Time until a name is looked up again that clients chose and that was not found. Milliseconds.
+const NOT_FOUND_MS: u64 = 5_000;
+
 /// What finds the addresses of a name. It may block.
 type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
@@ -31,6 +37,8 @@ pub(crate) struct Resolver(Arc<Schedule>);
 /// What is to be looked up, and when.
 struct Schedule {
     clock: Clock,
+    /// Most threads.
+    most: usize,
     look_up: Box<LookUp>,
     due: Mutex<Due>,
     changed: Condvar,
@@ -63,15 +71,22 @@ struct Entry {
 impl Resolver {
     /// Makes a resolver that asks the system.
     pub(crate) fn new(clock: Clock) -> Self {
-        Self::with(clock, system::look_up)
+        Self::with(clock, THREADS, system::look_up)
     }
 
-    fn with(
+    /// Makes one for names that clients choose.
+    pub(crate) fn of_clients(clock: Clock) -> Self {
+        Self::with(clock, THREADS_OF_CLIENTS, system::look_up)
+    }
+
+    pub(crate) fn with(
         clock: Clock,
+        most: usize,
         look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Schedule {
             clock,
+            most,
             look_up: Box::new(look_up),
             due: Mutex::default(),
             changed: Condvar::new(),
@@ -87,7 +102,7 @@ impl Resolver {
         for name in 0..host.names().len() {
             due.push(now, Arc::downgrade(host), name);
         }
-        while due.threads < THREADS && due.idle + due.starting < due.hosts.len() {
+        while due.threads < self.0.most && due.idle + due.starting < due.hosts.len() {
             let schedule = Arc::clone(&self.0);
             let number = due.threads;
             let thread = std::thread::Builder::new().name(format!("kgw-dns-{number}"));
@@ -151,9 +166,13 @@ impl Schedule {
             }
             let now = self.clock.now();
             host.note(at, found, now);
-            let wait_ms = host
-                .refresh_ms
-                .saturating_add(fastrand::u64(0..=host.jitter_ms));
+            let is_lost = host.waiting.is_some() && host.endpoints().is_empty();
+            let refresh_ms = if is_lost {
+                host.refresh_ms.min(NOT_FOUND_MS)
+            } else {
+                host.refresh_ms
+            };
+            let wait_ms = refresh_ms.saturating_add(fastrand::u64(0..=host.jitter_ms));
             let due_at = now.after_ms(wait_ms);
             self.due.lock().push(due_at, Arc::downgrade(&host), at);
         }
@@ -253,7 +272,7 @@ mod tests {
             let (ask, asked) = mpsc::channel();
             let ask = Mutex::new(ask);
             let clock = Clock::manual();
-            let resolver = Resolver::with(clock.clone(), move |name, _| {
+            let resolver = Resolver::with(clock.clone(), THREADS, move |name, _| {
                 let (reply, answer) = mpsc::channel();
                 let _ = ask.lock().send((name.to_owned(), reply));
                 let gone = Err(io::ErrorKind::TimedOut.into());
