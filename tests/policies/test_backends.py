@@ -128,7 +128,7 @@ def until(seconds: float) -> Iterator[None]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         yield
-        time.sleep(0.02)
+        time.sleep(0.02)  # looks again, until the time is over
 
 
 def test_requests_go_to_its_hosts_in_turn() -> None:

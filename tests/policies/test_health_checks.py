@@ -212,7 +212,7 @@ def test_a_success_ends_an_ejection(stage: Stage, webs: list[Web]) -> None:
     eventually(lambda: ejected() == 0, "it is back")
 
 
-class Health(grpc.GenericRpcHandler):  # type: ignore[misc]
+class Health(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types
     """`grpc.health.v1.Health` of one server."""
 
     def __init__(self) -> None:

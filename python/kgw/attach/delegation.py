@@ -508,7 +508,8 @@ def _alternatives(pattern: str) -> list[str]:
             case "[":
                 classes += 1
                 # The first one, or the first one after a caret, does not end the class.
-                size = len(re.compile(r"\[\^?\]?").match(pattern, at)[0])  # type: ignore[index]
+                size += pattern.startswith("^", at + 1)
+                size += pattern.startswith("]", at + size)
             case "]" if classes:
                 classes -= 1
             case "(" if not classes:
