@@ -358,6 +358,8 @@ impl Exchange<'_> {
             }
             return;
         }
+        // Who reads the log finds the request counted.
+        self.active = None;
         let now = conn.worker.now();
         self.timings.set(Point::StreamEnd, now.0);
         self.count(conn);
