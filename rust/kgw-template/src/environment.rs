@@ -6,16 +6,16 @@ use minijinja::{AutoEscape, Environment};
 
 use crate::{functions, print};
 
-/// How much one render may take: an instruction of the template is one unit, and so are 64 bytes that it
-/// makes or reads. About 0.1 s of a processor at worst, and no more than 32 MB of output.
+/// How much one render may take: an instruction of the template is one unit, and so are 64 bytes
+/// that it makes or reads. About 0.1 s of a processor at worst, and no more than 32 MB of output.
 pub const FUEL: u64 = 500_000;
 
-/// How much a render of a template may take that [can build deep values](crate::Template): a level of lists
-/// takes at least a unit.
+/// How much a render of a template may take that [can build deep values](crate::Template): a level
+/// of lists takes at least a unit.
 pub(crate) const FUEL_OF_DEEP: u64 = 100_000;
 
-/// The stack that such a render gets, on a thread of its own. Bytes, of which what is not used is not there. Values of 100,000 levels
-/// are taken apart with less than 1 KiB for a level.
+/// The stack that such a render gets, on a thread of its own. Bytes, of which what is not used is
+/// not there. Values of 100,000 levels are taken apart with less than 1 KiB for a level.
 pub(crate) const STACK_OF_DEEP: usize = 128 << 20;
 
 /// Returns an environment for one template. Nothing is shared with others but the functions.

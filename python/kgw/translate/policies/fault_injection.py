@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kgw.attach.effective import Setting
     from kgw.translate.policies.context import PolicyContext
-
-#: The HTTP statuses that go with those of gRPC, as Envoy has them (google.rpc.Code).
-_HTTP: Final = (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
 
 
 def filters(settings: tuple[Setting, ...], _context: PolicyContext) -> list[dict[str, Any]]:
@@ -27,7 +24,8 @@ def filters(settings: tuple[Setting, ...], _context: PolicyContext) -> list[dict
     if fault.abort is not None:
         status, grpc = fault.abort.http_status, fault.abort.grpc_status
         found["abort"] = {
-            "status": _HTTP[grpc] if status is None else status,
+            # With a status of gRPC alone, Envoy answers what is no call of gRPC with 200.
+            "status": 200 if status is None else status,
             "grpc_status": grpc,
             "percent": fault.abort.percentage,
         }

@@ -1,5 +1,5 @@
-//! A request's body for filters that want it as a whole, or the beginning of it: received before the request goes anywhere, within
-//! the listener's time for requests.
+//! A request's body for filters that want it as a whole, or the beginning of it: received before the
+//! request goes anywhere, within the listener's time for requests.
 
 use std::future::poll_fn;
 use std::rc::Rc;

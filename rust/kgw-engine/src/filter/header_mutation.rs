@@ -84,14 +84,14 @@ pub(crate) fn is_reserved(name: &[u8]) -> bool {
         .any(|reserved| name.eq_ignore_ascii_case(reserved.as_bytes()))
 }
 
-/// Checks a field that is to be set.
+/// Checks a field that is to be set. Errors do not show its value, which may be of a Secret.
 pub(crate) fn check(name: &str, value: &str) -> Result<(), String> {
     if !kgw_h1::is_valid_name(name.as_bytes()) {
         return Err(format!("{name:?} is not a header field name"));
     }
     if !kgw_h1::is_valid_value(value.as_bytes()) {
         return Err(format!(
-            "{value:?} is not a value that header field {name} can have"
+            "what is given is not a value that header field {name} can have"
         ));
     }
     // The proxy decides how messages are framed and where they go; a filter that changed these

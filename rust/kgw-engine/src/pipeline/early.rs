@@ -1,5 +1,6 @@
 //! What a listener does to requests before they are routed, where it does something.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use kgw_h1::{Method, Request};
@@ -87,17 +88,16 @@ impl Early {
         }
         if wanted.subject {
             let subject = tls.peer_subject().unwrap_or_default();
-            let subject = subject.replace('\\', "\\\\").replace('"', "\\\"");
-            parts.push(format!("Subject=\"{subject}\""));
+            parts.push(format!("Subject={}", quoted(subject)));
         }
         if wanted.uri {
-            let uri = tls.peer_uris().unwrap_or_default();
-            parts.push(format!("URI={}", uri.split(',').next().unwrap_or_default()));
+            let uri = tls.peer_first_uri().unwrap_or_default();
+            parts.push(format!("URI={}", quoted_if_needed(uri)));
         }
         if wanted.dns {
             let names = tls.peer_dns_names().unwrap_or_default();
             let names = names.split(',').filter(|name| !name.is_empty());
-            parts.extend(names.map(|name| format!("DNS={name}")));
+            parts.extend(names.map(|name| format!("DNS={}", quoted_if_needed(name))));
         }
         parts.join(";").into_bytes()
     }
@@ -156,6 +156,21 @@ fn split_port(host: &[u8]) -> (&[u8], Option<u16>) {
     }
 }
 
+/// A value of x-forwarded-client-cert in quotes, which are escaped in it.
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A value in quotes if it has what separates values and elements: a client whose certificate names
+/// `a;Subject="b"` has no other subject by it.
+fn quoted_if_needed(value: &str) -> Cow<'_, str> {
+    if value.contains([',', ';', '=', '"', '\\']) {
+        Cow::Owned(quoted(value))
+    } else {
+        Cow::Borrowed(value)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use kgw_h1::Limits;
@@ -185,6 +200,22 @@ mod tests {
         early.normalize_host(&mut request, "127.0.0.1:8080".parse().unwrap());
         assert!(early.is_health_check(&request));
         String::from_utf8(request.authority().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn values_of_a_certificate_cannot_be_taken_for_others() {
+        assert_eq!(
+            quoted_if_needed("spiffe://a/ns/b/sa/c"),
+            "spiffe://a/ns/b/sa/c"
+        );
+        assert_eq!(quoted_if_needed("a.example"), "a.example");
+        assert_eq!(quoted_if_needed("spiffe://a/b,c"), r#""spiffe://a/b,c""#);
+        assert_eq!(quoted_if_needed("a;Hash=0"), r#""a;Hash=0""#);
+        assert_eq!(
+            quoted_if_needed(r#"a";Subject="b\"#),
+            r#""a\";Subject=\"b\\""#
+        );
+        assert_eq!(quoted("CN=b"), r#""CN=b""#);
     }
 
     #[test]
